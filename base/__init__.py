@@ -1,0 +1,1 @@
+"""What every program needs and no format does; imports nothing of ours."""

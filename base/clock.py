@@ -1,0 +1,46 @@
+"""The two clocks that count, as values that can be passed and faked.
+
+Deadlines of consent are kept on both: the *boot* clock counts suspend and cannot be set
+(Linux CLOCK_BOOTTIME; `time.monotonic` stops in suspend), the *wall* clock survives a
+reboot.  The boot id tells whether a stored boot instant means anything.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+NANOSECONDS: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """One reading of all clocks; `boot` and `wall` in nanoseconds."""
+
+    boot: int
+    wall: int
+    boot_id: str
+
+
+class Clock(Protocol):
+    """Reads the clocks; the only thing that knows what time it is."""
+
+    def now(self) -> Now:
+        """Return one reading."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def __init__(self) -> None:
+        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+
+    def now(self) -> Now:
+        """Return one reading of boot clock and wall clock."""
+        return Now(boot=boot_ns(), wall=time.time_ns(), boot_id=self._boot_id)
+
+
+def boot_ns() -> int:
+    """Return nanoseconds since boot, suspend included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -1,0 +1,63 @@
+"""Where each program keeps what: XDG folders through platformdirs, overridable by variable.
+
+`ASSENT_HOME` moves everything of one program under one folder (tests, demo, portable use);
+otherwise the platform's folders are used.  All folders are private to their owner.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from base.durable import private_folder
+from base.errors import SetupError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """The folders of one program: configuration, durable state, logs, and what dies with the session."""
+
+    config: Path
+    state: Path
+    logs: Path
+    runtime: Path
+
+    def make(self) -> "Paths":
+        """Create what is missing; return self.
+
+        Raises:
+            SetupError: A folder cannot be made, or belongs to somebody else.
+
+        """
+        for folder in (self.config, self.state, self.logs, self.runtime):
+            try:
+                private_folder(folder)
+                owner = folder.stat()
+            except OSError as exc:
+                raise SetupError(f"{folder} cannot be used: {exc.strerror}; check its owner") from exc
+            if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o077:
+                raise SetupError(f"{folder} must belong to you alone; chown it, chmod 700")
+        return self
+
+
+def paths_for(program: str) -> Paths:
+    """Return the folders of *program* (`agent`, `collector`, ...); nothing is created."""
+    home = os.environ.get("ASSENT_HOME")
+    if home:
+        base = Path(home).absolute()
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        return Paths(
+            config=base / "config",
+            state=base / "state",
+            logs=base / "logs",
+            runtime=Path(runtime) / "assent" / program if runtime else base / "run",
+        )
+    dirs = platformdirs.PlatformDirs("assent", appauthor=False)
+    return Paths(
+        config=Path(dirs.user_config_dir) / program,
+        state=Path(dirs.user_state_dir) / program,
+        logs=Path(dirs.user_log_dir) / program,
+        runtime=Path(dirs.user_runtime_dir) / program,
+    )

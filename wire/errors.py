@@ -1,0 +1,30 @@
+"""What can be wrong with bytes that somebody else wrote.
+
+WireError
+├── MalformedError     the bytes are not of this format, or not in its one allowed encoding
+├── ForgedError        well formed, but a signature, hash or proof does not hold
+├── NotForUsError      well formed and signed, but no identity at hand opens it
+└── NotCoveredError    signed by the right people, but it does not allow what is asked
+
+A receiver never retries any of them: the same bytes will fail again.
+"""
+
+
+class WireError(Exception):
+    """Bytes from outside were refused; the message says which rule they broke."""
+
+
+class MalformedError(WireError):
+    """The bytes do not follow the format, or not in its canonical encoding."""
+
+
+class ForgedError(WireError):
+    """A signature, a digest or a proof does not match."""
+
+
+class NotForUsError(WireError):
+    """None of the identities at hand opens this."""
+
+
+class NotCoveredError(WireError):
+    """The document is genuine but does not cover what was asked for."""

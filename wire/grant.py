@@ -1,0 +1,174 @@
+"""Consent records and access grants: who agreed to what, and who may open what.
+
+A *consent record* is what a data subject gave: one purpose, one category, one policy,
+signed by the device.  Every batch names one by its hash.  An *access grant* is a reader's
+request, approved by the people whom the policy names; the guard releases nothing without.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from wire.category import Category
+from wire.errors import ForgedError, MalformedError, NotCoveredError
+from wire.ids import GrantHash, WallInstant
+from wire.policy import Policy, Purpose
+
+CONSENT_LABEL: Final = b"assent/consent-record/v1\0"
+ACCESS_LABEL: Final = b"assent/access-request/v1\0"
+
+
+class ConsentRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one data subject agreed to, once, for one purpose and one category."""
+
+    record_id: str
+    subject: bytes  # SubjectId
+    device: bytes  # DeviceId
+    controller: str
+    programme: str
+    purpose: Purpose
+    category: Category
+    level: str
+    recipients: tuple[str, ...]
+    policy_digest: bytes
+    words_sha256: bytes  # of the words that stood on the screen
+    given_at: WallInstant
+    language: str = "en"
+
+
+class SignedConsent(msgspec.Struct, frozen=True, kw_only=True):
+    """A consent record in the bytes that were signed, and the device's signature."""
+
+    record: bytes
+    signature: bytes
+
+
+def sign_consent(record: ConsentRecord, device: Ed25519PrivateKey) -> SignedConsent:
+    """Return *record* signed by the device key."""
+    data = msgspec.json.encode(record)
+    return SignedConsent(record=data, signature=device.sign(CONSENT_LABEL + data))
+
+
+def verify_consent(signed: SignedConsent, device: Ed25519PublicKey) -> ConsentRecord:
+    """Return the record.
+
+    Raises:
+        ForgedError: The signature is not the device's.
+        MalformedError: The signed bytes are no consent record.
+
+    """
+    try:
+        device.verify(signed.signature, CONSENT_LABEL + signed.record)
+    except InvalidSignature:
+        raise ForgedError("the consent record is not signed by this device") from None
+    try:
+        return msgspec.json.decode(signed.record, type=ConsentRecord)
+    except msgspec.DecodeError as exc:
+        raise MalformedError(f"the consent record cannot be read: {exc}") from exc
+
+
+def grant_hash(signed: SignedConsent) -> GrantHash:
+    """Return the hash by which batches name this consent."""
+    return GrantHash(hashlib.sha256(signed.record).digest())
+
+
+class AccessRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a reader asks to open: `first_day` to `last_day` inclusive, ISO dates."""
+
+    request_id: str
+    reader: str
+    recipient: str  # age1pq...: the only key to which the guard will re-seal
+    programme: str
+    purpose: str
+    categories: tuple[Category, ...]
+    first_day: str
+    last_day: str
+    expires_at: WallInstant
+    why: str
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """One approver's signature under the request's bytes."""
+
+    approver: str
+    signature: bytes
+
+
+class AccessGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """A request in the bytes that were signed, and the approvals it has."""
+
+    request: bytes
+    approvals: tuple[Approval, ...]
+
+
+def encode_request(request: AccessRequest) -> bytes:
+    """Return the bytes of *request* as approvers sign them."""
+    return msgspec.json.format(msgspec.json.encode(request), indent=2) + b"\n"
+
+
+def decode_request(data: bytes) -> AccessRequest:
+    """Return the request in *data*, approved or not.
+
+    Raises:
+        MalformedError: Not an access request.
+
+    """
+    try:
+        return msgspec.json.decode(data, type=AccessRequest)
+    except msgspec.DecodeError as exc:
+        raise MalformedError(f"the access request cannot be read: {exc}") from exc
+
+
+def approve(request: bytes, approver: str, key: Ed25519PrivateKey) -> Approval:
+    """Return *approver*'s approval of these request bytes."""
+    return Approval(approver=approver, signature=key.sign(ACCESS_LABEL + request))
+
+
+def access_digest(grant: AccessGrant) -> bytes:
+    """Return the SHA-256 by which log leaves name this grant's request."""
+    return hashlib.sha256(grant.request).digest()
+
+
+def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> AccessRequest:
+    """Return the request, approved by enough of the policy's approvers and still in force.
+
+    Raises:
+        MalformedError: The request cannot be read.
+        ForgedError: An approval is not by whom it says.
+        NotCoveredError: Too few approvals, expired, another programme or purpose, a
+            prohibited purpose, or a recipient whom the policy does not name.
+
+    """
+    request = decode_request(grant.request)
+    keys: Mapping[str, str] = {a.name: a.key for a in policy.approvers}
+    approved: set[str] = set()
+    for approval in grant.approvals:
+        if approval.approver not in keys:
+            raise ForgedError(f"{approval.approver} is not an approver of this policy")
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(keys[approval.approver]))
+        try:
+            key.verify(approval.signature, ACCESS_LABEL + grant.request)
+        except InvalidSignature:
+            raise ForgedError(f"the approval of {approval.approver} does not verify") from None
+        approved.add(keys[approval.approver])
+    if len(approved) < policy.approval_threshold:
+        raise NotCoveredError(
+            f"{len(approved)} of {policy.approval_threshold} approvals; ask the other approvers"
+        )
+    if now >= request.expires_at:
+        raise NotCoveredError("the access grant has expired; request a new one")
+    if request.programme != policy.programme:
+        raise NotCoveredError(f"the grant is for programme {request.programme}")
+    if request.purpose in policy.prohibited_purposes or request.purpose != policy.purpose:
+        raise NotCoveredError(f"the policy does not allow the purpose {request.purpose}")
+    if request.recipient not in {r.key for r in policy.recipients}:
+        raise NotCoveredError("the policy does not name this reader's key as a recipient")
+    return request

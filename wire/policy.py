@@ -1,0 +1,207 @@
+"""The policy: what the controller may ask, signed by every party that has to agree.
+
+A policy travels as the target `policy.json` of a TUF repository (the TUF specification,
+v1.0): `root.json` names the keys and the threshold, `targets.json` names the digest of
+the policy.  `verify` is the only way to a `Policy`; whoever holds one knows that the
+threshold of signatures was there.  What a device records is policy ∩ grants.
+"""
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata
+from tuf.api._payload import Root, Targets
+from tuf.api.serialization import DeserializationError
+
+from wire.category import Category, registry
+from wire.control import Application
+from wire.errors import ForgedError, MalformedError, NotCoveredError
+from wire.ids import PolicyDigest
+
+TARGET_NAME: Final = "policy.json"
+
+
+class _Part(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False
+):
+    """Common shape: frozen, and an unknown field is an error, not a surprise."""
+
+
+class Purpose(StrEnum):
+    """What batches may be used for; one purpose a policy."""
+
+    TRAIN_COMPUTER_USE = "train-computer-use"
+
+
+class Party(_Part, frozen=True, kw_only=True):
+    """An organisation, and where a person reaches it."""
+
+    name: str
+    contact: str
+
+
+class CategoryRule(_Part, frozen=True, kw_only=True):
+    """What may be recorded of one category, how finely, how often, how long kept."""
+
+    category: Category
+    level: str
+    rate_hz: float  # ceiling; for keys and pointer the events, for screen the looks a second
+    retention_days: int
+
+
+class Recipient(_Part, frozen=True, kw_only=True):
+    """A reader: `key` is an age1pq... recipient."""
+
+    name: str
+    key: str
+
+
+class Guard(_Part, frozen=True, kw_only=True):
+    """The second lock: who runs it, its signing key and its witness key.
+
+    `signing_key` is base64 of the raw Ed25519 key that signs the keys it hands out;
+    `witness` is a C2SP verifier key.
+    """
+
+    name: str
+    run_by: str
+    signing_key: str
+    witness: str
+
+
+class Collector(_Part, frozen=True, kw_only=True):
+    """The one door: where sealed batches go.
+
+    `origin` is scheme, host and port; `tls_pins` are hexadecimal SHA-256 of the server's
+    SubjectPublicKeyInfo, any of which will do; `log` is the C2SP verifier key of its log.
+    """
+
+    origin: str
+    tenant: str
+    tls_pins: tuple[str, ...]
+    log: str
+
+
+class Approver(_Part, frozen=True, kw_only=True):
+    """Somebody whose signature an access grant needs; `key` is base64 of raw Ed25519."""
+
+    name: str
+    party: str
+    key: str
+
+
+class Assessment(_Part, frozen=True, kw_only=True):
+    """The data protection impact assessment that covers this programme."""
+
+    id: str
+    expires: str  # ISO date
+
+
+class Policy(_Part, frozen=True, kw_only=True):
+    """Everything a controller may ask of a data subject's device; see DESIGN section 4."""
+
+    version: int
+    programme: str
+    controller: Party
+    representatives: Party
+    jurisdictions: tuple[str, ...]
+    purpose: Purpose
+    prohibited_purposes: tuple[str, ...]
+    categories: tuple[CategoryRule, ...]
+    applications: tuple[Application, ...]  # none by default: then nothing is recorded
+    hold_seconds: int  # how long a sealed batch waits on the device before it may leave
+    recipients: tuple[Recipient, ...]
+    guard: Guard
+    collector: Collector
+    approvers: tuple[Approver, ...]
+    approval_threshold: int
+    assessment: Assessment
+    notice: str  # plain text, blank lines between paragraphs
+    test_only: bool = False  # permits level `text`; shown to the data subject in the notice
+
+    def rule(self, category: Category) -> CategoryRule | None:
+        """Return the rule for *category*, or None when the policy does not ask for it."""
+        return next((r for r in self.categories if r.category is category), None)
+
+    def words(self, category: Category) -> str:
+        """Return the exact words a data subject agrees to for *category*.
+
+        Raises:
+            NotCoveredError: The policy does not ask for that category.
+
+        """
+        rule = self.rule(category)
+        if rule is None:
+            raise NotCoveredError(f"the policy does not ask for {category}")
+        entry = registry()[category]
+        readers = ", ".join(r.name for r in self.recipients)
+        return (
+            f"{entry.title} (level: {rule.level}). {entry.records} Never: {entry.never} "
+            f"Purpose: {self.purpose}; never for {', '.join(self.prohibited_purposes)}. "
+            f"Readers: {readers}, and only after {self.guard.name}, run by "
+            f"{self.guard.run_by}, has logged it. Kept for {rule.retention_days} days."
+        )
+
+
+def encode_policy(policy: Policy) -> bytes:
+    """Return the bytes of *policy* as they are signed: indented JSON in field order."""
+    return msgspec.json.format(msgspec.json.encode(policy), indent=2) + b"\n"
+
+
+def decode_policy(data: bytes) -> Policy:
+    """Return the policy in *data*, unverified; for drafting and linting only.
+
+    Raises:
+        MalformedError: Not JSON, or not the fields and types of a policy.
+
+    """
+    try:
+        return msgspec.json.decode(data, type=Policy)
+    except msgspec.DecodeError as exc:  # ValidationError is one too
+        raise MalformedError(f"the policy cannot be read: {exc}") from exc
+
+
+def policy_digest(data: bytes) -> PolicyDigest:
+    """Return the digest by which grants and batches name a policy."""
+    return PolicyDigest(hashlib.sha256(data).digest())
+
+
+def words_sha256(policy: Policy, category: Category) -> bytes:
+    """Return the digest of the words shown, which the consent record keeps."""
+    return hashlib.sha256(policy.words(category).encode()).digest()
+
+
+def verify(*, root: bytes, targets: bytes, policy: bytes, now: datetime) -> Policy:
+    """Return the policy, having checked every signature and expiry that stands before it.
+
+    *root* is the trusted root of this device, *now* an aware UTC datetime.
+
+    Raises:
+        MalformedError: One of the three is not in its format.
+        ForgedError: Too few signatures, another digest, or expired metadata.
+
+    """
+    try:
+        trusted = Metadata[Root].from_bytes(root)
+        offered = Metadata[Targets].from_bytes(targets)
+    except (DeserializationError, RepositoryError, ValueError) as exc:
+        raise MalformedError(f"the policy's metadata cannot be read: {exc}") from exc
+    if not isinstance(trusted.signed, Root) or not isinstance(offered.signed, Targets):
+        raise MalformedError("the policy's metadata are of the wrong role")
+    try:
+        trusted.signed.verify_delegate("root", trusted.signed_bytes, trusted.signatures)
+        trusted.signed.verify_delegate("targets", offered.signed_bytes, offered.signatures)
+        info = offered.signed.targets[TARGET_NAME]
+        info.verify_length_and_hashes(policy)
+    except KeyError:
+        raise ForgedError(f"the signed metadata do not name {TARGET_NAME}") from None
+    except (RepositoryError, ValueError) as exc:
+        raise ForgedError(f"the policy is not signed as it must be: {exc}") from exc
+    for name, signed in (("root", trusted.signed), ("targets", offered.signed)):
+        if signed.is_expired(now):
+            raise ForgedError(f"the policy's {name} metadata expired on {signed.expires:%Y-%m-%d}")
+    return decode_policy(policy)
