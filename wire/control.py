@@ -20,6 +20,7 @@ import msgspec
 from wire.category import Category
 from wire.event import Event
 from wire.ids import BootInstant, WallInstant
+from wire.policy import Application
 
 
 class Reason(StrEnum):
@@ -47,13 +48,6 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 # --- agent and sensors ------------------------------------------------------------------
-
-
-class Application(msgspec.Struct, frozen=True, kw_only=True):
-    """A program that the policy permits: executable name and X window class, both exact."""
-
-    process: str
-    window_class: str
 
 
 class InputSettings(_Message, frozen=True, kw_only=True):

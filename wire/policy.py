@@ -18,7 +18,6 @@ from tuf.api._payload import Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from wire.category import Category, registry
-from wire.control import Application
 from wire.errors import ForgedError, MalformedError, NotCoveredError
 from wire.ids import PolicyDigest
 
@@ -42,6 +41,13 @@ class Party(_Part, frozen=True, kw_only=True):
 
     name: str
     contact: str
+
+
+class Application(_Part, frozen=True, kw_only=True):
+    """A program that may be recorded: executable name and X window class, both exact."""
+
+    process: str
+    window_class: str
 
 
 class CategoryRule(_Part, frozen=True, kw_only=True):
