@@ -13,8 +13,7 @@ from typing import Final
 
 import msgspec
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata
-from tuf.api._payload import Root, Targets
+from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]  # re-exported
 from tuf.api.serialization import DeserializationError
 
 from wire.category import Category, registry
@@ -34,6 +33,13 @@ class Purpose(StrEnum):
     """What batches may be used for; one purpose a policy."""
 
     TRAIN_COMPUTER_USE = "train-computer-use"
+
+
+class Application(_Part, frozen=True, kw_only=True):
+    """A program that may be recorded: executable name and X window class, both exact."""
+
+    process: str
+    window_class: str
 
 
 class Party(_Part, frozen=True, kw_only=True):
