@@ -35,13 +35,6 @@ class Purpose(StrEnum):
     TRAIN_COMPUTER_USE = "train-computer-use"
 
 
-class Application(_Part, frozen=True, kw_only=True):
-    """A program that may be recorded: executable name and X window class, both exact."""
-
-    process: str
-    window_class: str
-
-
 class Party(_Part, frozen=True, kw_only=True):
     """An organisation, and where a person reaches it."""
 
