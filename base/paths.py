@@ -17,7 +17,7 @@ from base.errors import SetupError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paths:
-    """The folders of one program: configuration, durable state, logs, and what dies with the session."""
+    """The folders of one program; `runtime` dies with the session, the others stay."""
 
     config: Path
     state: Path
@@ -36,7 +36,9 @@ class Paths:
                 private_folder(folder)
                 owner = folder.stat()
             except OSError as exc:
-                raise SetupError(f"{folder} cannot be used: {exc.strerror}; check its owner") from exc
+                raise SetupError(
+                    f"{folder} cannot be used: {exc.strerror}; check its owner"
+                ) from exc
             if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o077:
                 raise SetupError(f"{folder} must belong to you alone; chown it, chmod 700")
         return self
