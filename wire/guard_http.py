@@ -1,0 +1,135 @@
+"""What collector, readers and guard say to each other; docs/spec/guard-http-v1.md in code.
+
+Bodies are JSON in which bytes are base64.  Three parties have to build the same bytes:
+the guard signs a key that the device checks (`sign_key`, `verify_key`), and the collector
+logs a release that the guard looks for (`release_payload`).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Final
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
+from wire.category import Category
+from wire.errors import ForgedError, MalformedError
+from wire.grant import AccessGrant
+from wire.ids import BatchHash, CoreHash
+
+KEY_LABEL: Final = b"assent/guard-key/v1\0"
+RELEASE_LABEL: Final = b"assent/release/v1\0"
+RELEASE_KIND: Final = "release"  # the kind of the log entry that announces a release
+LARGEST_RELEASE: Final = 1_000  # batches in one request: some 10 MB of JSON
+_MONTH: Final = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
+
+
+class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Asks for the guard's public key of one subject, category and month ("YYYY-MM")."""
+
+    subject: bytes  # SubjectId, 16 bytes
+    category: Category
+    month: str
+
+
+class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The guard's X-Wing public key (1216 bytes), signed by the key that the policy names."""
+
+    public_key: bytes
+    signature: bytes
+
+
+class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One batch to release: the parts of its frame that the guard needs, and its leaf.
+
+    `entry` is the log entry of kind "release" whose commitment opens with `salt`; `proof`
+    is its inclusion proof at `index` under the request's checkpoint.
+    """
+
+    batch_hash: bytes
+    core: bytes
+    shelf: bytes
+    entry: bytes
+    salt: bytes
+    index: int
+    proof: tuple[bytes, ...]
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reader's approved grant, the cosigned checkpoint, and the batches it wants."""
+
+    grant: AccessGrant
+    checkpoint: str
+    batches: tuple[LoggedBatch, ...]
+
+
+class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one batch: `released` for the reader's key, or why it was refused."""
+
+    batch_hash: bytes
+    released: bytes | None = None
+    refused: str | None = None  # the name of the refusal, see the specification
+    error: str | None = None  # the same in words
+
+
+class ReleaseAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer for each batch asked for, in the order asked."""
+
+    batches: tuple[ReleaseAnswer, ...]
+
+
+def key_message(request: KeyRequest, public_key: bytes) -> bytes:
+    """Return what the guard signs when it hands out *public_key*.
+
+    Raises:
+        MalformedError: The subject is not 16 bytes, or the month is none.
+
+    """
+    if len(request.subject) != 16:
+        raise MalformedError("a subject pseudonym is 16 bytes")
+    if not _MONTH.fullmatch(request.month):
+        raise MalformedError(f"{request.month!r} is not a month as in 2027-03")
+    category, month = request.category.value.encode(), request.month.encode()
+    return KEY_LABEL + request.subject + category + b"\0" + month + public_key
+
+
+def sign_key(request: KeyRequest, public_key: bytes, guard: Ed25519PrivateKey) -> KeyAnswer:
+    """Return *public_key* as the guard hands it out."""
+    return KeyAnswer(public_key=public_key, signature=guard.sign(key_message(request, public_key)))
+
+
+def verify_key(answer: KeyAnswer, request: KeyRequest, signing_key: str) -> bytes:
+    """Return the guard's public key, if it was made for exactly this request.
+
+    *signing_key* is `Policy.guard.signing_key`.
+
+    Raises:
+        ForgedError: Not signed by the guard that the policy names, or for another request.
+        MalformedError: The request or the policy's key is not in its format.
+
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signing_key, validate=True))
+    except (binascii.Error, ValueError) as exc:
+        raise MalformedError("the policy's guard key is not an Ed25519 key in base64") from exc
+    try:
+        key.verify(answer.signature, key_message(request, answer.public_key))
+    except InvalidSignature:
+        raise ForgedError("the guard's key is not signed by the policy's guard for this") from None
+    return answer.public_key
+
+
+def release_payload(
+    *, batch_hash: BatchHash, core_hash: CoreHash, access_digest: bytes, recipient: str
+) -> bytes:
+    """Return what a log entry of kind "release" commits to; *recipient* is the age1pq... text."""
+    parts = (batch_hash, core_hash, access_digest, hashlib.sha256(recipient.encode()).digest())
+    if any(len(part) != 32 for part in parts):
+        raise MalformedError("a release names its batch, core and grant by SHA-256")
+    return RELEASE_LABEL + b"".join(parts)
