@@ -1,13 +1,11 @@
 """What collector, readers and guard say to each other; docs/spec/guard-http-v1.md in code.
 
-Bodies are JSON in which bytes are base64.  Three parties have to build the same bytes:
-the guard signs a key that the device checks (`sign_key`, `verify_key`), and the collector
-logs a release that the guard looks for (`release_payload`).
+Bodies are JSON in which bytes are base64.  The guard signs each key that it hands out
+(`sign_key`), and the device checks it (`verify_key`), since it comes by way of the collector.
 """
 
 import base64
 import binascii
-import hashlib
 import re
 from typing import Final
 
@@ -21,11 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from wire.category import Category
 from wire.errors import ForgedError, MalformedError
 from wire.grant import AccessGrant
-from wire.ids import BatchHash, CoreHash
 
 KEY_LABEL: Final = b"assent/guard-key/v1\0"
-RELEASE_LABEL: Final = b"assent/release/v1\0"
-RELEASE_KIND: Final = "release"  # the kind of the log entry that announces a release
 LARGEST_RELEASE: Final = 1_000  # batches in one request: some 10 MB of JSON
 _MONTH: Final = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 
@@ -48,8 +43,8 @@ class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One batch to release: the parts of its frame that the guard needs, and its leaf.
 
-    `entry` is the log entry of kind "release" whose commitment opens with `salt`; `proof`
-    is its inclusion proof at `index` under the request's checkpoint.
+    `entry` is the log entry of kind "release" (`wire.leaf`), whose commitment opens with
+    `salt`; `proof` is its inclusion proof at `index` under the request's checkpoint.
     """
 
     batch_hash: bytes
@@ -123,13 +118,3 @@ def verify_key(answer: KeyAnswer, request: KeyRequest, signing_key: str) -> byte
     except InvalidSignature:
         raise ForgedError("the guard's key is not signed by the policy's guard for this") from None
     return answer.public_key
-
-
-def release_payload(
-    *, batch_hash: BatchHash, core_hash: CoreHash, access_digest: bytes, recipient: str
-) -> bytes:
-    """Return what a log entry of kind "release" commits to; *recipient* is the age1pq... text."""
-    parts = (batch_hash, core_hash, access_digest, hashlib.sha256(recipient.encode()).digest())
-    if any(len(part) != 32 for part in parts):
-        raise MalformedError("a release names its batch, core and grant by SHA-256")
-    return RELEASE_LABEL + b"".join(parts)

@@ -1,0 +1,46 @@
+"""How every command line of ours ends: one line on standard error, and an exit code that means it.
+
+`base.errors` says which code means what; click's own usage errors are code 2.
+"""
+
+import sys
+from typing import NoReturn
+
+import click
+
+from base.errors import AssentError, ExitCode
+
+
+def run(group: click.Command, program: str, *, refusals: tuple[type[Exception], ...]) -> NoReturn:
+    """Run *group* as *program* and end the process.
+
+    *refusals* are exceptions that mean "these bytes will never do" (`wire.errors.WireError`).
+    """
+    sys.exit(outcome(group, program, sys.argv[1:], refusals=refusals))
+
+
+def outcome(
+    group: click.Command, program: str, args: list[str], *, refusals: tuple[type[Exception], ...]
+) -> int:
+    """Return the exit code of *group* with *args*, its error said on standard error."""
+    try:
+        # Without standalone mode click returns the code of ctx.exit(), or what the command did.
+        code = group.main(args, prog_name=program, standalone_mode=False)
+    except click.exceptions.Abort:
+        return _say(program, "stopped; nothing was done", ExitCode.FAILED)
+    except click.ClickException as exc:
+        exc.show()
+        return exc.exit_code
+    except AssentError as exc:
+        return _say(program, str(exc), exc.exit_code)
+    except refusals as exc:
+        return _say(program, str(exc), ExitCode.REJECTED)
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        return _say(program, f"{where}{exc.strerror or exc}", ExitCode.SETUP)
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _say(program: str, message: str, code: ExitCode) -> int:
+    click.echo(f"{program}: {message}", err=True)
+    return code
