@@ -195,7 +195,7 @@ def verify(*, root: bytes, targets: bytes, policy: bytes, now: datetime) -> Poli
         offered = Metadata[Targets].from_bytes(targets)
     except (DeserializationError, RepositoryError, ValueError) as exc:
         raise MalformedError(f"the policy's metadata cannot be read: {exc}") from exc
-    if not isinstance(trusted.signed, Root) or not isinstance(offered.signed, Targets):
+    if (trusted.signed.type, offered.signed.type) != (Root.type, Targets.type):
         raise MalformedError("the policy's metadata are of the wrong role")
     try:
         trusted.signed.verify_delegate("root", trusted.signed_bytes, trusted.signatures)
