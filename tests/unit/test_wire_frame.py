@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from wire.age import decode_identity
+from wire.age import decode_identity, encode_identity
 from wire.category import Category
 from wire.errors import ForgedError, MalformedError, NotForUsError, WireError
 from wire.frame import (
@@ -173,8 +173,6 @@ def test_without_the_readers_key_a_guard_opens_nothing(parties: Parties) -> None
     verified = verify(sign(sealed.unsigned, 1, parties.device), parties.device.public_key())
     header = unshelve(verified.parts.shelf, parties.guard_seed, verified.core_hash)
     assert header == sealed.age_header
-    from wire.age import encode_identity
-
     with pytest.raises(NotForUsError):
         open_body(
             header, verified.parts.body, encode_identity(parties.guard_seed), verified.core_hash

@@ -168,9 +168,7 @@ def test_the_key_id_of_the_specifications_example_is_ours() -> None:
     )
     assert (name, algorithm, len(raw)) == ("example.com/foo", 1, 32)
     with pytest.raises(MalformedError):
-        parse_verifier_key(
-            "example.com/bar+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
-        )
+        parse_verifier_key("example.com/bar+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k")
 
 
 def test_a_receipt_holds_for_its_batch_and_for_no_other() -> None:
