@@ -1,0 +1,175 @@
+"""The data subject's acts, in the order in which they were made, so that a crash loses none.
+
+`consent.jsonl` is append-only and hash-chained: each line has the SHA-256 of the line
+before it.  An act holds once its line is on the disk, and only then.  What a restart finds:
+
+    no file                     nothing is consented
+    a last line cut short       it was never acknowledged: put aside; a click is needed
+    a mark of an unfinished act the same: somebody asked for something, nobody knows what
+    a line that does not fit    the file is put aside whole, never deleted; nothing is
+                                consented until the data subject agrees again
+
+What the lines mean is said in `standing`.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from agent.consent.standing import (
+    Entry,
+    Line,
+    Replaced,
+    Standing,
+    StoppedUncleanly,
+    after,
+)
+from agent.disk import Disk
+from base import durable
+from base.clock import Now
+from base.errors import AssentError, ConsentError, ExitCode
+from wire.errors import MalformedError, WireError
+
+FILE_NAME: Final = "consent.jsonl"
+MARK_NAME: Final = "unfinished"
+_FIRST: Final = "0" * 64  # what the first line names as the line before it
+
+
+class LedgerError(AssentError):
+    """An act could not be made durable; it does not hold, and capture stays shut."""
+
+    exit_code = ExitCode.SETUP
+
+
+class Ledger:
+    """The file and what it adds up to.  One process holds it (the agent's lock)."""
+
+    def __init__(self, folder: Path, device: Ed25519PublicKey, disk: Disk = durable) -> None:
+        """Nothing is read yet; see `open`."""
+        self._path = folder / FILE_NAME
+        self._mark = folder / MARK_NAME
+        self._device = device
+        self._disk = disk
+        self._length = 0
+        self._hash = _FIRST
+        self._lines = 0
+        self.standing = Standing()
+
+    @classmethod
+    def open(
+        cls, folder: Path, device: Ed25519PublicKey, now: Now, disk: Disk = durable
+    ) -> "Ledger":
+        """Return the ledger in *folder*, mended as the module's docstring says.
+
+        Raises:
+            LedgerError: It can neither be read nor put aside.
+
+        """
+        ledger = cls(folder, device, disk)
+        try:
+            unfinished = ledger._read(now)
+            if unfinished or ledger._mark.exists():
+                ledger.append(StoppedUncleanly(), now)
+        except OSError as exc:
+            raise LedgerError(
+                f"the record of your consents cannot be read ({exc.strerror}); mend the disk"
+            ) from exc
+        return ledger
+
+    def mark_unfinished(self) -> None:
+        """Leave a mark that an act was begun; the next successful `append` removes it.
+
+        Not synced: it has to survive a crash of this process, not of the machine, for an
+        act that the machine did not survive was never acknowledged.
+        """
+        # A full disk must not keep a restriction from being made.
+        try:
+            self._mark.touch(mode=0o600)
+        except OSError:
+            return
+
+    def append(self, entry: Entry, now: Now) -> None:
+        """Make *entry* durable; `standing` is as after it when this returns.
+
+        A crash before the fsync leaves the mark and perhaps a part of the line: a restart
+        puts the part aside and waits for a click.  A crash after it leaves an act that
+        holds; if the mark is still there, a click is needed besides, which is never wrong.
+
+        Raises:
+            LedgerError: It is not durable; `standing` is unchanged.
+            ConsentError: The tables have no such move; nothing was written.
+
+        """
+        line = Line(
+            n=self._lines,
+            prev=self._hash,
+            wall=now.wall,
+            boot=now.boot,
+            boot_id=now.boot_id,
+            entry=entry,
+        )
+        standing = after(self.standing, line, self._device)
+        data = msgspec.json.encode(line)
+        self.mark_unfinished()
+        try:
+            self._cut()
+            self._disk.append(self._path, data + b"\n")
+        except OSError as exc:
+            raise LedgerError(
+                f"this could not be written down ({exc.strerror}), so it does not hold; "
+                "make room on the disk and try again"
+            ) from exc
+        self._taken(data, standing)
+        self._mark.unlink(missing_ok=True)
+
+    def _cut(self) -> None:
+        """Remove what an append that failed may have left behind the last good line."""
+        if self._path.exists() and self._path.stat().st_size > self._length:
+            os.truncate(self._path, self._length)
+
+    def _taken(self, data: bytes, standing: Standing) -> None:
+        self._length += len(data) + 1
+        self._hash = hashlib.sha256(data).hexdigest()
+        self._lines += 1
+        self.standing = standing
+
+    def _read(self, now: Now) -> bool:
+        """Replay the file; whether its last line was cut short."""
+        try:
+            *lines, torn = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return False
+        try:
+            for data in lines:
+                self._replay(data)
+        except (WireError, ConsentError) as exc:
+            self._start_anew(str(exc), now)
+            return False
+        if torn:
+            # A crash here leaves the torn part both aside and in place: done again at the
+            # next start, with the same result.
+            self._disk.replace(self._path.with_suffix(".torn"), torn)
+            os.truncate(self._path, self._length)
+        return bool(torn)
+
+    def _replay(self, data: bytes) -> None:
+        try:
+            line = msgspec.json.decode(data, type=Line)
+        except msgspec.DecodeError as exc:
+            raise MalformedError(f"line {self._lines + 1} cannot be read") from exc
+        if line.n != self._lines or line.prev != self._hash:
+            raise MalformedError(f"line {self._lines + 1} does not follow the one before it")
+        self._taken(data, after(self.standing, line, self._device))
+
+    def _start_anew(self, why: str, now: Now) -> None:
+        aside = self._path.with_name(f"consent.unreadable-{now.wall}.jsonl")
+        # A crash here leaves the file aside and no ledger: nothing is consented.
+        self._path.rename(aside)
+        self._disk.sync_folder(self._path.parent)
+        self._length, self._hash, self._lines = 0, _FIRST, 0
+        self.standing = Standing()
+        self.append(Replaced(aside=aside.name, why=f"your consents: {why}"), now)
