@@ -129,7 +129,7 @@ def verify_inclusion(
     if not 0 <= index < size:
         raise ForgedError("an inclusion proof is for a leaf outside its tree")
     number, last, node = index, size - 1, leaf
-    for step in _hashes(proof):
+    for step in _hashes(proof, leaf, root):
         if last == 0:
             raise ForgedError("an inclusion proof is too long")
         if number & 1 or number == last:
@@ -148,15 +148,17 @@ def verify_consistency(
 ) -> None:
     """Check that the tree of *old* leaves is a prefix of the tree of *new* leaves.
 
+    Every log continues the empty one: who has seen nothing yet has nothing to check here.
+
     Raises:
-        ForgedError: The proof does not show that (RFC 9162 section 2.1.4.2).
+        ForgedError: The proof does not show that (RFC 9162 section 2.1.4.2), or *old* is 0.
 
     """
     steps = _hashes(proof)
-    if not 0 <= old <= new:
-        raise ForgedError("a log cannot shrink")
-    if old in (0, new):
-        if steps or old_root != (new_root if old == new else EMPTY_ROOT):
+    if not 0 < old <= new:
+        raise ForgedError("a log cannot shrink, and an empty one is no prefix worth proving")
+    if old == new:
+        if steps or old_root != new_root:
             raise ForgedError("two roots of one size differ, or the proof is not empty")
         return
     if old & (old - 1) == 0:
@@ -187,8 +189,8 @@ def _both_roots(number: int, last: int, steps: list[bytes]) -> tuple[bytes, byte
     return small, large
 
 
-def _hashes(proof: Sequence[bytes]) -> list[bytes]:
-    if any(len(step) != HASH_BYTES for step in proof):
+def _hashes(proof: Sequence[bytes], *ends: bytes) -> list[bytes]:
+    if any(len(step) != HASH_BYTES for step in (*proof, *ends)):
         raise ForgedError("a proof holds something that is no hash")
     return list(proof)
 
