@@ -1,0 +1,45 @@
+# Everything a person types. Each target installs what it needs (packaging/setup/setup.sh);
+# a second call costs no time.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test requirements clean
+
+setup := packaging/setup/setup.sh
+bin := .venv/bin
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install all that programs, demo and tests need
+	@$(setup) programs desktop checks interop
+
+demo: ## Watch the whole path of an event on a virtual desktop, one minute
+	@$(setup) programs desktop
+	@$(bin)/python -m demo
+
+check: ## Lint, format, types, import contracts and the fast tests
+	@$(setup) programs checks
+	$(bin)/ruff check
+	$(bin)/ruff format --check
+	$(bin)/mypy
+	$(bin)/lint-imports
+	$(bin)/python -m pytest -m "not slow" tests/unit tests/properties tests/architecture
+
+test: ## Run every test, the ones on a real (virtual) desktop too
+	@$(setup) programs desktop checks interop
+	$(bin)/python -m pytest
+
+requirements: ## Renew the pins in requirements/ (asks the package index)
+	/usr/bin/python3 -m venv build/pip-tools
+	build/pip-tools/bin/pip install --quiet pip-tools==7.6.2
+	cd requirements && for list in run test; do \
+	  CUSTOM_COMPILE_COMMAND="make requirements" ../build/pip-tools/bin/pip-compile \
+	    --quiet --upgrade --generate-hashes --strip-extras --no-annotate \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \
+	    --output-file $$list.txt $$list.in || exit; \
+	done
+
+clean: ## Remove what was installed, built and cached in this folder
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
