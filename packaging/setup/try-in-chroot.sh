@@ -34,8 +34,8 @@ make_base() {
   local sources=(/etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources}) existing=() file
   for file in "${sources[@]}"; do [[ ! -f $file ]] || existing+=("$file"); done
   mmdebstrap --variant=minbase --include=git,make,ca-certificates \
-    --aptopt=<(host_apt_options) bookworm "$base.part" "${existing[@]}"
-  mv "$base.part" "$base"
+    --aptopt=<(host_apt_options) bookworm "${base/.tar/.part.tar}" "${existing[@]}"
+  mv "${base/.tar/.part.tar}" "$base"
 }
 
 # How this machine talks to its mirrors: proxies, and whether an old snapshot is one of them.
