@@ -1,0 +1,480 @@
+"""One door out: HTTPS to exactly one origin, whose key we know beforehand.
+
+`OneDoor.request` is all that a program uses.  What it holds to, in this order:
+
+1. TLS 1.3, a certificate of the one authority given, for the one host given;
+2. the server's key is one of the pins, checked before the first byte of a request;
+3. a body waits for `100 Continue` (RFC 9110 section 10.1.1): a server that answers with
+   a redirect, a refusal or not at all gets the headers and no byte of the body;
+4. no redirect is followed, nothing is tried twice, no proxy and no variable of the
+   environment is looked at; an answer that is too large is not read.
+
+Whatever goes wrong is a `DoorError`: it says in one line what stands at the door, and in
+`body_sent` whether a part of the body may have left.  This is the only module that knows
+urllib3 and, for clients, ssl.
+"""
+
+import contextlib
+import http.client
+import io
+import socket
+import ssl
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.connection import HTTPSConnection
+from urllib3.exceptions import HTTPError, NameResolutionError
+
+from base.errors import RetryableError, SetupError
+from base.pki import CertificateError, certificate_spki_sha256
+
+LARGEST_ANSWER_BYTES: Final = 32 << 20  # a bulk release of the guard is some 10 MB
+LARGEST_INTERIM_BYTES: Final = 16 << 10
+MOST_INTERIM_ANSWERS: Final = 8
+IDLE_SECONDS: Final = 10.0  # our servers keep a connection for 30; a stale one is not tried
+DOORS_OPEN: Final = 4  # connections kept for reuse; more threads than that open their own
+
+
+class DoorError(RetryableError):
+    """Not the server we know, or no answer from it; `body_sent` says whether it got a byte."""
+
+    def __init__(self, message: str, *, body_sent: bool = False) -> None:
+        super().__init__(message)
+        self.body_sent = body_sent
+
+
+class UnreachableError(DoorError):
+    """Nobody answers there, or the connection broke."""
+
+
+class NotTlsError(DoorError):
+    """Something answers there, but does not speak TLS 1.3."""
+
+
+class UntrustedServerError(DoorError):
+    """The server's certificate is not of the authority that we trust, or has expired."""
+
+
+class WrongHostError(DoorError):
+    """The server's certificate is for another host."""
+
+
+class WrongPinError(DoorError):
+    """The certificate is in order, but the server's key is none that we know."""
+
+
+class ClientRefusedError(DoorError):
+    """The server does not accept the certificate of this program."""
+
+
+class RedirectedError(DoorError):
+    """The server wants us to go elsewhere; we do not."""
+
+
+class NotContinuedError(DoorError):
+    """The server did not say that it would take the body."""
+
+
+class GarbledAnswerError(DoorError):
+    """The answer is no HTTP, was cut short, or is too large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A final answer that is no redirect; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the server asks us to stay away, if it says so in seconds."""
+        text = self.headers.get("retry-after", "")
+        return float(text) if text.isascii() and text.isdigit() else None
+
+
+class OneDoor:
+    """Speaks to one origin and to nobody else.  May be used by several threads.
+
+    *pins* are hexadecimal SHA-256 of the server's SubjectPublicKeyInfo, any of which will
+    do.  Certificates are read here once: after a renewal, make a new door.
+    """
+
+    def __init__(
+        self,
+        origin: str,
+        pins: Iterable[str],
+        ca_pem: str,
+        client_cert_path: Path | None = None,
+        client_key_path: Path | None = None,
+        timeout: float = 30.0,
+        *,
+        largest_answer_bytes: int = LARGEST_ANSWER_BYTES,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Raises:
+            SetupError: The origin is none, a pin is missing or malformed, or a file cannot
+                be used.
+
+        """
+        host, port = host_and_port(origin)
+        self.origin = origin
+        self._largest_answer_bytes = largest_answer_bytes
+        self._pool = urllib3.HTTPSConnectionPool(
+            host,
+            port,
+            timeout=urllib3.Timeout(connect=timeout, read=timeout),
+            maxsize=DOORS_OPEN,
+            retries=False,
+            ssl_context=_context(ca_pem, client_cert_path, client_key_path),
+            pins=_decode_pins(pins),
+        )
+        self._pool.ConnectionCls = _PinnedConnection  # type: ignore[assignment]  # narrower body
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Return the server's answer, whatever its status, unless it is a redirect.
+
+        *path* begins with a slash.  An empty body counts as none.
+
+        Raises:
+            DoorError: No answer that may be trusted; its class and its line say why.
+
+        """
+        if not path.startswith("/") or path.startswith("//"):
+            raise ValueError("a path on the one origin begins with one slash")
+        answer = self._pool.urlopen(
+            method,
+            path,
+            body=body or None,
+            headers={"User-Agent": "assent", **(headers or {})},
+            redirect=False,
+            retries=False,
+            preload_content=False,
+            decode_content=False,
+        )
+        sent: bool = getattr(answer.connection, "body_sent", False)
+        try:
+            self._refuse_redirect(answer.status, body_sent=sent)
+            data = self._bounded(answer, body_sent=sent)
+        except BaseException:
+            answer.close()  # what else comes on this connection is not to be believed
+            raise
+        answer.release_conn()
+        names = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(status=answer.status, headers=names, body=data)
+
+    def close(self) -> None:
+        """Close what is open; a later request opens it again."""
+        self._pool.close()
+
+    def _refuse_redirect(self, status: int, *, body_sent: bool) -> None:
+        if 300 <= status < 400:
+            raise RedirectedError(
+                f"{self.origin} answered with a redirect ({status}), which is refused; "
+                "ask who runs it",
+                body_sent=body_sent,
+            )
+
+    def _bounded(self, answer: urllib3.BaseHTTPResponse, *, body_sent: bool) -> bytes:
+        data = bytearray()
+        try:
+            while chunk := answer.read(64 << 10):
+                data += chunk
+                if len(data) > self._largest_answer_bytes:
+                    raise GarbledAnswerError(
+                        f"{self.origin} answered with more than {self._largest_answer_bytes} "
+                        "bytes, which were not read; ask who runs it",
+                        body_sent=body_sent,
+                    )
+        except (HTTPError, http.client.HTTPException, OSError) as exc:
+            raise GarbledAnswerError(
+                f"the answer of {self.origin} was cut short; trying again later",
+                body_sent=body_sent,
+            ) from exc
+        return bytes(data)
+
+
+def host_and_port(origin: str) -> tuple[str, int]:
+    """Return host and port of an `https://` origin.
+
+    Raises:
+        SetupError: Not an origin: another scheme, or more than scheme, host and port.
+
+    """
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or 443
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    bare = parts.hostname and parts.path in ("", "/") and not (parts.query or parts.fragment)
+    if parts.scheme != "https" or not parts.hostname or not bare or "@" in parts.netloc:
+        raise SetupError(f"{origin!r} is no origin; write it as in https://collector.example:8443")
+    return parts.hostname, port
+
+
+# --- the connection ---------------------------------------------------------------------
+
+
+class _PinnedConnection(HTTPSConnection):
+    """Checks the server's key after the handshake, and asks before it sends a body."""
+
+    def __init__(self, host: str, *, pins: frozenset[bytes], **options: Any) -> None:  # noqa: ANN401 - urllib3's own, passed on
+        super().__init__(host, **options)
+        self._pins = pins
+        self._used_at = 0.0
+        self._answers = 0
+        self._early: bytes | None = None
+        self.body_sent = False
+
+    @property
+    def _at(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+    @property
+    def is_connected(self) -> bool:
+        """False also for a connection that was idle for too long to be trusted to work."""
+        return time.monotonic() - self._used_at < IDLE_SECONDS and super().is_connected
+
+    def connect(self) -> None:
+        """Connect, shake hands, compare the pin: steps 1 and 2 of the module's list."""
+        self._answers = 0
+        self.body_sent = False
+        try:
+            super().connect()
+            shown = certificate_spki_sha256(_shown(self.sock))
+        except (OSError, HTTPError, CertificateError) as exc:
+            self.close()
+            raise _cause_of_failed_handshake(self._at, exc) from exc
+        if shown not in self._pins:
+            self.close()
+            raise WrongPinError(
+                f"the key of {self._at} is not the pinned one; nothing was sent; somebody may "
+                "stand in between: ask who runs it"
+            )
+
+    def request(  # type: ignore[override]  # as urllib3's own: wider than http.client's
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,  # noqa: ANN401 - urllib3's own, passed on
+    ) -> None:
+        """Send a request; its body only after the server said that it takes it (step 3)."""
+        self._early = None
+        self.body_sent = False
+        if body is None:
+            with self._translated():
+                super().request(method, url, headers=headers, **options)
+            return
+        asking = {"Content-Length": str(len(body)), "Expect": "100-continue", **(headers or {})}
+        with self._translated():
+            super().request(method, url, headers=asking, **options)
+            self._early = self._await_continue()
+        if self._early is None:
+            self.body_sent = True
+            try:
+                self.send(body)
+            except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError):
+                pass  # it may have answered before it closed: getresponse() tells
+            except OSError as exc:
+                raise self._broken(exc) from exc
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        """Return the final answer; one that came instead of `100 Continue` ends the connection."""
+        with self._translated():
+            answer = super().getresponse()
+        self._answers += 1
+        self._used_at = time.monotonic() if self._early is None else 0.0
+        return answer
+
+    def response_class(self, sock: Any, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # noqa: ANN401 - http.client wants a callable here
+        """Begin to parse an answer; its head may have been read by `_await_continue`."""
+        source: Any = sock if self._early is None else _Replayed(self._early, sock)
+        return http.client.HTTPResponse(source, **options)
+
+    def _await_continue(self) -> bytes | None:
+        """Return None on `100 Continue`, else the head of the answer that came instead."""
+        self.sock.settimeout(self.timeout)
+        for _ in range(MOST_INTERIM_ANSWERS):
+            head = self._head()
+            status = head.split(b" ", 2)[1:2]
+            if status == [b"100"]:
+                return None
+            if not status or not status[0].startswith(b"1"):
+                return head
+        raise GarbledAnswerError(f"{self._at} sends interim answers without end")
+
+    def _head(self) -> bytes:
+        # Byte by byte out of the TLS record that is decrypted already: a buffered reader
+        # would swallow the beginning of the answer that follows.
+        head = bytearray()
+        while not head.endswith((b"\r\n\r\n", b"\n\n")):
+            if len(head) >= LARGEST_INTERIM_BYTES:
+                raise GarbledAnswerError(f"{self._at} answers with something that is no HTTP")
+            try:
+                byte = self.sock.recv(1)
+            except TimeoutError:
+                raise NotContinuedError(
+                    f"{self._at} did not say within {self.timeout:g} s that it takes the upload; "
+                    "nothing of it was sent; trying again later"
+                ) from None
+            if not byte:
+                raise http.client.IncompleteRead(bytes(head)) if head else ConnectionResetError
+            head += byte
+        return bytes(head)
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DoorError:
+            self.close()
+            raise
+        except (OSError, HTTPError, http.client.HTTPException) as exc:
+            error = self._broken(exc)
+            self.close()
+            raise error from exc
+
+    def _broken(self, exc: BaseException) -> DoorError:
+        """Return what a failure between handshake and answer means."""
+        if isinstance(exc, TimeoutError | urllib3.exceptions.TimeoutError):
+            return UnreachableError(
+                f"{self._at} did not answer in time; trying again later", body_sent=self.body_sent
+            )
+        if isinstance(exc, http.client.HTTPException) and not isinstance(exc, ConnectionError):
+            return GarbledAnswerError(
+                f"{self._at} answers with something that is no HTTP", body_sent=self.body_sent
+            )
+        alerted = isinstance(exc, ssl.SSLError) and "ALERT" in (exc.reason or "")
+        # Under TLS 1.3 a client knows of its own refusal only by the first read: the
+        # handshake is over for it before the server has looked at its certificate.
+        if alerted or (self._answers == 0 and not self.body_sent):
+            return ClientRefusedError(
+                f"{self._at} closed the connection without an answer: most likely it does not "
+                "accept this program's certificate (missing, expired, or of another authority); "
+                "renew it or enroll again"
+            )
+        return UnreachableError(
+            f"{self._at} ended the connection; trying again later", body_sent=self.body_sent
+        )
+
+
+class _Replayed:
+    """A socket of which the first bytes were read already; they come first once more."""
+
+    def __init__(self, first: bytes, sock: socket.socket) -> None:
+        self._first = first
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """Return a file of the read bytes and all that follow."""
+        return io.BufferedReader(_Chained(self._first, self._sock.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+
+
+class _Chained(io.RawIOBase):
+    """Bytes, then a raw file."""
+
+    def __init__(self, first: bytes, rest: io.RawIOBase) -> None:
+        self._first = memoryview(first)
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - collections.abc.Buffer comes with 3.12
+        if not self._first:
+            return self._rest.readinto(buffer)
+        count = min(len(buffer), len(self._first))
+        buffer[:count] = self._first[:count]
+        self._first = self._first[count:]
+        return count
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
+
+
+# --- what was given, and what failures mean ---------------------------------------------
+
+
+def _context(ca_pem: str, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies chain and host name
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.hostname_checks_common_name = False
+    try:
+        context.load_verify_locations(cadata=ca_pem)
+    except (ssl.SSLError, ValueError) as exc:
+        raise SetupError("the certificate authority of the server is no PEM certificate") from exc
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, key)
+        except OSError as exc:  # SSLError is one
+            raise SetupError(f"{certificate} and {key} cannot be used: {exc}") from exc
+    return context
+
+
+def _shown(sock: object) -> bytes:
+    certificate = sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
+    return certificate or b""
+
+
+def _decode_pins(pins: Iterable[str]) -> frozenset[bytes]:
+    try:
+        decoded = frozenset(bytes.fromhex(pin) for pin in pins)
+    except ValueError as exc:
+        raise SetupError("a TLS pin is not hexadecimal") from exc
+    if not decoded or any(len(pin) != 32 for pin in decoded):
+        raise SetupError("the server's TLS pins (SHA-256, at least one) are missing or cut short")
+    return decoded
+
+
+_HOST_CODES: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_DATE_CODES: Final = {9: "is not valid yet", 10: "has expired"}
+
+
+def _cause_of_failed_handshake(at: str, exc: BaseException) -> DoorError:
+    match exc:
+        case ssl.SSLCertVerificationError():
+            error = _cause_of_refused_certificate(at, exc)
+        case CertificateError():
+            error = UntrustedServerError(f"{at} shows a certificate that cannot be read")
+        case NameResolutionError():
+            error = UnreachableError(f"the host name of {at} is not known; is the network up?")
+        case ssl.SSLEOFError() | ConnectionResetError() | BrokenPipeError():
+            error = NotTlsError(f"{at} ended the connection where TLS 1.3 begins; nothing was sent")
+        case ssl.SSLError():
+            error = NotTlsError(f"{at} does not speak TLS 1.3; nothing was sent; right port?")
+        case _:
+            error = UnreachableError(f"{at} cannot be reached; trying again later")
+    return error
+
+
+def _cause_of_refused_certificate(at: str, exc: ssl.SSLCertVerificationError) -> DoorError:
+    if exc.verify_code in _HOST_CODES:
+        return WrongHostError(
+            f"the certificate of {at} is for another host; nothing was sent; ask who runs it"
+        )
+    if exc.verify_code in _DATE_CODES:
+        return UntrustedServerError(
+            f"the certificate of {at} {_DATE_CODES[exc.verify_code]}; nothing was sent; "
+            "check the clock, then ask who runs it"
+        )
+    return UntrustedServerError(
+        f"the certificate of {at} is not of the authority that we trust "
+        f"({exc.verify_message}); nothing was sent; ask who runs it"
+    )
