@@ -94,7 +94,11 @@ class Listener:
             SetupError: Certificate or key cannot be used.
 
         """
-        context = _context(credentials)
+        try:
+            context = _context(credentials)
+        except SetupError:
+            self.close()
+            raise
         config = uvicorn.Config(
             app,
             http=_Protocol,
@@ -122,6 +126,10 @@ class Listener:
         if self._server is not None:
             self._server.should_exit = True
 
+    def close(self) -> None:
+        """Give the address back without having served."""
+        self._socket.close()
+
 
 class _Protocol(H11Protocol):
     """Uvicorn's own protocol, which shows the client's certificate and drops the silent.
@@ -135,6 +143,15 @@ class _Protocol(H11Protocol):
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         self.app_state = {**self.app_state, "client_cert": certificate}
         self._patience = self.loop.call_later(FIRST_REQUEST_SECONDS, self._drop_if_silent)
+
+    def shutdown(self) -> None:
+        """Let go of an idle client at once, of a busy one after its answer."""
+        begun: object = self.cycle
+        if begun is None or self.cycle.response_complete:
+            # Closing politely would wait for the client to say goodbye, up to half a minute.
+            self.transport.abort()
+        else:
+            super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._patience.cancel()

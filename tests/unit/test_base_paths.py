@@ -1,0 +1,65 @@
+"""Where programs keep things: private folders, movable as a whole."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from base.errors import SetupError
+from base.paths import Paths, paths_for
+
+
+def test_one_variable_moves_everything_of_a_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ASSENT_HOME: nothing is left elsewhere but what dies with the session."""
+    monkeypatch.setenv("ASSENT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    paths = paths_for("collector")
+
+    for folder in (paths.config, paths.state, paths.logs, paths.runtime):
+        assert folder.is_relative_to(tmp_path / "home")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    assert paths_for("collector").runtime == tmp_path / "run" / "assent" / "collector"
+
+
+def test_without_it_the_platform_decides_and_programs_do_not_share(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """XDG folders, one below them for each program."""
+    monkeypatch.delenv("ASSENT_HOME", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    tmp_path.chmod(0o700)
+
+    assert paths_for("agent").state == tmp_path / "state" / "assent" / "agent"
+    assert paths_for("agent").state != paths_for("guard").state
+
+
+def test_folders_are_made_private(tmp_path: Path) -> None:
+    """0700, also where they were open before."""
+    paths = Paths(
+        config=tmp_path / "c", state=tmp_path / "s", logs=tmp_path / "l", runtime=tmp_path / "r"
+    )
+    paths.state.mkdir(mode=0o755)
+
+    assert paths.make() is paths
+    for folder in (paths.config, paths.state, paths.logs, paths.runtime):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_of_somebody_else_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns the folder owns what is in it."""
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(SetupError, match="must belong to you alone"):
+        Paths(config=tmp_path, state=tmp_path, logs=tmp_path, runtime=tmp_path).make()
+
+
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+    """A file in the way."""
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "below"
+    with pytest.raises(SetupError, match="cannot be used"):
+        Paths(config=folder, state=folder, logs=folder, runtime=folder).make()
