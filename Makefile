@@ -20,6 +20,7 @@ demo: ## Watch the whole path of an event on a virtual desktop, one minute
 
 check: ## Lint, format, types, import contracts and the fast tests
 	@$(setup) programs checks
+	$(bin)/shellcheck .ci/run packaging/setup/*.sh
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
@@ -31,9 +32,9 @@ test: ## Run every test, the ones on a real (virtual) desktop too
 	$(bin)/python -m pytest
 
 requirements: ## Renew the pins in requirements/ (asks the package index)
-	/usr/bin/python3 -m venv build/pip-tools
-	build/pip-tools/bin/pip install --quiet pip-tools==7.6.2
-	cd requirements && for list in run test; do \
+	@/usr/bin/python3 -m venv build/pip-tools
+	@build/pip-tools/bin/pip install --quiet pip-tools==7.6.2
+	@cd requirements && for list in run test; do \
 	  CUSTOM_COMPILE_COMMAND="make requirements" ../build/pip-tools/bin/pip-compile \
 	    --quiet --upgrade --generate-hashes --strip-extras --no-annotate \
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \

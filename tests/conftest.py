@@ -1,0 +1,82 @@
+"""What holds for every test: no outside network, and where foreign test data lies.
+
+The network guard is an audit hook of this process (PEP 578); it cannot be taken out again,
+and children that a test starts do not have it.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import hypothesis
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+LOOPBACK_NAMES: Final = frozenset({None, "", "localhost", b"localhost"})
+
+# Shared build machines stall: a slow example is no finding, so examples have no deadline.
+hypothesis.settings.register_profile("assent", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("assent")
+
+_went_outside: list[str] = []
+
+
+class OutsideNetworkError(AssertionError):
+    """A test tried to reach something other than this machine."""
+
+
+def is_loopback(host: object) -> bool:
+    """Whether *host*, a name or an address, is this machine."""
+    if host in LOOPBACK_NAMES:
+        return True
+    text = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
+    try:
+        return ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_outside(event: str, arguments: tuple[object, ...]) -> None:
+    match event, arguments:
+        case "socket.connect" | "socket.sendto", (socket.socket() as sock, (host, *_)):
+            inside = sock.family not in (socket.AF_INET, socket.AF_INET6) or is_loopback(host)
+        case "socket.getaddrinfo" | "socket.gethostbyname", (host, *_):
+            inside = is_loopback(host)
+        case _:
+            return
+    if not inside:
+        _went_outside.append(f"{event} {host!r}")
+        raise OutsideNetworkError(f"{event} {host!r}: tests reach loopback only")
+
+
+sys.addaudithook(_refuse_outside)
+
+
+@pytest.fixture(autouse=True)
+def _no_outside_network() -> Iterator[list[str]]:
+    """Fail a test that tried to leave, even where the code under test swallowed the refusal."""
+    _went_outside.clear()
+    yield _went_outside
+    assert _went_outside == []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--data`."""
+    parser.addoption(
+        "--data",
+        default=os.environ.get("ASSENT_TEST_DATA", str(ROOT.parent / "shared" / "data")),
+        help="folder of the test data that others wrote (ASSENT_TEST_DATA)",
+    )
+
+
+@pytest.fixture(scope="session")
+def foreign_data(request: pytest.FixtureRequest) -> Path:
+    """Return the folder of the test data that others wrote, or skip and say so."""
+    folder = Path(request.config.getoption("--data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}; set ASSENT_TEST_DATA or --data")
+    return folder
