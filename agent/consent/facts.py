@@ -1,0 +1,93 @@
+"""From what the agent knows to the facts that the gate decides on.  Pure.
+
+Each line says where one fact comes from; what nobody knows stays UNKNOWN.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from agent.consent.clocks import has_passed
+from agent.consent.gate import CategoryFacts, Fact, Facts
+from agent.consent.policy import PolicyInForce
+from agent.consent.standing import Standing
+from agent.consent.states import Act, Consent, Flag, Pause, consent_after, pause_after
+from base.clock import Now
+from wire.category import Category
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Everything the agent knows at one moment that has a say in what may be captured.
+
+    `making` and `closing` hold restrictions that were asked for and are not yet on the
+    disk: they count at once, and go on counting when the disk refuses them.
+    """
+
+    now: Now
+    standing: Standing
+    policy: PolicyInForce
+    clock_doubt: str = ""
+    indicator_shown: bool | None = None
+    inside_scope: bool | None = None
+    outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
+    storable: Mapping[Category, bool] = MappingProxyType({})
+    making_pause: bool = False
+    closing: frozenset[Category] = frozenset()
+
+
+def facts_of(situation: Situation) -> Facts:
+    """Return the facts of *situation*."""
+    pause = pause_at(situation.standing, situation.now)
+    return Facts(
+        not_halted=Fact.of(not is_halted(situation.standing, situation.policy)),
+        policy_valid=Fact.of(situation.policy.policy is not None),
+        clock_trusted=Fact.of(not (situation.clock_doubt or situation.standing.clock_doubt)),
+        indicator_shown=Fact.of(situation.indicator_shown),
+        session_ours=Fact.YES,  # lock, suspend and user switch are watched by a later source
+        not_paused=Fact.of(pause is not Pause.PAUSED and not situation.making_pause),
+        resume_clicked=Fact.of(pause is Pause.RUNNING),
+        inside_scope=Fact.of(situation.inside_scope),
+        not_sensitive=Fact.YES,  # each event is judged by redaction, not the whole moment
+        redactor_up=Fact.YES,  # redaction runs inside the sensor: no sensor, no events
+        categories=MappingProxyType({c: _category_facts(situation, c) for c in Category}),
+    )
+
+
+def _category_facts(situation: Situation, category: Category) -> CategoryFacts:
+    consent = consent_at(situation.standing, situation.policy, category)
+    out = (
+        situation.standing.flags[category] is Flag.OPTED_OUT
+        or category in situation.outside_opt_outs
+        or category in situation.closing
+    )
+    return CategoryFacts(
+        opted_in=Fact.of(not out),
+        consented=Fact.of(consent in (Consent.GIVEN, Consent.STALE)),
+        consent_fits_policy=Fact.of(
+            None if situation.policy.digest is None else consent is Consent.GIVEN
+        ),
+        storable=Fact.of(situation.storable.get(category)),
+    )
+
+
+def pause_at(standing: Standing, now: Now) -> Pause:
+    """Return the pause as it is at *now*: one that ran out waits for a click."""
+    until = standing.paused_until
+    if standing.pause is Pause.PAUSED and until is not None and has_passed(until, now):
+        return pause_after(standing.pause, Act.RUN_OUT)
+    return standing.pause
+
+
+def consent_at(standing: Standing, policy: PolicyInForce, category: Category) -> Consent:
+    """Return the consent for *category* as it is under *policy*: stale if given for another."""
+    state = standing.consents[category]
+    grant = standing.grants.get(category)
+    if grant is None or grant.record.policy_digest == policy.digest:
+        return state
+    return consent_after(state, Act.CHANGE_POLICY)
+
+
+def is_halted(standing: Standing, policy: PolicyInForce) -> bool:
+    """Whether a halt holds; it ends with the policy under which it was called."""
+    return standing.halted is not None and standing.halted.policy in (policy.digest, b"")

@@ -1,0 +1,79 @@
+"""What the stages hand to each other, so that none of them has to know another.
+
+gate -> Permit -> roll -> Rolled -> seal -> SealedBatch -> spool
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from base.clock import Now
+from wire.batch import Gap
+from wire.category import Category
+from wire.event import Event
+from wire.ids import BootInstant, GrantHash, PolicyDigest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """One category may be captured since `since`, under this grant and this policy."""
+
+    category: Category
+    grant: GrantHash
+    policy: PolicyDigest
+    level: str
+    rate_hz: float  # at most so many events (for screens: looks) a second
+    since: BootInstant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rolled:
+    """A closed batch of kept events: one category, one permit, one day (ISO, UTC).
+
+    `anchor` is one reading of both clocks; `counters` counts events kept and lost.
+    """
+
+    permit: Permit
+    day: str
+    events: tuple[Event, ...]
+    anchor: Now
+    counters: dict[str, int]
+    gaps: tuple[Gap, ...]
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """From the first to the last captured event of a batch, on both clocks."""
+
+    first_wall: int
+    last_wall: int
+    first_boot: int
+    last_boot: int
+    boot_id: str
+
+    def reaches(self, since: Now) -> bool:
+        """Whether anything in it is as young as *since*, on either clock that can tell."""
+        if self.boot_id == since.boot_id and self.last_boot >= since.boot:
+            return True
+        return self.last_wall >= since.wall
+
+
+class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A frame without its trailer, and what the device remembers of it.
+
+    `name` is the SHA-256 of the unsigned frame in hexadecimal; `age_header` lets the data
+    subject look inside for as long as the batch is on the device.
+    """
+
+    name: str
+    category: Category
+    grant: GrantHash
+    span: Span
+    events: int
+    expires: str  # ISO day until which the collector may keep it
+    unsigned: bytes
+    age_header: bytes
+
+
+def back(now: Now, nanoseconds: int) -> Now:
+    """Return the instant that lies *nanoseconds* before *now*, on both clocks."""
+    return Now(boot=now.boot - nanoseconds, wall=now.wall - nanoseconds, boot_id=now.boot_id)

@@ -1,0 +1,259 @@
+"""The path of one event, from the sensor's socket to the spool.
+
+Read `Pipeline.take` first: it is the whole data flow, in order.  The stages do not know
+each other; only this module knows the order in which an event meets them.
+"""
+
+import heapq
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
+
+import msgspec
+
+from agent.consent.rates import RateCeiling
+from agent.consent.scope import FocusTimeline
+from agent.counters import Counters, Drop
+from agent.handover import Permit, Rolled, SealedBatch
+from agent.roll import Roll
+from agent.seal import UnsealableError
+from base.clock import NANOSECONDS, Now
+from wire.category import Category
+from wire.control import Reason
+from wire.event import Event, Focus, Frame, category_of
+from wire.ids import BootInstant
+
+_LOG: Final = logging.getLogger(__name__)
+
+HOLD_BACK_NANOSECONDS: Final = NANOSECONDS // 2
+"""How long an event waits in memory before it may be rolled.
+
+A secure field is recognised up to 50 ms after its first key, a focus change up to 11 ms;
+and what is younger than this when a restriction comes never leaves.
+"""
+
+
+class Number(Protocol):
+    """Hands out the number of the next event of a category."""
+
+    def __call__(self, category: Category) -> int:
+        """Return it; raises OSError when none could be reserved."""
+        ...
+
+
+class Pipeline:
+    """The stages, in the order in which an event meets them."""
+
+    def __init__(
+        self,
+        *,
+        timeline: FocusTimeline,
+        counters: Counters,
+        number: Number,
+        seal: Callable[[Rolled], SealedBatch],
+        spool: Callable[[SealedBatch, Now], None],
+        why_not: Callable[[Category], Reason],
+    ) -> None:
+        """*why_not* names the reason for which the gate keeps a category out."""
+        self._timeline = timeline
+        self._counters = counters
+        self._number = number
+        self._seal = seal
+        self._spool = spool
+        self._why_not = why_not
+        self._ceiling = RateCeiling()
+        self._permits: dict[Category, Permit] = {}
+        self._shut_at: dict[Category, int] = {}
+        self._held: list[tuple[int, int, Event]] = []  # a heap by time, then arrival
+        self._arrivals = 0
+        self._roll = Roll(self._lost)
+        self._unspooled: list[SealedBatch] = []
+
+    def take(self, arrived: Iterable[Event], now: Now) -> None:
+        """Carry *arrived* into the hold-back, and what has waited long enough to the spool.
+
+        1. gate: is there a permit for its category at its time, within its rate?
+        2. hold-back: 500 ms in memory
+        3. scope: did a listed program have the focus at its time?
+        4. number: the next of its category, never repeated
+        5. roll: into the open batch, which may close others
+        6. seal: a closed batch to readers, subject and guard
+        7. spool: the first time that anything is written
+        """
+        for event in arrived:
+            if self._passes_gate(event):
+                self._hold(event)
+        for event in self._held_until(now.boot - HOLD_BACK_NANOSECONDS):
+            permit = self._permits.get(category_of(event))
+            if permit is not None and self._in_scope(event):
+                self._roll_on(event, permit, now)
+        for rolled in self._roll.aged(now):
+            self._store(rolled, now)
+
+    # --- consent moves ----------------------------------------------------------------
+
+    def permit(self, permit: Permit) -> None:
+        """Let events of a category in, from the permit's instant on."""
+        self._permits[permit.category] = permit
+        self._shut_at.pop(permit.category, None)
+
+    def permits(self) -> Mapping[Category, Permit]:
+        """Return what is let in now; a category that is being shut is not."""
+        return {c: p for c, p in self._permits.items() if c not in self._shut_at}
+
+    def shut(self, categories: Iterable[Category], at: int) -> None:
+        """Shut the gate, now: what is younger than *at* less the hold-back is dropped.
+
+        What is older and still on its way from a sensor is taken until `settle`.
+        """
+        for category in categories:
+            if category in self._permits and category not in self._shut_at:
+                self._shut_at[category] = at
+                self._drop_held(category, younger_than=at - HOLD_BACK_NANOSECONDS)
+                self._counters.gap_begins(category, BootInstant(at), self._why_not(category))
+
+    def settle(self, categories: Iterable[Category], now: Now, *, keep: bool) -> None:
+        """End the shut permits: all has arrived that will.
+
+        What was old enough when the gate shut goes its way.  The open batches are sealed, or
+        with *keep* False forgotten.
+        """
+        self.take((), now)
+        for category in [c for c in categories if c in self._shut_at]:
+            self._drop_held(category, younger_than=0)
+            if keep:
+                for rolled in self._roll.close(category, now):
+                    self._store(rolled, now)
+            else:
+                self._counters.drop(Drop.FORGOTTEN, self.discard(category))
+            del self._permits[category], self._shut_at[category]
+
+    def discard(self, category: Category) -> int:
+        """Forget everything of *category* that is in memory; return how many events."""
+        unspooled = [sealed for sealed in self._unspooled if sealed.category is category]
+        self._unspooled = [s for s in self._unspooled if s.category is not category]
+        self._drop_held(category, younger_than=0)
+        return self._roll.discard(category) + sum(sealed.events for sealed in unspooled)
+
+    def forget_since(self, since: Now, now: Now) -> None:
+        """Forget everything in memory that happened at *since* or later."""
+        kept = [entry for entry in self._held if entry[0] < since.boot]
+        forgotten = len(self._held) - len(kept)
+        self._held = kept
+        heapq.heapify(self._held)
+        forgotten += self._roll.forget_since(since.boot)
+        reaching = [sealed for sealed in self._unspooled if sealed.span.reaches(since)]
+        self._unspooled = [s for s in self._unspooled if not s.span.reaches(since)]
+        forgotten += sum(sealed.events for sealed in reaching)
+        self._counters.drop(Drop.FORGOTTEN, forgotten)
+        # Numbers and pictures go on from here: what follows must not lean on what is gone.
+        self._roll.break_picture()
+        for category in self._permits:
+            self._counters.gap_begins(category, BootInstant(now.boot), Drop.FORGOTTEN)
+
+    def close_all(self, now: Now) -> None:
+        """Seal every open batch, whatever its age."""
+        for category in Category:
+            for rolled in self._roll.close(category, now):
+                self._store(rolled, now)
+
+    # --- storage ----------------------------------------------------------------------
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a sealed batch could not be written; nothing more may be captured then."""
+        return bool(self._unspooled)
+
+    def retry_spool(self, now: Now) -> None:
+        """Try again to write what could not be written."""
+        waiting, self._unspooled = self._unspooled, []
+        for sealed in waiting:
+            self._put(sealed, now)
+
+    # --- stages -----------------------------------------------------------------------
+
+    def _passes_gate(self, event: Event) -> bool:
+        category = category_of(event)
+        permit = self._permits.get(category)
+        if permit is None:
+            self._counters.drop(self._why_not(category))
+            return False
+        if event.at < permit.since:
+            self._counters.drop(Drop.EARLY)
+            return False
+        shut_at = self._shut_at.get(category)
+        if shut_at is not None and event.at > shut_at - HOLD_BACK_NANOSECONDS:
+            self._counters.drop(Drop.HOLD_BACK)
+            return False
+        if not self._ceiling.allows(event, permit.rate_hz):
+            self._lost(event, Drop.OVER_RATE)
+            return False
+        return True
+
+    def _hold(self, event: Event) -> None:
+        self._arrivals += 1
+        heapq.heappush(self._held, (event.at, self._arrivals, event))
+
+    def _held_until(self, at: int) -> Iterable[Event]:
+        while self._held and self._held[0][0] <= at:
+            yield heapq.heappop(self._held)[2]
+
+    def _drop_held(self, category: Category, *, younger_than: int) -> None:
+        kept = [
+            (at, arrival, event)
+            for at, arrival, event in self._held
+            if category_of(event) is not category or at <= younger_than
+        ]
+        self._counters.drop(Drop.HOLD_BACK, len(self._held) - len(kept))
+        self._held = kept
+        heapq.heapify(self._held)
+
+    def _in_scope(self, event: Event) -> bool:
+        # A window event is the change itself: it names the listed program since its time.
+        inside = (
+            self._timeline.is_inside(event.at)
+            if isinstance(event, Focus)
+            else self._timeline.is_settled_inside(event.at)
+        )
+        if not inside:
+            self._lost(event, Reason.OUTSIDE_SCOPE)
+        return inside
+
+    def _roll_on(self, event: Event, permit: Permit, now: Now) -> None:
+        category = permit.category
+        try:
+            number = self._number(category)
+        except OSError:
+            _LOG.warning("no event number could be reserved on the disk; an event is dropped")
+            self._lost(event, Reason.STORAGE_BLOCKED)
+            return
+        numbered = msgspec.structs.replace(event, sequence=number)
+        gap = self._counters.gap_ends(category, event.at)
+        kept, closed = self._roll.add(numbered, permit, gap, now)
+        if kept:
+            self._counters.keep(event)
+        for rolled in closed:
+            self._store(rolled, now)
+
+    def _store(self, rolled: Rolled, now: Now) -> None:
+        try:
+            sealed = self._seal(rolled)
+        except UnsealableError as exc:
+            # Plaintext must not wait: without a seal there is nothing that may be kept.
+            _LOG.warning("a batch could not be sealed and is dropped: %s", exc)
+            self._counters.drop(Drop.UNSEALED, len(rolled.events))
+            return
+        self._put(sealed, now)
+
+    def _put(self, sealed: SealedBatch, now: Now) -> None:
+        try:
+            self._spool(sealed, now)
+        except OSError as exc:
+            _LOG.warning("a sealed batch could not be written (%s); capture closes", exc.strerror)
+            self._unspooled.append(sealed)
+
+    def _lost(self, event: Event, why: Reason | Drop) -> None:
+        self._counters.drop(why)
+        self._counters.gap_begins(category_of(event), event.at, why)
+        if isinstance(event, Frame):
+            self._roll.break_picture()

@@ -1,0 +1,412 @@
+"""Stage 6: sealed batches wait here for their hold, then for the collector.
+
+    spool/held/NAME.frame          sealed, unsigned; NAME is the SHA-256 of these bytes
+    spool/held/NAME.local          what the device remembers of it, age header included
+    spool/ready/HASH.frame         signed; the bytes that leave, HASH is their SHA-256
+    spool/ready/HASH.local         with `why` when the collector will never accept it: quarantine
+    spool/deletions/HASH.json      asked of the collector, until it has confirmed
+    spool/sent.jsonl               what was receipted: hash, category, expiry; no content
+
+A batch exists when its `.frame` does: `.local` is written before it and removed after it.
+Each write that matters says what a crash there leaves; the next start sweeps what is left
+over, and the normal run of the code finishes the rest.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.disk import Disk
+from agent.handover import SealedBatch, Span
+from agent.numbers import Numbers
+from base import durable
+from base.clock import NANOSECONDS, Now
+from wire.category import Category
+from wire.ids import BatchHash, GrantHash
+from wire.sealing import sign
+
+QUOTA_BYTES: Final = 1 << 30
+HELD: Final = "held"
+READY: Final = "ready"
+DELETIONS: Final = "deletions"
+SENT: Final = "sent.jsonl"
+
+
+class Local(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device remembers of one batch while it has it."""
+
+    category: Category | None  # None: its record was lost, nobody knows any more
+    grant: GrantHash
+    span: Span
+    events: int
+    expires: str
+    age_header: bytes
+    put_wall: int
+    put_boot: int
+    put_boot_id: str
+    sequence: int | None = None
+    maybe_sent: bool = False  # a byte of it may have left
+    why: str = ""  # in quarantine: what the collector said
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that the collector has to forget."""
+
+    why: str
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that the collector has a receipt for; it is kept there until `expires`."""
+
+    hash: bytes
+    category: Category | None
+    expires: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """One batch on the disk: which, where, how large, and what is remembered of it."""
+
+    name: str
+    folder: str
+    bytes: int
+    local: Local
+
+    @property
+    def hash(self) -> BatchHash:
+        """The batch's hash; meaningful once it is signed."""
+        return BatchHash(bytes.fromhex(self.name))
+
+
+class Spool:
+    """The folder and what is in it.  One process holds it (the agent's lock)."""
+
+    def __init__(
+        self,
+        folder: Path,
+        device: Ed25519PrivateKey,
+        numbers: Numbers,
+        now: Now,
+        *,
+        quota_bytes: int = QUOTA_BYTES,
+        disk: Disk = durable,
+    ) -> None:
+        """Find what is there, sweep what a crash left over.
+
+        Raises:
+            OSError: The folder cannot be used.
+
+        """
+        self._folder = folder
+        self._device = device
+        self._numbers = numbers
+        self._disk = disk
+        self.quota_bytes = quota_bytes
+        self.forgotten = 0
+        for name in (HELD, READY, DELETIONS):
+            durable.private_folder(folder / name)
+        self._batches = {s.name: s for name in (HELD, READY) for s in self._scan(name)}
+        self._deletions = set(self._scan_deletions())
+        self._sent = self._read_sent(now)
+        for spooled in self._batches.values():
+            if spooled.local.sequence is not None:
+                numbers.batch_taken(spooled.local.sequence)
+
+    # --- in ---------------------------------------------------------------------------
+
+    def put(self, sealed: SealedBatch, now: Now) -> None:
+        """Keep *sealed* for its hold.  Putting the same batch twice is putting it once.
+
+        Raises:
+            OSError: It is not durable; the caller still has the only copy.
+
+        """
+        local = Local(
+            category=sealed.category,
+            grant=sealed.grant,
+            span=sealed.span,
+            events=sealed.events,
+            expires=sealed.expires,
+            age_header=sealed.age_header,
+            put_wall=now.wall,
+            put_boot=now.boot,
+            put_boot_id=now.boot_id,
+        )
+        self._write(HELD, sealed.name, local, sealed.unsigned)
+
+    def leave_hold(self, now: Now, hold_seconds: int) -> None:
+        """Sign what has been held for long enough, so that it may be sent.
+
+        Raises:
+            OSError: A write failed; the rest stays held and is tried at the next call.
+
+        """
+        for spooled in sorted(self._in(HELD), key=lambda s: s.local.put_wall):
+            if not spooled.local.why and _held_long_enough(spooled.local, now, hold_seconds):
+                self._sign(spooled)
+
+    def _sign(self, held: Spooled) -> None:
+        unsigned = self._path(held, ".frame").read_bytes()
+        sequence = held.local.sequence or self._numbers.next_batch()
+        numbered = msgspec.structs.replace(held.local, sequence=sequence)
+        # A crash after this leaves a held batch with a number, and `__init__` takes the
+        # number from it: no other batch gets it, and none is skipped.
+        if held.local.sequence is None:
+            self._write_local(replace(held, local=numbered))
+        self._numbers.batch_taken(sequence)
+        frame = sign(unsigned, sequence, self._device)
+        name = hashlib.sha256(frame).hexdigest()
+        # A crash after this leaves both: Ed25519 is deterministic, so signing again finds
+        # the same file, and only then is the held one removed.
+        if name not in self._batches:
+            self._write(READY, name, numbered, frame)
+        self._drop(held)
+
+    # --- out --------------------------------------------------------------------------
+
+    def ready(self) -> list[Spooled]:
+        """Return what may be sent, the oldest number first."""
+        usable = (s for s in self._in(READY) if not s.local.why)
+        return sorted(usable, key=lambda spooled: spooled.local.sequence or 0)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a signed frame."""
+        return self._path(self._batches[name], ".frame").read_bytes()
+
+    def has(self, name: str) -> bool:
+        """Whether a signed batch of that hash is here, not forgotten and not set aside."""
+        spooled = self._batches.get(name)
+        return spooled is not None and spooled.folder == READY and not spooled.local.why
+
+    def mark_maybe_sent(self, name: str) -> None:
+        """Note durably that a byte of it may leave from now on.
+
+        A crash after this leaves a batch that counts as sent when it is forgotten: the
+        collector is asked to delete what it may never have got, which does no harm.
+
+        Raises:
+            OSError: It is not durable; nothing may be sent.
+
+        """
+        spooled = self._batches[name]
+        if not spooled.local.maybe_sent:
+            local = msgspec.structs.replace(spooled.local, maybe_sent=True)
+            self._write_local(replace(spooled, local=local))
+
+    def ack(self, name: str) -> None:
+        """Delete a batch for which the collector's receipt was verified.
+
+        Raises:
+            OSError: It is still here and will be offered again.
+
+        """
+        spooled = self._batches[name]
+        local = spooled.local
+        sent = Sent(hash=spooled.hash, category=local.category, expires=local.expires)
+        # A crash after this leaves the batch here and noted as sent: it is sent once more,
+        # and the collector answers with the same receipt.
+        if sent.hash not in self._sent:
+            self._disk.append(self._folder / SENT, msgspec.json.encode(sent) + b"\n")
+            self._sent[sent.hash] = sent
+        self._drop(spooled)
+
+    def quarantine(self, name: str, why: str) -> None:
+        """Set a batch aside that the collector will never accept; it stays until forgotten.
+
+        Raises:
+            OSError: It will be offered once more after a restart.
+
+        """
+        spooled = self._batches[name]
+        aside = replace(spooled, local=msgspec.structs.replace(spooled.local, why=why))
+        self._batches[name] = aside
+        self._write_local(aside)
+
+    # --- forget -----------------------------------------------------------------------
+
+    def forget(
+        self, category: Category | None = None, since: Now | None = None, why: str = "forgotten"
+    ) -> int:
+        """Delete batches of *category* (or all) that reach to *since* (or all); return how many.
+
+        What may have been sent is asked of the collector first, durably.
+
+        Raises:
+            OSError: Not all of them are gone; calling again goes on.
+
+        """
+        found = [
+            spooled
+            for spooled in self._batches.values()
+            if (category is None or spooled.local.category in (None, category))
+            and (since is None or spooled.local.span.reaches(since))
+        ]
+        for spooled in found:
+            # A crash after this leaves a batch and the wish to delete it: whichever is done
+            # first at the next start, the collector ends without it.
+            if spooled.local.maybe_sent:
+                self.ask_deletion(spooled.hash, why)
+            self._drop(spooled)
+            self.forgotten += 1
+        return len(found)
+
+    def ask_deletion(self, batch: bytes, why: str) -> None:
+        """Queue a deletion at the collector.
+
+        Raises:
+            OSError: It is not durable.
+
+        """
+        path = self._folder / DELETIONS / f"{batch.hex()}.json"
+        self._disk.replace(path, msgspec.json.encode(Deletion(why=why)))
+        self._deletions.add(batch.hex())
+
+    def sent(self, category: Category | None = None) -> list[Sent]:
+        """Return what the collector has receipted, of *category* or of all."""
+        return [
+            s for s in self._sent.values() if category is None or s.category in (None, category)
+        ]
+
+    def deletions(self) -> list[str]:
+        """Return the hashes that the collector has yet to confirm as deleted."""
+        return sorted(self._deletions)
+
+    def deletion_confirmed(self, name: str) -> None:
+        """Note that the collector has deleted it, or will refuse it when it comes.
+
+        Raises:
+            OSError: It will be asked again, which does no harm.
+
+        """
+        self._disk.remove(self._folder / DELETIONS / f"{name}.json")
+        self._deletions.discard(name)
+
+    # --- how much ---------------------------------------------------------------------
+
+    @property
+    def used_bytes(self) -> int:
+        """What the batches take on the disk."""
+        return sum(spooled.bytes for spooled in self._batches.values())
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be captured."""
+        return self.used_bytes < self.quota_bytes
+
+    def number_held(self) -> int:
+        """Return how many batches are in their hold."""
+        return sum(1 for spooled in self._in(HELD) if not spooled.local.why)
+
+    def number_quarantined(self) -> int:
+        """Return how many batches will never be sent."""
+        return sum(1 for spooled in self._batches.values() if spooled.local.why)
+
+    def number_sent(self) -> int:
+        """Return how many batches the collector has, as far as it was told to us."""
+        return len(self._sent)
+
+    # --- files ------------------------------------------------------------------------
+
+    def _in(self, folder: str) -> Iterator[Spooled]:
+        return (spooled for spooled in self._batches.values() if spooled.folder == folder)
+
+    def _path(self, spooled: Spooled, ending: str) -> Path:
+        return self._folder / spooled.folder / (spooled.name + ending)
+
+    def _write(self, folder: str, name: str, local: Local, frame: bytes) -> None:
+        spooled = Spooled(name=name, folder=folder, bytes=len(frame), local=local)
+        # A crash between the two leaves a `.local` without its `.frame`: swept at the start.
+        self._write_local(spooled)
+        self._disk.replace(self._path(spooled, ".frame"), frame)
+        self._batches[name] = spooled
+
+    def _write_local(self, spooled: Spooled) -> None:
+        self._disk.replace(self._path(spooled, ".local"), msgspec.json.encode(spooled.local))
+        if spooled.name in self._batches:
+            self._batches[spooled.name] = spooled
+
+    def _drop(self, spooled: Spooled) -> None:
+        # A crash between the two leaves a `.local` without its `.frame`: swept at the start.
+        self._disk.remove(self._path(spooled, ".frame"))
+        self._batches.pop(spooled.name, None)
+        self._disk.remove(self._path(spooled, ".local"))
+
+    def _scan(self, folder: str) -> Iterator[Spooled]:
+        """Yield the batches of a folder; remove what a crash cut short."""
+        for path in sorted((self._folder / folder).iterdir()):
+            if path.suffix == ".frame":
+                yield Spooled(
+                    name=path.stem,
+                    folder=folder,
+                    bytes=path.stat().st_size,
+                    local=_read_local(path.with_suffix(".local")),
+                )
+            elif path.suffix != ".local" or not path.with_suffix(".frame").exists():
+                self._disk.remove(path)
+
+    def _scan_deletions(self) -> Iterator[str]:
+        for path in sorted((self._folder / DELETIONS).iterdir()):
+            if path.suffix == ".json":
+                yield path.stem
+            else:
+                self._disk.remove(path)
+
+    def _read_sent(self, now: Now) -> dict[bytes, Sent]:
+        """Return what was sent and not expired; mend the file where it has more, or less."""
+        path = self._folder / SENT
+        data = path.read_bytes() if path.exists() else b""
+        today = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC).date().isoformat()
+        found = list(_sent_lines(data))
+        kept = {sent.hash: sent for sent in found if sent.expires >= today}
+        whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
+        if whole != data:
+            self._disk.replace(path, whole)
+        return kept
+
+
+def _sent_lines(data: bytes) -> Iterator[Sent]:
+    for line in data.split(b"\n")[:-1]:  # what follows the last newline was cut short
+        try:
+            yield msgspec.json.decode(line, type=Sent)
+        except msgspec.DecodeError:
+            continue
+
+
+def _held_long_enough(local: Local, now: Now, hold_seconds: int) -> bool:
+    """Whether the hold is over on both clocks; after a reboot only the wall clock can tell."""
+    hold = hold_seconds * NANOSECONDS
+    if now.boot_id == local.put_boot_id and now.boot - local.put_boot < hold:
+        return False
+    return now.wall - local.put_wall >= hold
+
+
+def _read_local(path: Path) -> Local:
+    """Return the record of a batch.
+
+    Without a readable one nobody knows whether it may be sent: it never is, and it is
+    forgotten together with whatever is forgotten.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Local)
+    except (OSError, msgspec.DecodeError):
+        pass
+    ever = 1 << 62
+    return Local(
+        category=None,
+        grant=GrantHash(b""),
+        span=Span(first_wall=0, last_wall=ever, first_boot=0, last_boot=ever, boot_id=""),
+        events=0,
+        expires="9999-12-31",
+        age_header=b"",
+        put_wall=0,
+        put_boot=0,
+        put_boot_id="",
+        maybe_sent=True,
+        why="its record on this device cannot be read",
+    )
