@@ -21,82 +21,37 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError
 
-from base.errors import RetryableError, SetupError
+from base.door import (
+    ClientRefusedError,
+    DoorError,
+    GarbledAnswerError,
+    NotContinuedError,
+    NotTlsError,
+    RedirectedError,
+    Response,
+    UnreachableError,
+    UntrustedServerError,
+    WrongHostError,
+    WrongPinError,
+    host_and_port,
+)
+from base.errors import SetupError
 from base.pki import CertificateError, certificate_spki_sha256
+
+__all__ = ["DoorError", "OneDoor", "Response"]
 
 LARGEST_ANSWER_BYTES: Final = 32 << 20  # a bulk release of the guard is some 10 MB
 LARGEST_INTERIM_BYTES: Final = 16 << 10
 MOST_INTERIM_ANSWERS: Final = 8
 IDLE_SECONDS: Final = 10.0  # our servers keep a connection for 30; a stale one is not tried
 DOORS_OPEN: Final = 4  # connections kept for reuse; more threads than that open their own
-
-
-class DoorError(RetryableError):
-    """Not the server we know, or no answer from it; `body_sent` says whether it got a byte."""
-
-    def __init__(self, message: str, *, body_sent: bool = False) -> None:
-        super().__init__(message)
-        self.body_sent = body_sent
-
-
-class UnreachableError(DoorError):
-    """Nobody answers there, or the connection broke."""
-
-
-class NotTlsError(DoorError):
-    """Something answers there, but does not speak TLS 1.3."""
-
-
-class UntrustedServerError(DoorError):
-    """The server's certificate is not of the authority that we trust, or has expired."""
-
-
-class WrongHostError(DoorError):
-    """The server's certificate is for another host."""
-
-
-class WrongPinError(DoorError):
-    """The certificate is in order, but the server's key is none that we know."""
-
-
-class ClientRefusedError(DoorError):
-    """The server does not accept the certificate of this program."""
-
-
-class RedirectedError(DoorError):
-    """The server wants us to go elsewhere; we do not."""
-
-
-class NotContinuedError(DoorError):
-    """The server did not say that it would take the body."""
-
-
-class GarbledAnswerError(DoorError):
-    """The answer is no HTTP, was cut short, or is too large."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
-    """A final answer that is no redirect; names of headers are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def retry_after_seconds(self) -> float | None:
-        """How long the server asks us to stay away, if it says so in seconds."""
-        text = self.headers.get("retry-after", "")
-        return float(text) if text.isascii() and text.isdigit() else None
 
 
 class OneDoor:
@@ -205,24 +160,6 @@ class OneDoor:
                 body_sent=body_sent,
             ) from exc
         return bytes(data)
-
-
-def host_and_port(origin: str) -> tuple[str, int]:
-    """Return host and port of an `https://` origin.
-
-    Raises:
-        SetupError: Not an origin: another scheme, or more than scheme, host and port.
-
-    """
-    try:
-        parts = urlsplit(origin)
-        port = parts.port or 443
-    except ValueError:
-        parts, port = urlsplit(""), 0
-    bare = parts.hostname and parts.path in ("", "/") and not (parts.query or parts.fragment)
-    if parts.scheme != "https" or not parts.hostname or not bare or "@" in parts.netloc:
-        raise SetupError(f"{origin!r} is no origin; write it as in https://collector.example:8443")
-    return parts.hostname, port
 
 
 # --- the connection ---------------------------------------------------------------------

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from base.errors import SetupError
-from base.https import (
+from base.door import (
     ClientRefusedError,
     DoorError,
     GarbledAnswerError,
     NotContinuedError,
     NotTlsError,
-    OneDoor,
     RedirectedError,
     UnreachableError,
     UntrustedServerError,
@@ -23,6 +21,8 @@ from base.https import (
     WrongPinError,
     host_and_port,
 )
+from base.errors import SetupError
+from base.https import OneDoor
 from tests.fakes.tls import SECRET, Heard, House, answers, drain, found, head, peer
 
 OK = (b"HTTP/1.1 200 OK", b"content-length: 2")

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from base.door import ClientRefusedError
 from base.errors import SetupError
-from base.https import ClientRefusedError, OneDoor
+from base.https import OneDoor
 from base.serving import Clients, Credentials, Listener
 from tests.fakes.tls import WAIT_SECONDS, House, found, pem_to_der
 

@@ -1,0 +1,99 @@
+"""What comes out of a door: an answer, or the reason why there is none.
+
+Apart from `base.https`, which does the talking, so that what decides over answers can know
+them without being able to speak to anybody.
+
+DoorError (try later; `body_sent` says whether a part of a body may have left)
+├── UnreachableError      nobody answers, or the connection broke
+├── NotTlsError           something answers that does not speak TLS 1.3
+├── UntrustedServerError  its certificate is of another authority, or has expired
+├── WrongHostError        its certificate is for another host
+├── WrongPinError         its key is none that we know
+├── ClientRefusedError    it does not accept the certificate of this program
+├── RedirectedError       it wants us to go elsewhere
+├── NotContinuedError     it did not say that it would take the body
+└── GarbledAnswerError    its answer is no HTTP, cut short, or too large
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from base.errors import RetryableError, SetupError
+
+
+class DoorError(RetryableError):
+    """Not the server we know, or no answer from it; `body_sent` says whether it got a byte."""
+
+    def __init__(self, message: str, *, body_sent: bool = False) -> None:
+        super().__init__(message)
+        self.body_sent = body_sent
+
+
+class UnreachableError(DoorError):
+    """Nobody answers there, or the connection broke."""
+
+
+class NotTlsError(DoorError):
+    """Something answers there, but does not speak TLS 1.3."""
+
+
+class UntrustedServerError(DoorError):
+    """The server's certificate is not of the authority that we trust, or has expired."""
+
+
+class WrongHostError(DoorError):
+    """The server's certificate is for another host."""
+
+
+class WrongPinError(DoorError):
+    """The certificate is in order, but the server's key is none that we know."""
+
+
+class ClientRefusedError(DoorError):
+    """The server does not accept the certificate of this program."""
+
+
+class RedirectedError(DoorError):
+    """The server wants us to go elsewhere; we do not."""
+
+
+class NotContinuedError(DoorError):
+    """The server did not say that it would take the body."""
+
+
+class GarbledAnswerError(DoorError):
+    """The answer is no HTTP, was cut short, or is too large."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A final answer that is no redirect; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long the server asks us to stay away, if it says so in seconds."""
+        text = self.headers.get("retry-after", "")
+        return float(text) if text.isascii() and text.isdigit() else None
+
+
+def host_and_port(origin: str) -> tuple[str, int]:
+    """Return host and port of an `https://` origin.
+
+    Raises:
+        SetupError: Not an origin: another scheme, or more than scheme, host and port.
+
+    """
+    try:
+        parts = urlsplit(origin)
+        port = parts.port or 443
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    bare = parts.hostname and parts.path in ("", "/") and not (parts.query or parts.fragment)
+    if parts.scheme != "https" or not parts.hostname or not bare or "@" in parts.netloc:
+        raise SetupError(f"{origin!r} is no origin; write it as in https://collector.example:8443")
+    return parts.hostname, port
