@@ -34,7 +34,8 @@ def check_parties(root: bytes, policy: Policy) -> None:
     Raises:
         MalformedError: Not a TUF root.
         NotCoveredError: A threshold below 2, one key under two names, a key without a party,
-            a party that reaches a threshold alone, or controller or representatives missing.
+            a party that reaches a threshold alone, controller or representatives missing, or
+            a threshold that is reached without the representatives.
 
     """
     signed = _root(root)
@@ -53,6 +54,9 @@ def check_parties(root: bytes, policy: Policy) -> None:
         for party in (policy.controller.name, policy.representatives.name):
             if party not in held:
                 raise NotCoveredError(f"{party} holds no {role} key, so it cannot have agreed")
+        needed = policy.representatives.name
+        if held.total() - held[needed] >= threshold:
+            raise NotCoveredError(f"the {role} keys reach their threshold without {needed}")
 
 
 def signers(root: bytes, targets: bytes) -> Mapping[str, bool]:

@@ -1,0 +1,422 @@
+# ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
+"""`assent-govern`: keys, policy and approvals of those who answer for a programme.
+
+Everything here works offline and on files; who else has to act next is said at the end.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from base.command import run
+from base.durable import private_folder, replace
+from base.errors import RejectedError, SetupError
+from governance import policy_set
+from governance.approve import (
+    add_approval,
+    check_against_policy,
+    check_worth_approving,
+    read_grant,
+    write_grant,
+)
+from governance.describe import policy_in_words, request_in_words, signatures_in_words
+from governance.draft import Wishes, draft
+from governance.keys import Role, new_key, read_private, read_public
+from governance.lint import Refusal, lint
+from wire.category import Category
+from wire.errors import WireError
+from wire.grant import decode_request
+from wire.ids import WallInstant
+from wire.policy import Application, Approver, Recipient, decode_policy, encode_policy
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+ANY_FILE = click.Path(dir_okay=False, path_type=Path)
+PASSPHRASE = click.option(
+    "--passphrase-file", type=EXISTING_FILE, help="File whose first line unlocks the key."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Draft, check and sign what may be recorded; approve who may open it.
+
+    A policy needs the signatures of controller and representatives; neither can sign alone:
+
+    \b
+      assent-govern keys new ada --party "Acme Ltd"
+      assent-govern draft acme/policy.json --controller "Acme Ltd" ...
+      assent-govern sign acme --key ada/policy-key.pem \\
+          --public ada/policy-key.public.json --public rep/policy-key.public.json
+      assent-govern sign acme --key rep/policy-key.pem     (on their own machine)
+      assent-govern verify acme
+    """
+
+
+# --- keys ---------------------------------------------------------------------------------
+
+
+@cli.group()
+def keys() -> None:
+    """Make the keys that sign policies or approve accesses."""
+
+
+@keys.command("new")
+@click.argument("folder", type=FOLDER)
+@click.option("--party", required=True, help="The organisation, letter for letter as in policies.")
+@click.option("--name", help="Person or post that holds the key; the party when left out.")
+@click.option(
+    "--role", type=click.Choice([r.value for r in Role]), default="policy", show_default=True
+)
+@PASSPHRASE
+def keys_new(
+    folder: Path, party: str, name: str | None, role: str, passphrase_file: Path | None
+) -> None:
+    """Make an Ed25519 key in FOLDER: a private PEM (mode 0600) and a public JSON.
+
+    \b
+    Example:
+      assent-govern keys new rep --party "Works Council of Acme" --role approver --name Grace
+    """
+    private, public, part = new_key(
+        folder,
+        role=Role(role),
+        party=party,
+        name=name or party,
+        passphrase=_passphrase(passphrase_file),
+    )
+    click.echo(f"{private}  private: keep it offline, and a copy in another place")
+    click.echo(f"{public}  public: give it to the other parties")
+    click.echo(f"{role} key of {part.name} ({part.party}): {part.key}")
+
+
+# --- draft and lint -----------------------------------------------------------------------
+
+
+@cli.command("draft")
+@click.argument("file", type=ANY_FILE)
+@click.option("--programme", help="Short name, a-z 0-9 and hyphen.")
+@click.option("--tenant", help="Short name of the organisation at the collector.")
+@click.option("--controller", help="Legal name of who asks.")
+@click.option("--controller-contact", help="An address that a person reads.")
+@click.option("--representatives", help="Works council or other elected representatives.")
+@click.option("--representatives-contact", help="Their own address.")
+@click.option("--jurisdiction", "jurisdictions", multiple=True, help="Country code; repeatable.")
+@click.option("--origin", help="The collector: https://host:port.")
+@click.option("--pin", "pins", multiple=True, help="SHA-256 of its public key; repeatable.")
+@click.option("--log-key", help="Verifier key of its log.")
+@click.option("--guard-name", help="What the guard is called.")
+@click.option("--guard-run-by", help="Who runs the guard; never the controller.")
+@click.option("--guard-key", help="Its signing key, base64.")
+@click.option("--witness", help="Its witness's verifier key.")
+@click.option("--recipient", "recipients", multiple=True, metavar="NAME=AGE1PQ...|NAME=FILE")
+@click.option("--approver", "approvers", multiple=True, type=EXISTING_FILE, help="Public key file.")
+@click.option("--threshold", type=int, help="Approvals that an access needs.")
+@click.option(
+    "--category", "categories", multiple=True, type=click.Choice([c.value for c in Category])
+)
+@click.option("--level", "levels", multiple=True, metavar="CATEGORY=LEVEL")
+@click.option("--rate", "rates", multiple=True, metavar="CATEGORY=HZ")
+@click.option("--application", "applications", multiple=True, metavar="PROCESS:WINDOW_CLASS")
+@click.option("--hold", "hold_seconds", type=int, help="Seconds before a batch may leave.")
+@click.option("--retention", "retention_days", type=int, help="Days for every category.")
+@click.option("--assessment", help="Id of the data protection impact assessment.")
+@click.option("--assessment-expires", help="YYYY-MM-DD.")
+@click.option("--notice-file", type=EXISTING_FILE, help="Your own notice instead of ours.")
+@click.option("--version", type=int, help="1 for the first policy; then one more each time.")
+@click.option("--test-only", is_flag=True, help="Permits level text; the notice says so.")
+def draft_command(file: Path, notice_file: Path | None, **given: object) -> None:
+    """Write a policy draft with safe defaults to FILE.
+
+    Nothing is recorded by default: the list of applications is empty, keys are recorded as
+    kinds without characters, screens once a second. Gaps are marked FILL IN, and the lint
+    refuses them. docs/guides/policy.md explains every field.
+
+    \b
+    Example:
+      assent-govern draft acme/policy.json --controller "Acme Ltd" \\
+          --origin https://collector.acme.example:8443 --pin 5f0c... \\
+          --recipient "Training team=reader.recipient" --application gedit:Gedit
+    """
+    if file.exists():
+        raise SetupError(f"{file} is there already; a draft never overwrites a policy")
+    wishes: dict[str, object] = {
+        key: value for key, value in given.items() if value is not None and value != ()
+    }
+    wishes["recipients"] = tuple(_recipient(text) for text in _texts(given["recipients"]))
+    wishes["approvers"] = tuple(_approver(Path(path)) for path in _texts(given["approvers"]))
+    wishes["applications"] = tuple(_application(text) for text in _texts(given["applications"]))
+    for field, kind in (("levels", str), ("rates", float)):
+        pairs = [_pair(text, field) for text in _texts(given[field])]
+        wishes[field] = tuple((key, _number(v) if kind is float else v) for key, v in pairs)
+    if notice_file is not None:
+        wishes["notice"] = notice_file.read_text(encoding="utf-8").strip()
+    try:
+        policy = draft(msgspec.convert(wishes, Wishes))
+    except msgspec.ValidationError as exc:
+        raise SetupError(f"this cannot stand in a policy: {exc}") from exc
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace(file, encode_policy(policy), mode=0o644)
+    refusals = lint(policy, datetime.now(UTC).date())
+    click.echo(f"{file}  drafted; {len(refusals)} things to mend before it can be signed")
+    if refusals:
+        click.echo(f"next: edit it, then assent-govern lint {file}")
+
+
+@cli.command("lint")
+@click.argument("file", type=EXISTING_FILE)
+@JSON
+def lint_command(file: Path, as_json: bool) -> None:
+    """Say everything that stands against signing the policy in FILE; exit code 6 if anything.
+
+    \b
+    Example:
+      assent-govern lint acme/policy.json
+    """
+    refusals = lint(decode_policy(file.read_bytes()), datetime.now(UTC).date())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode([_plain(r) for r in refusals])))
+    else:
+        for refusal in refusals:
+            click.echo(f"refused  {refusal.rule.name}: {refusal.where}")
+            click.echo(f"    why   {refusal.rule.why}\n    mend  {refusal.rule.mend}")
+    if refusals:
+        raise policy_set.LintError(refusals)
+    if not as_json:
+        click.echo(f"{file}  nothing stands against signing it")
+
+
+# --- signing ------------------------------------------------------------------------------
+
+
+@cli.command("sign")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--key", required=True, type=EXISTING_FILE, help="Your private policy key.")
+@click.option(
+    "--public",
+    "publics",
+    multiple=True,
+    type=EXISTING_FILE,
+    help="A party's public key; once for each party, at the first signature.",
+)
+@PASSPHRASE
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def sign_command(
+    folder: Path,
+    key: Path,
+    publics: tuple[Path, ...],
+    passphrase_file: Path | None,
+    yes: bool,
+) -> None:
+    """Sign the policy in FOLDER with your party's key, after the lint and your own eyes.
+
+    FOLDER holds policy.json. The first signature makes root.json over the parties' keys
+    (valid for a year) and targets.json over the policy (90 days). Hand the folder on until
+    every party has signed.
+
+    \b
+    Example:
+      assent-govern sign acme --key ada/policy-key.pem \\
+          --public ada/policy-key.public.json --public rep/policy-key.public.json
+    """
+    now = datetime.now(UTC)
+    policy = decode_policy(_read(folder / "policy.json"))
+    refusals = lint(policy, now.date())
+    if refusals:
+        raise policy_set.LintError(refusals)
+    for public in publics:
+        _add_party(folder, public)
+    private = read_private(key, _passphrase(passphrase_file))
+    click.echo("You are about to sign this:")
+    _echo_all(policy_in_words(policy))
+    if not yes:
+        click.confirm("Do you agree to all of it?", abort=True)
+    standing = policy_set.sign(folder, private, now)
+    _echo_all(signatures_in_words(standing.signers))
+    missing = [party for party, signed in standing.signers.items() if not signed]
+    click.echo(f"digest {standing.digest}")
+    click.echo(
+        f"next: {missing[0]} runs assent-govern sign {folder} --key ..."
+        if missing
+        else f"next: assent-govern verify {folder}, then install it at guard and collector"
+    )
+
+
+@cli.command("show")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@JSON
+def show_command(folder: Path, as_json: bool) -> None:
+    """Say what the policy in FOLDER asks, who has signed it, and its digests.
+
+    \b
+    Example:
+      assent-govern show acme
+    """
+    _show(policy_set.standing(folder), as_json=as_json)
+
+
+@cli.command("verify")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@JSON
+def verify_command(folder: Path, as_json: bool) -> None:
+    """Check the policy in FOLDER as a device and the guard will; exit code 6 when refused.
+
+    \b
+    Example:
+      assent-govern verify acme
+    """
+    standing = policy_set.verified(folder, datetime.now(UTC))
+    _show(standing, as_json=as_json)
+    if not as_json:
+        click.echo("verified: enough parties have signed, none could have done so alone")
+
+
+# --- approving ----------------------------------------------------------------------------
+
+
+@cli.command("approve")
+@click.argument("request", type=EXISTING_FILE)
+@click.option("--key", required=True, type=EXISTING_FILE, help="Your private approver key.")
+@click.option("--name", required=True, help="Your name as the policy has it.")
+@click.option("--out", required=True, type=ANY_FILE, help="The grant, with your approval.")
+@click.option(
+    "--policy",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The signed policy's folder: checks the request and your name against it.",
+)
+@PASSPHRASE
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def approve_command(
+    request: Path,
+    key: Path,
+    name: str,
+    out: Path,
+    policy: Path | None,
+    passphrase_file: Path | None,
+    yes: bool,
+) -> None:
+    """Approve an access REQUEST (or a grant that others approved already).
+
+    The guard opens nothing before as many approvers as the policy asks for have signed.
+
+    \b
+    Example:
+      assent-govern approve request.json --key ada/approver-key.pem --name Ada --out grant.json
+      assent-govern approve grant.json --key rep/approver-key.pem --name Grace --out grant.json
+    """
+    grant = read_grant(request)
+    asked = decode_request(grant.request)
+    check_worth_approving(asked, WallInstant(int(datetime.now(UTC).timestamp() * 1e9)))
+    private = read_private(key, _passphrase(passphrase_file))
+    if policy is not None:
+        standing = policy_set.verified(policy, datetime.now(UTC))
+        check_against_policy(asked, standing.policy, name, private)
+    click.echo("You are about to approve this:")
+    _echo_all(request_in_words(asked))
+    if not yes:
+        click.confirm(f"Do you approve, as {name}?", abort=True)
+    others = read_grant(out) if out.exists() else None
+    approved = add_approval(grant, others, name, private)
+    write_grant(out, approved)
+    click.echo(f"{out}  approved by {', '.join(a.approver for a in approved.approvals)}")
+
+
+# --- small parts --------------------------------------------------------------------------
+
+
+def _show(standing: policy_set.Standing, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(standing)))
+        return
+    _echo_all(policy_in_words(standing.policy))
+    _echo_all(signatures_in_words(standing.signers))
+    click.echo(f"policy digest {standing.digest}")
+    click.echo(f"root sha256   {standing.root_sha256}, until {standing.root_expires:%Y-%m-%d}")
+    click.echo(f"signatures until {standing.targets_expires:%Y-%m-%d}")
+
+
+def _add_party(folder: Path, public: Path) -> None:
+    if (folder / policy_set.ROOT_NAME).exists():
+        raise SetupError("root.json is there already; its parties are settled, omit --public")
+    part = read_public(public)
+    name = "".join(c if c.isalnum() else "-" for c in part.party.lower())
+    target = private_folder(folder / policy_set.PARTIES_NAME) / f"{name}.json"
+    if target.exists() and target.read_bytes() != public.read_bytes():
+        raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
+    replace(target, public.read_bytes(), mode=0o644)
+
+
+def _passphrase(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines or not lines[0]:
+        raise SetupError(f"{path}: its first line is empty, and that is the passphrase")
+    return lines[0]
+
+
+def _recipient(text: str) -> Recipient:
+    name, key = _pair(text, "recipient")
+    if not key.startswith("age1"):
+        key = _read(Path(key)).decode("ascii", "replace").strip()
+    return Recipient(name=name, key=key)
+
+
+def _approver(path: Path) -> Approver:
+    part = read_public(path)
+    if part.role is not Role.APPROVER:
+        raise SetupError(f"{path} is a {part.role} key; an approver needs a key of its own")
+    return Approver(name=part.name, party=part.party, key=part.key)
+
+
+def _application(text: str) -> Application:
+    process, _, window_class = text.partition(":")
+    return Application(process=process, window_class=window_class)
+
+
+def _pair(text: str, what: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=f"--{what}")
+    return name, value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a number", param_hint="--rate") from None
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    return tuple(str(value) for value in values) if isinstance(values, tuple) else ()
+
+
+def _plain(refusal: Refusal) -> dict[str, str]:
+    rule = refusal.rule
+    return {"name": rule.name, "where": refusal.where, "why": rule.why, "mend": rule.mend}
+
+
+def _echo_all(lines: tuple[str, ...]) -> None:
+    for line in lines:
+        click.echo(f"  {line}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise SetupError(f"{path}: {exc.strerror}") from exc
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    run(cli, "assent-govern", refusals=(WireError,))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+# ruff: noqa: D103 - what each function finds, and why, stands once, in lint.RULES
+"""What each rule of the lint looks at: a policy and a day in, the places that break it out.
+
+Pure.  Which name, reason and remedy belong to which check stands in `lint.RULES`.
+"""
+
+import base64
+import binascii
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from wire.age import decode_recipient
+from wire.category import Category, registry
+from wire.errors import MalformedError
+from wire.policy import Policy
+from wire.tlog import ALGORITHM_COSIGNATURE, ALGORITHM_ED25519, parse_verifier_key
+
+TO_FILL_IN: Final = "FILL IN"
+PROHIBITED_ALWAYS: Final = "performance-evaluation"
+LONGEST_RETENTION_DAYS: Final = 730  # two years; what trains longer than that is a new purpose
+LONGEST_HOLD_SECONDS: Final = 14 * 86_400  # beyond, a full spool stops capture instead
+LEAST_PARTIES: Final = 2
+HIGHEST_RATE_HZ: Final = {
+    Category.KEYS: 1_000.0,  # more than any keyboard sends
+    Category.POINTER: 1_000.0,
+    Category.SCREEN: 30.0,  # a film, not a record of work
+    Category.WINDOW: 100.0,
+}
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_PIN: Final = re.compile(r"[0-9a-f]{64}")
+
+
+# --- who asks, and on what ground ---------------------------------------------------------
+
+
+def not_filled_in(policy: Policy, _today: date) -> Iterator[str]:
+    for where, text in _texts(msgspec.to_builtins(policy), ""):
+        if TO_FILL_IN in text:
+            yield where
+
+
+def bad_version(policy: Policy, _today: date) -> Iterator[str]:
+    if policy.version < 1:
+        yield f"version is {policy.version}"
+
+
+def bad_name(policy: Policy, _today: date) -> Iterator[str]:
+    for where, name in (("programme", policy.programme), ("tenant", policy.collector.tenant)):
+        if not _NAME.fullmatch(name):
+            yield f"{where} is {name!r}"
+
+
+def no_controller(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.controller.name.strip() or not policy.controller.contact.strip():
+        yield "controller has no name or no contact"
+
+
+def no_representatives(policy: Policy, _today: date) -> Iterator[str]:
+    them = policy.representatives
+    if not them.name.strip() or not them.contact.strip():
+        yield "representatives have no name or no contact"
+    elif _same(them.name, policy.controller.name):
+        yield "representatives are the controller"
+
+
+def no_jurisdiction(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.jurisdictions or not all(j.strip() for j in policy.jurisdictions):
+        yield "jurisdictions name none"
+
+
+def no_assessment(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.assessment.id.strip():
+        yield "assessment has no id"
+
+
+def assessment_expired(policy: Policy, today: date) -> Iterator[str]:
+    try:
+        expires = date.fromisoformat(policy.assessment.expires)
+    except ValueError:
+        yield f"assessment expires on {policy.assessment.expires!r}, which is no date"
+        return
+    if expires < today:
+        yield f"assessment expired on {expires}"
+
+
+def performance_allowed(policy: Policy, _today: date) -> Iterator[str]:
+    if PROHIBITED_ALWAYS not in policy.prohibited_purposes:
+        yield f"prohibited_purposes lacks {PROHIBITED_ALWAYS}"
+
+
+def purpose_prohibited(policy: Policy, _today: date) -> Iterator[str]:
+    if policy.purpose in policy.prohibited_purposes:
+        yield f"{policy.purpose} is purpose and prohibited"
+
+
+def silent_notice(policy: Policy, _today: date) -> Iterator[str]:
+    notice = " ".join(policy.notice.split())
+    must_name = {
+        "the controller": policy.controller.name,
+        "the representatives": policy.representatives.name,
+        "who runs the guard": policy.guard.run_by,
+    } | {f"reader {number}": r.name for number, r in enumerate(policy.recipients, 1)}
+    for who, name in must_name.items():
+        if " ".join(name.split()) not in notice:
+            yield f"notice does not name {who} ({name})"
+    if policy.test_only and "test" not in notice.casefold():
+        yield "notice does not say that this is a test"
+
+
+# --- what is recorded, how finely, how long -----------------------------------------------
+
+
+def no_category(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.categories:
+        yield "categories are empty"
+
+
+def category_twice(policy: Policy, _today: date) -> Iterator[str]:
+    for category, count in Counter(rule.category for rule in policy.categories).items():
+        if count > 1:
+            yield f"categories has {category} {count} times"
+
+
+def unknown_level(policy: Policy, _today: date) -> Iterator[str]:
+    for rule in policy.categories:
+        known = registry()[rule.category].levels
+        if rule.level not in known:
+            yield f"{rule.category} has level {rule.level!r}, not one of {', '.join(known)}"
+
+
+def text_outside_test(policy: Policy, _today: date) -> Iterator[str]:
+    for rule in policy.categories:
+        if rule.level == "text" and not policy.test_only:
+            yield f"{rule.category} is asked for at level text"
+
+
+def rate(policy: Policy, _today: date) -> Iterator[str]:
+    for rule in policy.categories:
+        highest = HIGHEST_RATE_HZ[rule.category]
+        if not math.isfinite(rule.rate_hz) or not 0 < rule.rate_hz <= highest:
+            yield f"{rule.category} has rate_hz {rule.rate_hz:g}; above 0, at most {highest:g}"
+
+
+def endless_retention(policy: Policy, _today: date) -> Iterator[str]:
+    for rule in policy.categories:
+        if not 1 <= rule.retention_days <= LONGEST_RETENTION_DAYS:
+            yield f"{rule.category} is kept for {rule.retention_days} days"
+
+
+def wildcard(policy: Policy, _today: date) -> Iterator[str]:
+    for number, app in enumerate(policy.applications, 1):
+        for field, text in (("process", app.process), ("window_class", app.window_class)):
+            if not text.strip() or any(sign in text for sign in "*?"):
+                yield f"application {number} has {field} {text!r}"
+
+
+def hold(policy: Policy, _today: date) -> Iterator[str]:
+    if not 1 <= policy.hold_seconds <= LONGEST_HOLD_SECONDS:
+        yield f"hold_seconds is {policy.hold_seconds}"
+
+
+# --- who may open, and who guards ---------------------------------------------------------
+
+
+def no_recipient(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.recipients:
+        yield "recipients are empty"
+    for recipient in policy.recipients:
+        try:
+            decode_recipient(recipient.key)
+        except MalformedError as exc:
+            yield f"recipient {recipient.name!r}: {exc}"
+
+
+def guard_is_controller(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.guard.run_by.strip():
+        yield "guard does not say who runs it"
+    elif _same(policy.guard.run_by, policy.controller.name):
+        yield f"guard is run by {policy.guard.run_by}, the controller"
+
+
+def bad_key(policy: Policy, _today: date) -> Iterator[str]:
+    raw = {"guard signing_key": policy.guard.signing_key} | {
+        f"approver {approver.name!r}": approver.key for approver in policy.approvers
+    }
+    for where, text in raw.items():
+        if len(_raw(text)) != 32:
+            yield f"{where} is not an Ed25519 key in base64"
+    notes = (
+        ("guard witness", policy.guard.witness, ALGORITHM_COSIGNATURE),
+        ("collector log", policy.collector.log, ALGORITHM_ED25519),
+    )
+    for where, text, wanted in notes:
+        try:
+            _name, algorithm, _key = parse_verifier_key(text)
+        except MalformedError:
+            algorithm = -1
+        if algorithm != wanted:
+            yield f"{where} is not a C2SP verifier key of algorithm {wanted}"
+
+
+def same_key_twice(policy: Policy, _today: date) -> Iterator[str]:
+    holders: dict[bytes, list[str]] = {}
+    named = [("guard signing_key", _raw(policy.guard.signing_key))]
+    named += [(f"approver {a.name!r}", _raw(a.key)) for a in policy.approvers]
+    named += [(f"recipient {r.name!r}", r.key.strip().lower().encode()) for r in policy.recipients]
+    for where, text in (("guard witness", policy.guard.witness), ("log", policy.collector.log)):
+        try:
+            named.append((where, parse_verifier_key(text)[2]))
+        except MalformedError:
+            continue  # `bad-key` says so
+    for where, key in named:
+        if key:
+            holders.setdefault(key, []).append(where)
+    for places in holders.values():
+        if len(places) > 1:
+            yield " and ".join(places) + " are one key"
+
+
+def threshold(policy: Policy, _today: date) -> Iterator[str]:
+    asked, there = policy.approval_threshold, len({a.key for a in policy.approvers})
+    if asked < LEAST_PARTIES:
+        yield f"approval_threshold is {asked}"
+    elif asked > there:
+        yield f"approval_threshold is {asked}, but there are {there} approvers"
+    for party, count in Counter(_plain(a.party) for a in policy.approvers).items():
+        if count >= asked >= LEAST_PARTIES:
+            yield f"{party} has {count} approvers and can approve alone"
+
+
+def approver_twice(policy: Policy, _today: date) -> Iterator[str]:
+    for name, count in Counter(a.name for a in policy.approvers).items():
+        if count > 1:
+            yield f"{count} approvers are called {name!r}"
+
+
+# --- the one door -------------------------------------------------------------------------
+
+
+def bad_origin(policy: Policy, _today: date) -> Iterator[str]:
+    origin = policy.collector.origin
+    try:
+        parts = urlsplit(origin)
+        plain = f"{parts.scheme}://{parts.netloc}" == origin and parts.port != 0
+    except ValueError:
+        plain, parts = False, urlsplit("")
+    if not plain or parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        yield f"collector origin is {origin!r}"
+
+
+def no_pin(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.collector.tls_pins:
+        yield "collector tls_pins are empty"
+    for pin in policy.collector.tls_pins:
+        if not _PIN.fullmatch(pin):
+            yield f"pin {pin!r} is not 64 hexadecimal digits"
+
+
+def _texts(value: Any, where: str) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - plain JSON
+    match value:
+        case str():
+            yield where, value
+        case dict():
+            for key, inner in value.items():
+                yield from _texts(inner, f"{where}.{key}" if where else str(key))
+        case list() | tuple():
+            for number, inner in enumerate(value, 1):
+                yield from _texts(inner, f"{where}[{number}]")
+        case _:
+            pass  # numbers and truth values hold no text
+
+
+def _raw(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _same(one: str, other: str) -> bool:
+    return _plain(one) == _plain(other)

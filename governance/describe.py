@@ -1,0 +1,58 @@
+"""Policies and access requests in plain words, for those who are about to sign them."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from wire.category import registry
+from wire.grant import AccessRequest
+from wire.policy import Policy
+
+
+def policy_in_words(policy: Policy) -> tuple[str, ...]:
+    """Return what *policy* asks of a data subject, one line a thing."""
+    lines = [
+        f"Programme {policy.programme}, policy version {policy.version}"
+        + (" (TEST ONLY: may record typed text)" if policy.test_only else ""),
+        f"{policy.controller.name} ({policy.controller.contact}) asks",
+        f"{policy.representatives.name} ({policy.representatives.contact}) represent those asked",
+        f"For {policy.purpose}; never for {', '.join(policy.prohibited_purposes) or 'nothing'}",
+        f"Where: {', '.join(policy.jurisdictions)}",
+    ]
+    lines += [
+        f"Records {registry()[rule.category].title.lower()} at level {rule.level}, at most "
+        f"{rule.rate_hz:g} a second, kept {rule.retention_days} days"
+        for rule in policy.categories
+    ]
+    programs = ", ".join(f"{a.process} ({a.window_class})" for a in policy.applications)
+    lines += [
+        f"Only in: {programs}" if programs else "In no program at all: the list is empty",
+        f"Held on the device for {policy.hold_seconds} s before it may leave",
+        f"Goes to {policy.collector.origin} and nowhere else",
+        f"Readers: {', '.join(r.name for r in policy.recipients)}; each access needs "
+        f"{policy.approval_threshold} of "
+        + ", ".join(f"{a.name} ({a.party})" for a in policy.approvers),
+        f"The second lock, {policy.guard.name}, is run by {policy.guard.run_by}",
+        f"Assessment {policy.assessment.id}, valid until {policy.assessment.expires}",
+    ]
+    return tuple(lines)
+
+
+def request_in_words(request: AccessRequest) -> tuple[str, ...]:
+    """Return what approving *request* would allow, one line a thing."""
+    expires = datetime.fromtimestamp(request.expires_at / 1e9, UTC)
+    return (
+        f"{request.reader} asks to open: {', '.join(request.categories)}",
+        f"recorded from {request.first_day} to {request.last_day} (both included)",
+        f"of everybody who agreed to take part in programme {request.programme}",
+        f"for {request.purpose}, because: {request.why}",
+        f"Only the key {request.recipient[:20]}...{request.recipient[-6:]} will open it",
+        f"This grant ends on {expires:%Y-%m-%d %H:%M} UTC; request {request.request_id}",
+    )
+
+
+def signatures_in_words(signers: Mapping[str, bool]) -> tuple[str, ...]:
+    """Return one line for each party of the policy: signed, or not yet."""
+    return tuple(
+        f"{'signed by' if signed else 'NOT YET signed by'} {party or 'an unnamed party'}"
+        for party, signed in sorted(signers.items())
+    )

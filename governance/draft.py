@@ -1,0 +1,148 @@
+"""A first policy with safe defaults: no application, the lowest level of each category, 1 Hz.
+
+What only people can know is left as "FILL IN: ...", which the lint refuses, so that a
+draft is never signed by mistake.  docs/guides/policy.md explains each field.
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Final
+
+import msgspec
+
+from governance.checks import LEAST_PARTIES, PROHIBITED_ALWAYS, TO_FILL_IN
+from wire.category import Category, registry
+from wire.policy import (
+    Application,
+    Approver,
+    Assessment,
+    CategoryRule,
+    Collector,
+    Guard,
+    Party,
+    Policy,
+    Purpose,
+    Recipient,
+)
+
+SAFE_RATE_HZ: Final = {
+    Category.KEYS: 100.0,
+    Category.POINTER: 60.0,
+    Category.SCREEN: 1.0,
+    Category.WINDOW: 10.0,
+}
+RETENTION_DAYS: Final = 90
+HOLD_SECONDS: Final = 600
+PROHIBITED: Final = (
+    PROHIBITED_ALWAYS,
+    "disciplinary-action",
+    "attendance-control",
+    "sale-to-third-parties",
+)
+TEST_NOTICE: Final = (
+    "This is a test. It may record the characters you type: do no real work while it runs."
+)
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What whoever drafts knows already; everything else is safe, or left to fill in."""
+
+    programme: str = "pilot"
+    tenant: str = "main"
+    controller: str = f"{TO_FILL_IN}: legal name of the employer"
+    controller_contact: str = f"{TO_FILL_IN}: an address that a person reads"
+    representatives: str = f"{TO_FILL_IN}: works council or other elected representatives"
+    representatives_contact: str = f"{TO_FILL_IN}: their own address"
+    jurisdictions: tuple[str, ...] = (f"{TO_FILL_IN}: country code of the data subjects",)
+    origin: str = f"{TO_FILL_IN}: https://host:port of the collector"
+    pins: tuple[str, ...] = (f"{TO_FILL_IN}: as `assent-collector init` printed it",)
+    log_key: str = f"{TO_FILL_IN}: as `assent-collector init` printed it"
+    guard_name: str = "the guard"
+    guard_run_by: str = f"{TO_FILL_IN}: who runs the guard; never the controller"
+    guard_key: str = f"{TO_FILL_IN}: as `assent-guard init` printed it"
+    witness: str = f"{TO_FILL_IN}: as `assent-guard init` printed it"
+    recipients: tuple[Recipient, ...] = ()
+    approvers: tuple[Approver, ...] = ()
+    threshold: int = LEAST_PARTIES
+    categories: tuple[Category, ...] = tuple(Category)
+    levels: tuple[tuple[Category, str], ...] = ()
+    rates: tuple[tuple[Category, float], ...] = ()
+    applications: tuple[Application, ...] = ()
+    hold_seconds: int = HOLD_SECONDS
+    retention_days: int = RETENTION_DAYS
+    assessment: str = f"{TO_FILL_IN}: id of the data protection impact assessment"
+    assessment_expires: str = f"{TO_FILL_IN}: YYYY-MM-DD"
+    notice: str = ""  # empty: written from the rest
+    version: int = 1
+    test_only: bool = False
+
+
+def draft(wishes: Wishes) -> Policy:
+    """Return the policy of *wishes*; it may still need filling in, and the lint will say so."""
+    levels, rates = dict(wishes.levels), dict(wishes.rates)
+    rules = tuple(
+        CategoryRule(
+            category=category,
+            level=levels.get(category, registry()[category].levels[0]),
+            rate_hz=rates.get(category, SAFE_RATE_HZ[category]),
+            retention_days=wishes.retention_days,
+        )
+        for category in wishes.categories
+    )
+    return Policy(
+        version=wishes.version,
+        programme=wishes.programme,
+        controller=Party(name=wishes.controller, contact=wishes.controller_contact),
+        representatives=Party(name=wishes.representatives, contact=wishes.representatives_contact),
+        jurisdictions=wishes.jurisdictions,
+        purpose=Purpose.TRAIN_COMPUTER_USE,
+        prohibited_purposes=PROHIBITED,
+        categories=rules,
+        applications=wishes.applications,
+        hold_seconds=wishes.hold_seconds,
+        recipients=wishes.recipients,
+        guard=Guard(
+            name=wishes.guard_name,
+            run_by=wishes.guard_run_by,
+            signing_key=wishes.guard_key,
+            witness=wishes.witness,
+        ),
+        collector=Collector(
+            origin=wishes.origin,
+            tenant=wishes.tenant,
+            tls_pins=wishes.pins,
+            log=wishes.log_key,
+        ),
+        approvers=wishes.approvers,
+        approval_threshold=wishes.threshold,
+        assessment=Assessment(id=wishes.assessment, expires=wishes.assessment_expires),
+        notice=wishes.notice or _notice(wishes),
+        test_only=wishes.test_only,
+    )
+
+
+def _notice(wishes: Wishes) -> str:
+    form = resources.files("governance").joinpath("notice.txt").read_text(encoding="utf-8").strip()
+    text = form.format(
+        controller=wishes.controller,
+        controller_contact=wishes.controller_contact,
+        representatives=wishes.representatives,
+        representatives_contact=wishes.representatives_contact,
+        readers=_listed([recipient.name for recipient in wishes.recipients]) or "nobody yet",
+        guard=wishes.guard_name,
+        guard_run_by=wishes.guard_run_by,
+        hold=_span(wishes.hold_seconds),
+        retention_days=wishes.retention_days,
+    )
+    return f"{TEST_NOTICE}\n\n{text}" if wishes.test_only else text
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _span(seconds: int) -> str:
+    for unit, length in (("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length and seconds % length == 0:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} seconds"

@@ -1,0 +1,222 @@
+"""Each rule of the lint refuses exactly what it is for, and nothing else."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from governance.draft import Wishes, draft
+from governance.lint import RULES, lint
+from tests.fakes.organisation import CONTROLLER, NOW, READER, Organisation
+from wire.category import Category
+from wire.policy import (
+    Application,
+    Approver,
+    Assessment,
+    CategoryRule,
+    Party,
+    Policy,
+    Recipient,
+    decode_policy,
+    encode_policy,
+)
+
+ORGANISATION: Final = Organisation()
+GOOD: Final = ORGANISATION.policy()
+TODAY: Final = NOW.date()
+
+
+def changed(**changes: object) -> Policy:
+    return msgspec.structs.replace(GOOD, **changes)
+
+
+def rule(**changes: object) -> Policy:
+    first, *others = GOOD.categories
+    return changed(categories=(msgspec.structs.replace(first, **changes), *others))
+
+
+def guard(**changes: object) -> Policy:
+    return changed(guard=msgspec.structs.replace(GOOD.guard, **changes))
+
+
+def collector(**changes: object) -> Policy:
+    return changed(collector=msgspec.structs.replace(GOOD.collector, **changes))
+
+
+def approver(number: int, **changes: object) -> Policy:
+    approvers = list(GOOD.approvers)
+    approvers[number] = msgspec.structs.replace(approvers[number], **changes)
+    return changed(approvers=tuple(approvers))
+
+
+def third_approver() -> Policy:
+    key = base64.b64encode(bytes(32)).decode()
+    return changed(
+        approvers=(*GOOD.approvers, Approver(name="Alan", party=f" {CONTROLLER}", key=key))
+    )
+
+
+BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
+    "not-filled-in": [lambda: changed(jurisdictions=("FILL IN: where",))],
+    "bad-version": [lambda: changed(version=0)],
+    "bad-name": [
+        lambda: changed(programme="Pilot 1"),
+        lambda: collector(tenant="acme:device"),
+    ],
+    "no-controller": [
+        lambda: changed(controller=Party(name=CONTROLLER, contact=" ")),
+    ],
+    "no-representatives": [
+        lambda: changed(representatives=Party(name="", contact="x@y.example")),
+        lambda: changed(representatives=Party(name=f" {CONTROLLER.upper()}", contact="x@y")),
+    ],
+    "no-jurisdiction": [lambda: changed(jurisdictions=())],
+    "no-assessment": [lambda: changed(assessment=Assessment(id="", expires="2028-01-01"))],
+    "assessment-expired": [
+        lambda: changed(assessment=Assessment(id="DPIA-7", expires="2027-03-14")),
+        lambda: changed(assessment=Assessment(id="DPIA-7", expires="never")),
+    ],
+    "performance-not-prohibited": [lambda: changed(prohibited_purposes=("sale",))],
+    "purpose-prohibited": [
+        lambda: changed(prohibited_purposes=(*GOOD.prohibited_purposes, GOOD.purpose)),
+    ],
+    "silent-notice": [
+        lambda: changed(notice="Please agree."),
+        lambda: guard(run_by="Somebody Else"),
+        lambda: changed(test_only=True),
+    ],
+    "no-category": [lambda: changed(categories=())],
+    "category-twice": [lambda: changed(categories=(*GOOD.categories, GOOD.categories[0]))],
+    "unknown-level": [lambda: rule(level="everything")],
+    "text-outside-test": [lambda: rule(level="text")],
+    "rate-out-of-range": [
+        lambda: rule(rate_hz=0),
+        lambda: rule(rate_hz=-1),
+        lambda: rule(rate_hz=float("inf")),
+        lambda: changed(
+            categories=(
+                CategoryRule(
+                    category=Category.SCREEN, level="window", rate_hz=60, retention_days=1
+                ),
+            )
+        ),
+    ],
+    "endless-retention": [lambda: rule(retention_days=731), lambda: rule(retention_days=0)],
+    "application-not-exact": [
+        lambda: changed(applications=(Application(process="*", window_class="Gedit"),)),
+        lambda: changed(applications=(Application(process="gedit", window_class=""),)),
+    ],
+    "no-hold": [lambda: changed(hold_seconds=0), lambda: changed(hold_seconds=15 * 86_400)],
+    "no-recipient": [
+        lambda: changed(recipients=()),
+        lambda: changed(recipients=(Recipient(name=READER, key="age1pq1nonsense"),)),
+    ],
+    "guard-run-by-controller": [
+        lambda: guard(run_by=f"{CONTROLLER.lower()} "),
+        lambda: guard(run_by=""),
+    ],
+    "bad-key": [
+        lambda: guard(signing_key="AAAA"),
+        lambda: guard(witness=GOOD.collector.log),  # a log's key, not a witness's
+        lambda: collector(log="nonsense"),
+        lambda: approver(0, key="?"),
+    ],
+    "same-key-twice": [
+        lambda: approver(0, key=GOOD.approvers[1].key),
+        lambda: approver(0, key=GOOD.guard.signing_key),
+    ],
+    "threshold-too-low": [
+        lambda: changed(approval_threshold=1),
+        lambda: changed(approval_threshold=3),
+        third_approver,
+    ],
+    "approver-twice": [lambda: approver(0, name=GOOD.approvers[1].name)],
+    "origin-not-https": [
+        lambda: collector(origin="http://collector.acme.example"),
+        lambda: collector(origin="https://collector.acme.example/path"),
+        lambda: collector(origin="https://someone@collector.acme.example"),
+        lambda: collector(origin="https://collector.acme.example:99999999"),
+    ],
+    "no-pin": [lambda: collector(tls_pins=()), lambda: collector(tls_pins=("AB" * 32,))],
+}
+CASES: Final = [
+    pytest.param(name, make, id=f"{name}-{number}")
+    for name, makes in BROKEN.items()
+    for number, make in enumerate(makes, 1)
+]
+# What one mistake also breaks: these are said too, and rightly.
+ALSO: Final = {
+    "bad-key": {"same-key-twice"},
+    "no-representatives": {"silent-notice"},
+    "guard-run-by-controller": {"silent-notice"},
+    "same-key-twice": {"threshold-too-low"},
+}
+
+
+def test_a_policy_with_nothing_wrong_is_not_refused() -> None:
+    """The policy that all other tests break passes; otherwise they would prove nothing."""
+    assert lint(GOOD, TODAY) == ()
+
+
+@pytest.mark.parametrize(("name", "make"), CASES)
+def test_each_mistake_is_refused_by_its_name(name: str, make: Callable[[], Policy]) -> None:
+    """A policy with one mistake is refused for that mistake, and for no other."""
+    found = {refusal.rule.name for refusal in lint(make(), TODAY)}
+    assert name in found
+    assert found <= {name} | ALSO.get(name, set())
+
+
+def test_every_rule_has_a_policy_that_breaks_it() -> None:
+    """No rule stands in the list that nothing can break."""
+    assert {rule.name for rule in RULES} == set(BROKEN)
+
+
+def test_every_refusal_says_why_and_how_to_mend_it_in_one_line() -> None:
+    """Name, reason and remedy are there, each on one line."""
+    for rule in RULES:
+        for text in (rule.name, rule.why, rule.mend):
+            assert text
+            assert "\n" not in text
+
+
+def test_level_text_is_permitted_in_a_test_policy_that_says_so() -> None:
+    """A test policy may record characters, and its notice tells the data subject."""
+    keys = msgspec.structs.replace(GOOD.categories[0], level="text")
+    policy = changed(categories=(keys,), test_only=True, notice=f"This is a test.\n\n{GOOD.notice}")
+    assert lint(policy, TODAY) == ()
+
+
+def test_a_draft_records_nothing_and_cannot_be_signed_as_it_is() -> None:
+    """Safe defaults: no application, lowest levels, 1 Hz of screens; gaps are refused."""
+    policy = draft(Wishes())
+    assert policy.applications == ()
+    assert {rule.category: rule.level for rule in policy.categories} == {
+        Category.KEYS: "classes",
+        Category.POINTER: "events",
+        Category.SCREEN: "window",
+        Category.WINDOW: "program",
+    }
+    screen = policy.rule(Category.SCREEN)
+    assert screen is not None
+    assert screen.rate_hz == 1
+    assert "not-filled-in" in {refusal.rule.name for refusal in lint(policy, TODAY)}
+
+
+def test_a_test_draft_says_in_its_notice_that_it_is_a_test() -> None:
+    """The data subject learns it from the first sentence."""
+    assert draft(Wishes(test_only=True)).notice.startswith("This is a test.")
+
+
+def test_a_draft_survives_being_written_and_read() -> None:
+    """What is drafted is what is linted and signed."""
+    assert decode_policy(encode_policy(GOOD)) == GOOD
+
+
+def test_the_guide_explains_every_field_and_names_every_rule() -> None:
+    """docs/guides/policy.md is complete, so a draft can be filled in with it alone."""
+    guide = (Path(__file__).parents[2] / "docs/guides/policy.md").read_text()
+    for name in (*(rule.name for rule in RULES), *Policy.__struct_fields__):
+        assert f"`{name}`" in guide, name
