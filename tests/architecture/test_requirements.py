@@ -12,10 +12,6 @@ import pytest
 from tests.architecture.source import PACKAGES, ROOT, modules
 
 LISTS: Final = ("run", "test")
-LOADED_BY_NAME: Final = {  # nobody imports them, but something loads them when they are there
-    "httptools": "uvicorn's parser",
-    "uvloop": "uvicorn's loop",
-}
 FROM_DEBIAN: Final = {"pygobject"}  # built against the system's own libraries
 
 
@@ -50,7 +46,7 @@ def test_what_we_import_is_asked_for_by_name() -> None:
 
 def test_what_we_ask_for_is_imported() -> None:
     """Whatever is installed can also break or be attacked; so nothing unused is."""
-    assert asked_for() - imported() - set(LOADED_BY_NAME) == set()
+    assert asked_for() - imported() == set()
 
 
 def run_pins(*lists: str) -> subprocess.CompletedProcess[str]:
