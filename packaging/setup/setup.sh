@@ -92,10 +92,12 @@ set_up() {
   mkdir -p build
   exec 9>build/setup.lock
   flock --nonblock 9 || { say "another set-up is running; waiting" && flock 9; }
-  rm -f -- "$(stamp "$1")"
-  "set_up_$1"
-  # Only now it counts as done; stopped before this line it is done again.
-  inputs "$1" >"$(stamp "$1")"
+  if ! is_current "$1"; then # the other one can have done it
+    rm -f -- "$(stamp "$1")"
+    "set_up_$1"
+    # Only now it counts as done; stopped before this line it is done again.
+    inputs "$1" >"$(stamp "$1")"
+  fi
   exec 9>&-
 }
 
@@ -162,7 +164,7 @@ step() {
   local what=$1 began=$SECONDS
   shift
   printf 'setup: %s ... ' "$what"
-  if "$@" >>"$log" 2>&1 </dev/null; then
+  if "$@" >>"$log" 2>&1 </dev/null 9>&-; then # a service that starts must not keep our lock
     echo "$((SECONDS - began)) s"
   else
     echo failed
