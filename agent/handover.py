@@ -1,9 +1,11 @@
 """What the stages hand to each other, so that none of them has to know another.
 
 gate -> Permit -> roll -> Rolled -> seal -> SealedBatch -> spool
+    transport -> Outcome -> upload
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 
@@ -72,6 +74,26 @@ class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):
     expires: str  # ISO day until which the collector may keep it
     unsigned: bytes
     age_header: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """The collector answered."""
+
+    status: int
+    body: bytes = b""
+    says: str = ""  # the one line of its error, if it sent one
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoAnswer:
+    """Nobody answered whom we may believe; `why` is one line for a person."""
+
+    why: str
+
+
+Outcome: TypeAlias = Answered | NoAnswer
 
 
 def back(now: Now, nanoseconds: int) -> Now:

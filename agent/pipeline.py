@@ -254,6 +254,7 @@ class Pipeline:
 
     def _lost(self, event: Event, why: Reason | Drop) -> None:
         self._counters.drop(why)
-        self._counters.gap_begins(category_of(event), event.at, why)
+        if why is not Drop.OVER_RATE:  # fewer moves than there were are no gap
+            self._counters.gap_begins(category_of(event), event.at, why)
         if isinstance(event, Frame):
             self._roll.break_picture()

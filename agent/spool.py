@@ -67,6 +67,7 @@ class Sent(msgspec.Struct, frozen=True, kw_only=True):
     hash: bytes
     category: Category | None
     expires: str
+    deleted: bool = False  # the collector confirmed that it has deleted it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +285,12 @@ class Spool:
             OSError: It will be asked again, which does no harm.
 
         """
+        # A crash after this leaves the question standing; it is asked once more.
+        sent = self._sent.get(bytes.fromhex(name))
+        if sent is not None:
+            gone = msgspec.structs.replace(sent, deleted=True)
+            self._disk.append(self._folder / SENT, msgspec.json.encode(gone) + b"\n")
+            del self._sent[sent.hash]
         self._disk.remove(self._folder / DELETIONS / f"{name}.json")
         self._deletions.discard(name)
 
@@ -362,8 +369,8 @@ class Spool:
         path = self._folder / SENT
         data = path.read_bytes() if path.exists() else b""
         today = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC).date().isoformat()
-        found = list(_sent_lines(data))
-        kept = {sent.hash: sent for sent in found if sent.expires >= today}
+        last = {sent.hash: sent for sent in _sent_lines(data)}
+        kept = {h: sent for h, sent in last.items() if sent.expires >= today and not sent.deleted}
         whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
         if whole != data:
             self._disk.replace(path, whole)

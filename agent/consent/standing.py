@@ -93,9 +93,10 @@ class ClockConfirmed(_Entry, frozen=True, kw_only=True):
 
 
 class Registered(_Entry, frozen=True, kw_only=True):
-    """The collector's log has this consent record."""
+    """The collector's log has this consent record, or (not `known`) says that it has not."""
 
     grant: bytes
+    known: bool = True
 
 
 class Replaced(_Entry, frozen=True, kw_only=True):
@@ -158,6 +159,8 @@ class Standing:
     )
     grants: Mapping[Category, Grant] = MappingProxyType({})  # of the categories that are GIVEN
     flags: Mapping[Category, Flag] = MappingProxyType(dict.fromkeys(Category, Flag.CLEAR))
+    records: Mapping[GrantHash, SignedConsent] = MappingProxyType({})  # all that were ever given
+    erasing: frozenset[Category] = frozenset()  # withdrawn, and what was sent is to be deleted
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
     halted: Halted | None = None
@@ -182,8 +185,8 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
     match line.entry:
         case Granted(signed=signed):
             return _granted(moved, signed, device)
-        case Withdrawn(category=category):
-            return _withdrawn(moved, _named(category))
+        case Withdrawn(category=category, erase=erase):
+            return _withdrawn(moved, _named(category), erase=erase)
         case OptedOut(category=category):
             return _flagged(moved, _named(category), Act.OPT_OUT)
         case OptedIn(category=category):
@@ -201,8 +204,9 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
             return replace(moved, clock_doubt=why)
         case ClockConfirmed():
             return replace(moved, clock_doubt="", clock_anchor=line.time)
-        case Registered(grant=grant):
-            return replace(moved, registered=moved.registered | {GrantHash(grant)})
+        case Registered(grant=grant, known=known):
+            others = moved.registered - {GrantHash(grant)}
+            return replace(moved, registered=others | {GrantHash(grant)} if known else others)
         case Replaced(aside=aside, why=why):
             return replace(moved, lost=f"{why}; the old record is kept as {aside}")
         case _:
@@ -222,17 +226,20 @@ def _granted(standing: Standing, signed: SignedConsent, device: Ed25519PublicKey
         standing,
         consents=MappingProxyType({**standing.consents, category: state}),
         grants=MappingProxyType({**standing.grants, category: grant}),
+        records=MappingProxyType({**standing.records, grant.hash: signed}),
+        erasing=standing.erasing - {category},
         lost="",
     )
 
 
-def _withdrawn(standing: Standing, categories: tuple[Category, ...]) -> Standing:
+def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: bool) -> Standing:
     moved = {c: consent_after(standing.consents[c], Act.WITHDRAW) for c in categories}
     kept = {c: grant for c, grant in standing.grants.items() if c not in categories}
     return replace(
         standing,
         consents=MappingProxyType({**standing.consents, **moved}),
         grants=MappingProxyType(kept),
+        erasing=standing.erasing | set(categories) if erase else standing.erasing,
     )
 
 

@@ -1,0 +1,94 @@
+"""The few settings a person may change, and the opt-outs that come from outside the tray.
+
+Configuration can only restrict: there is no key that grants, opts in, resumes, shortens the
+hold or names another collector.  Those come from the data subject's clicks and from the
+signed policy.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from base.errors import SetupError
+from wire.category import Category
+
+FILE_NAME: Final = "config.toml"
+MACHINE_FLAG: Final = Path("/etc/assent/opt-out")
+VARIABLE: Final = "ASSENT_OPT_OUT"
+EVERYTHING: Final = frozenset(Category)
+_NOTHING: Final = frozenset({"", "0", "no", "false", "none", "off"})
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `config.toml` may say; everything has a default.
+
+    `quota_bytes` is what sealed batches may take on the disk; when they do, capture closes.
+    `opt_out` lists categories never to be recorded here, or "all".
+    """
+
+    quota_bytes: int = 1 << 30
+    log_level: Literal["info", "debug"] = "info"
+    opt_out: tuple[Category | Literal["all"], ...] = ()
+
+
+def load(folder: Path) -> Config:
+    """Return the configuration in *folder*; without a file, the defaults.
+
+    Raises:
+        SetupError: The file cannot be read, or has an unknown key or value.
+
+    """
+    path = folder / FILE_NAME
+    try:
+        return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Config)
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SetupError(f"{path} cannot be read; check its owner and encoding") from exc
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
+        raise SetupError(f"{path}: {exc}; see `assent-agent config --help`") from exc
+
+
+def outside_opt_outs(
+    config: Config,
+    environment: Mapping[str, str] = os.environ,
+    machine_flag: Path = MACHINE_FLAG,
+) -> dict[str, frozenset[Category]]:
+    """Return what each place outside the tray keeps from being recorded.
+
+    A place that cannot be understood means everything: the more private reading wins.
+    """
+    found = {
+        "configuration": EVERYTHING if "all" in config.opt_out else _categories(config.opt_out),
+        "environment": _named(environment.get(VARIABLE, "").replace(",", " ").split()),
+        "machine": _flagged(machine_flag),
+    }
+    return {place: categories for place, categories in found.items() if categories}
+
+
+def _categories(names: Iterable[str]) -> frozenset[Category]:
+    return frozenset(Category(name) for name in names)
+
+
+def _named(words: list[str]) -> frozenset[Category]:
+    """Return the categories that *words* name; anything else that is no "no" means all."""
+    wanted = [word.lower() for word in words if word.lower() not in _NOTHING]
+    try:
+        return _categories(wanted)
+    except ValueError:
+        return EVERYTHING
+
+
+def _flagged(path: Path) -> frozenset[Category]:
+    """Return what the flag file asks for: the categories it names, one a line, or all."""
+    try:
+        words = path.read_text("utf-8").split()
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+    except (OSError, UnicodeDecodeError):
+        return EVERYTHING
+    return _named(words) if words else EVERYTHING

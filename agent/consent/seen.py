@@ -1,0 +1,80 @@
+"""The clock reading that this agent last believed, kept over restarts.
+
+`anchor` is the reading against which the clocks are compared within one boot; it does not
+move, or a clock set a little at a time would never be noticed.  `last` is the newest one.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.consent.clocks import disagreement
+from agent.disk import Disk
+from base import durable
+from base.clock import NANOSECONDS, Now
+
+FILE_NAME: Final = "clock.json"
+EVERY_NANOSECONDS: Final = 60 * NANOSECONDS  # what a crash may cost of what was seen
+
+
+class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    boot_id: str
+    anchor_boot: int
+    anchor_wall: int
+    last_wall: int
+
+
+class SeenClock:
+    """Compares each reading with the one that was believed."""
+
+    def __init__(
+        self, folder: Path, ledger_saw: Now | None, now: Now, disk: Disk = durable
+    ) -> None:
+        """*ledger_saw* is the time of the ledger's last line, which is older but safer."""
+        self._path = folder / FILE_NAME
+        self._disk = disk
+        self._saved_at = 0
+        saved = self._read()
+        if saved is not None and saved.boot_id == now.boot_id:
+            self.anchor = Now(boot=saved.anchor_boot, wall=saved.anchor_wall, boot_id=saved.boot_id)
+        elif ledger_saw is not None and ledger_saw.boot_id == now.boot_id:
+            self.anchor = ledger_saw
+        else:
+            walls = [saved.last_wall] if saved is not None else []
+            walls += [ledger_saw.wall] if ledger_saw is not None else []
+            self.anchor = Now(boot=0, wall=max(walls, default=0), boot_id="")
+
+    def doubt(self, now: Now) -> str:
+        """Return why the clock cannot be believed at *now*, or "" when it can."""
+        why = disagreement(self.anchor, now)
+        if not why and self.anchor.boot_id != now.boot_id:
+            self.anchor = now  # later than all that was seen before this boot
+        if not why and now.boot - self._saved_at >= EVERY_NANOSECONDS:
+            self.save(now)
+        return why
+
+    def believe(self, now: Now) -> None:
+        """Take *now* as right: the data subject said so."""
+        self.anchor = now
+        self.save(now)
+
+    def save(self, now: Now) -> None:
+        """Keep *now* as the newest reading; a disk that refuses costs only that."""
+        self._saved_at = now.boot
+        saved = _Saved(
+            boot_id=self.anchor.boot_id,
+            anchor_boot=self.anchor.boot,
+            anchor_wall=self.anchor.wall,
+            last_wall=now.wall,
+        )
+        try:
+            self._disk.replace(self._path, msgspec.json.encode(saved))
+        except OSError:
+            return
+
+    def _read(self) -> _Saved | None:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_Saved)
+        except (OSError, msgspec.DecodeError):
+            return None

@@ -1,0 +1,172 @@
+"""Stage 8: the agent's only network door, to the one origin that the signed policy names.
+
+No other module of the agent knows how to reach a network.  A `Door` is used from worker
+threads.  What goes wrong is one line for a person; whether the server may be trusted is
+`base.https`'s to decide, before any byte of a batch leaves.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from agent.handover import Answered, NoAnswer, Outcome
+from base.errors import RejectedError, RetryableError, SetupError
+from base.https import DoorError, OneDoor, Response
+from wire.category import Category
+from wire.collector_http import (
+    Certified,
+    EnrolRequest,
+    ErrorAnswer,
+    RenewRequest,
+    State,
+    decode,
+)
+from wire.errors import MalformedError
+from wire.grant import SignedConsent
+from wire.guard_http import KeyAnswer
+
+TIMEOUT_SECONDS: Final = 30.0
+
+
+class Door:
+    """Speaks to one collector; with the device's certificate, where there is one already."""
+
+    def __init__(
+        self,
+        origin: str,
+        pins: Iterable[str],
+        ca_pem: str,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        """Prepare; nothing is connected yet.
+
+        Raises:
+            SetupError: The origin or a pin is none, or a file cannot be used.
+
+        """
+        self._door = OneDoor(origin, pins, ca_pem, certificate, key, TIMEOUT_SECONDS)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._door.close()
+
+    # --- once, and again before the certificate runs out ------------------------------
+
+    def enroll(self, token: str, request_pem: bytes) -> str:
+        """Return the device's first certificate (PEM) for a one-time token.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The token is wrong, used or expired.
+
+        """
+        body = EnrolRequest(token=token, csr=request_pem.decode("ascii"))
+        return decode(self._ask("POST", "/v1/enroll", body).body, Certified).certificate
+
+    def renew(self, request_pem: bytes) -> str:
+        """Return a new certificate (PEM) for the same key.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The device was revoked.
+
+        """
+        body = RenewRequest(csr=request_pem.decode("ascii"))
+        return decode(self._ask("POST", "/v1/renew", body).body, Certified).certificate
+
+    # --- what the agent needs to know -------------------------------------------------
+
+    def policy_file(self, name: str) -> bytes:
+        """Return one of the three files of the policy, unverified.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The collector has no policy, or the device is not accepted.
+
+        """
+        return self._ask("GET", f"/v1/policy/{name}").body
+
+    def state(self) -> State:
+        """Return whether the programme is halted.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The collector does not know the question.
+
+        """
+        return decode(self._ask("GET", "/v1/state").body, State)
+
+    def guard_key(self, category: Category, month: str) -> KeyAnswer:
+        """Return the guard's key for this subject, a category and a month, unverified.
+
+        Raises:
+            RetryableError: No answer that may be believed, or the guard is away.
+            RejectedError: The guard gives none, or there is no consent for it.
+
+        """
+        path = f"/v1/guard-key?category={category}&month={month}"
+        return decode(self._ask("GET", path).body, KeyAnswer)
+
+    # --- what the agent has to say ----------------------------------------------------
+
+    def register(self, signed: SignedConsent) -> Outcome:
+        """Show the collector a consent record."""
+        return self._try("POST", "/v1/consents", msgspec.json.encode(signed))
+
+    def send(self, name: str, frame: bytes) -> Outcome:
+        """Send a batch under the hash of its bytes."""
+        return self._try("PUT", f"/v1/batches/{name}", frame)
+
+    def delete(self, name: str) -> Outcome:
+        """Ask the collector to delete a batch, now or when it comes."""
+        return self._try("DELETE", f"/v1/batches/{name}")
+
+    def _try(self, method: str, path: str, body: bytes | None = None) -> Outcome:
+        try:
+            answer = self._door.request(method, path, body)
+        except DoorError as exc:
+            return NoAnswer(why=str(exc))
+        return Answered(
+            status=answer.status,
+            body=answer.body,
+            says=_says(answer),
+            retry_after_seconds=answer.retry_after_seconds,
+        )
+
+    def _ask(self, method: str, path: str, message: msgspec.Struct | None = None) -> Response:
+        body = None if message is None else msgspec.json.encode(message)
+        answer = self._door.request(method, path, body)
+        if answer.status in (200, 201):
+            return answer
+        said = f"the collector answered {answer.status} ({_says(answer) or 'without a reason'})"
+        if answer.status in (401, 409, 429) or answer.status >= 500:
+            raise RetryableError(
+                f"{said}; trying again later", retry_after_seconds=answer.retry_after_seconds
+            )
+        raise RejectedError(f"{said}; ask who runs it")
+
+
+def same_origin(of_policy: str, of_enrolment: str) -> None:
+    """Check that the policy names the collector at which this device was enrolled.
+
+    Raises:
+        SetupError: It names another: no byte may go to either.
+
+    """
+    if of_policy != of_enrolment:
+        raise SetupError(
+            f"the policy names the collector {of_policy}, this device is enrolled at "
+            f"{of_enrolment}; nothing is sent; enrol again"
+        )
+
+
+def _says(answer: Response) -> str:
+    """Return the one line of an error, cut to what a status line can show."""
+    try:
+        said = decode(answer.body, ErrorAnswer).error
+    except MalformedError:
+        return ""
+    return " ".join(said.split())[:200]

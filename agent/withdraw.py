@@ -1,0 +1,37 @@
+"""Make true on the disk what the ledger says: what was opted out of or withdrawn is gone.
+
+The order is always: the ledger first, durably, then the deletions.  A crash in between
+leaves batches that `enforce` deletes at the next start, before anything else is done; it
+changes nothing where there is nothing left to do, so it may always be called.
+"""
+
+from agent.consent.standing import Standing
+from agent.consent.states import Consent, Flag
+from agent.spool import Spool
+from wire.category import Category
+
+
+def banned(standing: Standing) -> frozenset[Category]:
+    """Return the categories of which no batch may remain on this device."""
+    return frozenset(
+        category
+        for category in Category
+        if standing.flags[category] is Flag.OPTED_OUT
+        or standing.consents[category] is Consent.WITHDRAWN
+    )
+
+
+def enforce(standing: Standing, spool: Spool) -> int:
+    """Delete what must not remain, and ask for what was to be erased; return how many batches.
+
+    Raises:
+        OSError: Not everything is gone yet; calling again goes on.
+
+    """
+    deleted = sum(spool.forget(category, why="no consent") for category in banned(standing))
+    for category in standing.erasing:
+        asked = set(spool.deletions())
+        for sent in spool.sent(category):
+            if sent.hash.hex() not in asked:
+                spool.ask_deletion(sent.hash, "withdrawn")
+    return deleted
