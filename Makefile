@@ -25,7 +25,7 @@ check: ## Lint, format, types, import contracts and the fast tests
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports
-	$(bin)/python -m pytest -m "not slow" tests/unit tests/properties tests/architecture
+	$(bin)/python -m pytest -m "not slow" $(wildcard tests/unit tests/properties tests/architecture)
 
 test: ## Run every test, the ones on a real (virtual) desktop too
 	@$(setup) programs desktop checks interop

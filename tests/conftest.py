@@ -74,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def foreign_data(request: pytest.FixtureRequest) -> Path:
+def data_dir(request: pytest.FixtureRequest) -> Path:
     """Return the folder of the test data that others wrote, or skip and say so."""
     folder = Path(request.config.getoption("--data"))
     if not folder.is_dir():
