@@ -1,0 +1,27 @@
+"""What happens on the workstation: sources of input, windows and screens.
+
+This module is the door: it picks the sources of this platform (today: X11) and refuses a
+session in which they would see half.  Nothing is watched before `open`, and nothing any
+more after `close`.  See `source` for what all of them promise.
+"""
+
+from agent.capture.source import KeyStroke, Source, SourceError
+from agent.capture.window import WindowSource
+from wire.event import Button, Move, Scroll
+
+__all__ = ["KeyStroke", "Source", "SourceError", "input_source", "window_source"]
+
+
+def input_source(*, keys: bool, pointer: bool) -> Source[KeyStroke | Move | Button | Scroll]:
+    """Return a closed source of what is typed, pointed at, or both, in one order."""
+    # Imported where it is used: each sensor process loads only what it watches.
+    from agent.capture._x11_input import X11Input  # noqa: PLC0415
+
+    return X11Input(keys=keys, pointer=pointer)
+
+
+def window_source(*, titles: bool, stack: bool) -> WindowSource:
+    """Return a closed source of who has the focus; with *stack* also of what lies above."""
+    from agent.capture._x11_windows import X11Windows  # noqa: PLC0415
+
+    return X11Windows(titles=titles, stack=stack)

@@ -1,0 +1,39 @@
+"""Turns the X server's time stamps into instants of the boot clock.
+
+The server stamps an event when it happens, we read it later.  Both clocks run at the same
+rate (Linux servers use CLOCK_MONOTONIC, in milliseconds, 32 bits), only their offset is
+unknown.  The smallest difference seen between reading and stamp is the best estimate of
+it: that event waited least.
+"""
+
+from typing import Final
+
+from wire.ids import BootInstant
+
+MILLISECOND: Final = 1_000_000
+LARGEST_CORRECTION: Final = 1000 * MILLISECOND  # more is no delay but a clock that stopped: suspend
+
+
+class ServerClock:
+    """Dates events of one connection; never before *opened_at*, never backwards."""
+
+    def __init__(self, opened_at: BootInstant) -> None:
+        self._first_stamp: int | None = None
+        self._first_read = 0
+        self._least_delay = 0  # of all events so far, relative to the first
+        self._latest = opened_at
+
+    def instant(self, stamp: int, read_at: BootInstant) -> BootInstant:
+        """Return when the event with server time *stamp*, read at *read_at*, happened."""
+        if self._first_stamp is None:
+            self._first_stamp, self._first_read = stamp, read_at
+        # Server time wraps after 49.7 days: take the nearest of the possible differences.
+        elapsed = (stamp - self._first_stamp + (1 << 31)) % (1 << 32) - (1 << 31)
+        delay = (read_at - self._first_read) - elapsed * MILLISECOND
+        self._least_delay = min(self._least_delay, delay)
+        late = delay - self._least_delay
+        if late > LARGEST_CORRECTION:
+            self._first_stamp, self._first_read, self._least_delay = stamp, read_at, 0
+            late = 0
+        self._latest = BootInstant(max(self._latest, read_at - late))
+        return self._latest
