@@ -1,7 +1,8 @@
 """Stage 7: what to say to the collector next, and what its answer means.  Pure.
 
-    task = next_task(view, now)        Delete | Register | Send | Wait | Idle
-    step = on_response(task, ...)      Confirmed | Registered | Ack | Retry | Unknown | Quarantine | Gone
+    task = next_task(view, now)      Delete | Register | Send | Wait | Idle
+    step = on_response(task, ...)    Confirmed | Registered | Ack | Retry | Unknown |
+                                     Quarantine | Gone
 
 The service carries out tasks and steps; nothing here touches disk, clock or network.
 Deletions come first, also while uploads are frozen: a no of the data subject waits for

@@ -1,0 +1,211 @@
+"""How a device becomes one of a programme, and what it keeps of that.
+
+    device.key       its Ed25519 key; signs frames and consents, and speaks TLS
+    device.pem       its certificate, 7 days, renewed when a third of its life remains
+    root.json targets.json policy.json      the policy, signed by all who have to agree
+    enrolment.json   collector, pseudonym and public key of the data subject; written last
+
+A crash before the last file leaves a device that is not enrolled; the same command goes on
+where it stopped.  The device tells the collector a key and nothing else: no host name, no
+user name, no hardware address.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.consent.policy import FILES, load
+from agent.transport import Door, same_origin
+from base import durable
+from base.clock import NANOSECONDS, Now
+from base.errors import RejectedError, SetupError
+from base.pki import load_ed25519, private_pem, signing_request, spki_sha256
+from wire.collector_http import Enrolment as EnrolmentFile
+from wire.collector_http import decode
+from wire.errors import MalformedError
+from wire.ids import DeviceId, SubjectId
+from wire.sealing import new_identity, recipient_of
+
+KEY: Final = "device.key"
+CERTIFICATE: Final = "device.pem"
+ENROLMENT: Final = "enrolment.json"
+IDENTITY: Final = "subject.identity"  # in the runtime folder, so that it dies with the session
+
+
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the device keeps of its enrolment; `subject_key` is an age1pq... recipient."""
+
+    origin: str
+    tls_pins: tuple[str, ...]
+    ca_pem: str
+    subject: bytes  # SubjectId, 16 random bytes
+    subject_key: str
+    enrolled_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """An enrolled device: what it knows of its programme, and its key."""
+
+    enrolment: Enrolment
+    key: Ed25519PrivateKey
+    folder: Path
+
+    @property
+    def id(self) -> DeviceId:
+        """The device id: SHA-256 of its key's SubjectPublicKeyInfo."""
+        return DeviceId(spki_sha256(self.key.public_key()))
+
+    @property
+    def subject(self) -> SubjectId:
+        """The data subject's pseudonym."""
+        return SubjectId(self.enrolment.subject)
+
+    def door(self, pins: tuple[str, ...]) -> Door:
+        """Return the way to the collector, with this device's certificate."""
+        enrolment = self.enrolment
+        certificate, key = self.folder / CERTIFICATE, self.folder / KEY
+        return Door(enrolment.origin, pins, enrolment.ca_pem, certificate, key)
+
+
+def load_device(folder: Path) -> Device:
+    """Return the device enrolled in *folder*.
+
+    Raises:
+        SetupError: It is not enrolled, or its files cannot be read.
+
+    """
+    try:
+        data = (folder / ENROLMENT).read_bytes()
+        enrolment = msgspec.json.decode(data, type=Enrolment)
+    except FileNotFoundError:
+        raise SetupError(
+            "this device is not enrolled; run `assent-agent enroll FILE` with the file that "
+            "you were given"
+        ) from None
+    except (OSError, msgspec.DecodeError) as exc:
+        raise SetupError(f"{folder / ENROLMENT} cannot be read ({exc}); enrol again") from exc
+    return Device(enrolment=enrolment, key=load_ed25519(folder / KEY), folder=folder)
+
+
+def read_file(path: Path, now: Now) -> EnrolmentFile:
+    """Return the enrolment file at *path*.
+
+    Raises:
+        SetupError: It cannot be read, is no enrolment file, or its token has expired.
+
+    """
+    try:
+        file = decode(path.read_bytes(), EnrolmentFile)
+    except OSError as exc:
+        raise SetupError(f"{path}: {exc.strerror}; check the path") from exc
+    except MalformedError as exc:
+        raise SetupError(f"{path} is no enrolment file: {exc}; ask who gave it to you") from exc
+    if now.wall >= file.expires_at:
+        raise SetupError(f"the token in {path} has expired; ask for a new enrolment file")
+    return file
+
+
+def enroll(file: EnrolmentFile, folder: Path, now: Now, open_door: Callable[..., Door]) -> str:
+    """Enrol this device in *folder*; return the data subject's identity, which nobody keeps.
+
+    1. make the device key; 2. have it certified with the token; 3. fetch root, targets and
+    policy, and verify them from the root in the enrolment file down; 4. make the data
+    subject's pseudonym and identity; 5. note it all.
+
+    Raises:
+        SetupError: Enrolled already, or the policy is for another collector.
+        RetryableError: No answer that may be believed.
+        RejectedError: The token or the policy will not do.
+
+    """
+    if (folder / ENROLMENT).exists():
+        raise SetupError(
+            f"this device is enrolled already; to begin anew, stop the agent and remove {folder}"
+        )
+    key = _device_key(folder)
+    certificate = folder / CERTIFICATE
+    if not certificate.exists():  # a token works once: a retry must not need it again
+        door = open_door(file.origin, file.tls_pins, file.ca_pem)
+        durable.replace(certificate, door.enroll(file.token, signing_request(key)).encode("ascii"))
+    door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
+    _fetch_policy(door, file, folder, now)
+    identity = new_identity()
+    enrolment = Enrolment(
+        origin=file.origin,
+        tls_pins=file.tls_pins,
+        ca_pem=file.ca_pem,
+        subject=secrets.token_bytes(16),
+        subject_key=recipient_of(identity),
+        enrolled_at=now.wall,
+    )
+    durable.replace(folder / ENROLMENT, msgspec.json.encode(enrolment))
+    return identity
+
+
+def renew(device: Device, now: Now, pins: tuple[str, ...]) -> bool:
+    """Renew the device's certificate when a third of its life remains; whether it was renewed.
+
+    Raises:
+        RetryableError: No answer that may be believed.
+        RejectedError: The device was revoked.
+
+    """
+    path = device.folder / CERTIFICATE
+    if not _needs_renewal(path, now):
+        return False
+    # Without the old certificate: after a long absence it has expired, and the signing
+    # request proves the key by itself.
+    door = Door(device.enrolment.origin, pins, device.enrolment.ca_pem)
+    durable.replace(path, door.renew(signing_request(device.key)).encode("ascii"))
+    return True
+
+
+def certificate_ends_at(path: Path) -> datetime:
+    """Return until when the device's certificate is valid; the epoch if it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _needs_renewal(path: Path, now: Now) -> bool:
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        return True
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    at = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC)
+    return end - at < (end - begin) / 3
+
+
+def _device_key(folder: Path) -> Ed25519PrivateKey:
+    path = folder / KEY
+    if path.exists():
+        return load_ed25519(path)
+    key = Ed25519PrivateKey.generate()
+    durable.replace(path, private_pem(key))
+    return key
+
+
+def _fetch_policy(door: Door, file: EnrolmentFile, folder: Path, now: Now) -> None:
+    for name in FILES:
+        data = door.policy_file(name)
+        if name == "root.json" and hashlib.sha256(data).hexdigest() != file.root_sha256:
+            raise RejectedError(
+                "the collector's root is not the one in the enrolment file; nothing was "
+                "recorded or sent; ask who gave you the file"
+            )
+        durable.replace(folder / name, data)
+    in_force = load(folder, now)
+    if in_force.policy is None:
+        raise RejectedError(f"{in_force.problem}; ask who gave you the enrolment file")
+    same_origin(in_force.policy.collector.origin, file.origin)
