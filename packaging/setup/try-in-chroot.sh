@@ -8,6 +8,7 @@
 # Run it as root, with mmdebstrap installed.  Where this machine fetches packages from (apt,
 # pip, npm, certificates) is taken over from it at run time.  The minimal system is kept in
 # build/ for the next time; the copy that the command ran in is removed unless KEEP=1.
+# RESULTS=FOLDER takes a copy of its build/ out; ASSENT_TEST_DATA=FOLDER takes test data in.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,6 +24,7 @@ main() {
   tar -xf "$base" -C "$root"
   take_over_sources
   git clone --quiet --no-local . "$root/root/assent"
+  [[ -z ${ASSENT_TEST_DATA:-} ]] || cp -r "$ASSENT_TEST_DATA" "$root/root/assent-data"
   local began=$SECONDS status=0
   enter "cd /root/assent && $command" || status=$?
   echo "try-in-chroot: exit $status after $((SECONDS - began)) s: $command"
@@ -61,6 +63,7 @@ enter() {
     settings+=("$name=${!name}")
   done
   settings+=(NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt)
+  [[ -z ${ASSENT_TEST_DATA:-} ]] || settings+=(ASSENT_TEST_DATA=/root/assent-data)
   if command -v npm >/dev/null; then
     settings+=("npm_config_registry=$(npm config get registry 2>/dev/null)")
   fi
