@@ -9,6 +9,7 @@ public key and nothing that could open the frame.
 
 import hashlib
 import re
+import secrets
 import struct
 from typing import Final
 
@@ -26,6 +27,7 @@ LABEL: Final = b"assent/frame/v1\0"
 SUITE: Final = 1  # age v1 with mlkem768x25519, HPKE shelf of the same KEM, Ed25519 trailer
 ALGORITHM: Final = b"\x01"  # Ed25519
 SCHEMA: Final = "assent/batch-v1+zstd"
+NONCE_BYTES: Final = 16
 
 LARGEST_CORE_BYTES: Final = 4 << 10
 LARGEST_SHELF_BYTES: Final = 48 << 10
@@ -57,6 +59,9 @@ class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     purpose: str
     schema: str = SCHEMA
     expires: str
+    # Random, so that no two batches share a core: what is bound to the core (shelf, age
+    # header, release leaf) is bound to one batch.
+    nonce: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(NONCE_BYTES))
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +90,14 @@ _FIELDS: Final = msgspec.structs.fields(Core)
 _NUMBER: Final = {field.name: number for number, field in enumerate(_FIELDS, 1)}
 _NAME: Final = {number: name for name, number in _NUMBER.items()}
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
-_FIXED_BYTES: Final = {"device": 32, "subject": 16, "policy": 32, "grant": 32, "guard_key": 16}
+_FIXED_BYTES: Final = {
+    "device": 32,
+    "subject": 16,
+    "policy": 32,
+    "grant": 32,
+    "guard_key": 16,
+    "nonce": NONCE_BYTES,
+}
 
 
 def encode_core(core: Core) -> bytes:

@@ -64,7 +64,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     batches: tuple[LoggedBatch, ...]
 
 
-class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class ReleaseAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one batch: `released` for the reader's key, or why it was refused."""
 
     batch_hash: bytes

@@ -63,6 +63,7 @@ def core_for(parties: Parties, **changes: object) -> Core:
         guard_key=key_id(public_key_of(parties.guard_seed)),
         purpose="train-computer-use",
         expires="2027-02-19",
+        nonce=bytes(16),
     )
     return msgspec.structs.replace(core, **changes)
 
@@ -97,6 +98,13 @@ def test_what_was_sealed_is_what_reader_and_guard_open_together(
     assert verified.core == core_for(parties)
     assert opened(parties, verified, parties.reader) == plaintext
     assert opened(parties, verified, parties.subject) == plaintext
+
+
+def test_no_two_batches_share_a_core(parties: Parties) -> None:
+    """What is bound to a core (shelf, header, release) is so bound to one batch alone."""
+    fields = msgspec.structs.asdict(core_for(parties))
+    del fields["nonce"]
+    assert encode_core(Core(**fields)) != encode_core(Core(**fields))
 
 
 def test_every_single_bit_flip_of_a_small_frame_is_refused(parties: Parties) -> None:

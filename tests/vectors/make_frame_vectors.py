@@ -107,7 +107,7 @@ def main() -> None:
     for old in FOLDER.glob("*.json"):
         old.unlink()
     good = sealing.sign(unsigned(core()), 1, DEVICE)
-    other = sealing.sign(unsigned(core(day="2026-11-22")), 2, DEVICE)
+    other = sealing.sign(unsigned(core()), 2, DEVICE)  # another batch of the same day and grant
     parts, others = split(good), split(other)
     resigned = {
         "shelf-of-another-batch": (parts.core, others.shelf, parts.body),
