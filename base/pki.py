@@ -271,6 +271,20 @@ def certificate_spki_sha256(certificate_der: bytes) -> bytes:
     return hashlib.sha256(info).digest()
 
 
+def certificate_spki_sha256_of_pem(certificate_pem: bytes) -> bytes:
+    """Return the same of a certificate in PEM.
+
+    Raises:
+        CertificateError: Not a certificate.
+
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+    except ValueError as exc:
+        raise CertificateError("this is no certificate in PEM") from exc
+    return certificate_spki_sha256(certificate.public_bytes(Encoding.DER))
+
+
 def certificate_expires_at(certificate_pem: bytes) -> datetime:
     """Return until when a certificate (PEM) is valid.
 

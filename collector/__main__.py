@@ -1,0 +1,381 @@
+# ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
+"""`assent-collector`: set up, serve, and say what is here.
+
+Every command works on the folders of this machine (`ASSENT_HOME` moves them).  Whoever can
+run it can read sealed batches and open none.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from base import durable
+from base.clock import NANOSECONDS, SystemClock
+from base.command import run
+from base.door import host_and_port
+from base.errors import SetupError
+from base.logs import start_logging
+from base.paths import paths_for
+from base.pki import Role
+from base.serving import Clients, Credentials, Listener
+from collector import enrol, facts, halt, policies
+from collector.app import build
+from collector.assembly import Collector
+from collector.config import with_guard
+from collector.index import Index
+from collector.premises import Premises, move_in
+from wire.collector_http import Enrolment, State
+from wire.errors import WireError
+from wire.ids import WallInstant
+
+DAY = 24 * 3600 * NANOSECONDS
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+ANY_FILE = click.Path(dir_okay=False, path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Store sealed batches of one tenant, and log what happens to them.
+
+    From nothing to the first device:
+
+    \b
+      assent-collector init --origin https://collector.example:8443 --tenant acme
+      assent-guard certify --role collector .../config/guard/client.csr   (by the guard)
+      assent-collector connect-guard --origin https://guard.example:8444 --pin ... \\
+          --ca guard-ca.pem --certificate client.pem
+      assent-collector publish acme-policy/
+      assent-collector token --out ada.enrol.json
+      assent-collector serve
+    """
+
+
+# --- set up -----------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--origin", required=True, help="What agents call: https://host[:port].")
+@click.option("--tenant", required=True, help="Short name of the organisation: a-z, 0-9, '-'.")
+@click.option("--listen", help="Host and port to listen on, if others than the origin's.")
+@click.option("--host", "hosts", multiple=True, help="Further name of the server; repeatable.")
+@JSON
+def init(
+    origin: str, tenant: str, listen: str | None, hosts: tuple[str, ...], as_json: bool
+) -> None:
+    """Make keys, certificates and config.toml, once; print what a policy has to name.
+
+    \b
+    Example:
+      assent-collector init --origin https://collector.example:8443 --tenant acme
+    """
+    premises = _premises()
+    move_in(premises, origin=origin, tenant=tenant, listen=listen, hosts=hosts)
+    Index(premises.index_file).close()
+    shown = {
+        "origin": premises.config().origin,
+        "tenant": tenant,
+        "tls_pin": premises.tls_pin(),
+        "log_key": premises.log_verifier_key(),
+        "ca_pem": str(premises.client_authority),
+        "guard_csr": str(premises.guard_folder / "client.csr"),
+        "config": str(premises.config_file),
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(shown))
+        return
+    for name, value in shown.items():
+        click.echo(f"{name:9} {value}")
+    click.echo("A policy names origin, tenant, tls_pin and log_key. The guard certifies guard_csr.")
+
+
+@cli.command("connect-guard")
+@click.option("--origin", required=True, help="The guard: https://host:port.")
+@click.option("--pin", "pins", required=True, multiple=True, help="SHA-256 of its key; repeatable.")
+@click.option("--ca", type=EXISTING_FILE, required=True, help="Its authority's certificate.")
+@click.option(
+    "--certificate", type=EXISTING_FILE, required=True, help="What it made of guard/client.csr."
+)
+def connect_guard(origin: str, pins: tuple[str, ...], ca: Path, certificate: Path) -> None:
+    """Tell the collector which guard it works with; takes effect when it is started again.
+
+    \b
+    Example:
+      assent-collector connect-guard --origin https://guard.example:8444 \\
+          --pin 3f1c... --ca guard-ca.pem --certificate collector.pem
+    """
+    host_and_port(origin)
+    premises = _premises()
+    config = with_guard(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
+    durable.replace(premises.guard_folder / "ca.pem", ca.read_bytes())
+    durable.replace(premises.guard_folder / "client.pem", certificate.read_bytes())
+    durable.replace(premises.config_file, config)
+    click.echo(f"The guard is {origin}. Start the collector again.")
+
+
+@cli.command()
+@click.argument("folder", type=EXISTING_FOLDER)
+def publish(folder: Path) -> None:
+    """Put the signed policy in FOLDER in force: root.json, targets.json, policy.json.
+
+    \b
+    Example:
+      assent-collector publish acme-policy/
+    """
+    premises = _premises()
+    config = premises.config()
+    published = policies.read_folder(folder, _now())
+    policies.check_is_about(
+        published,
+        origin=config.origin,
+        tenant=config.tenant,
+        pin=premises.tls_pin(),
+        log=premises.log_verifier_key(),
+    )
+    with _index(premises) as index, index.writing() as connection:
+        new = policies.publish(connection, published, _now())
+    said = "is in force now" if new else "was in force already"
+    click.echo(f"Policy {published.digest.hex()} (version {published.policy.version}) {said}.")
+
+
+@cli.command()
+@click.option("--listen", help="Host and port instead of those in config.toml; port 0: any.")
+@click.option("--port-file", type=ANY_FILE, help="File to write the port into.")
+@click.option("--verbose", is_flag=True, help="Log more; never who or what.")
+def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C; requests under way are finished.
+
+    \b
+    Example:
+      assent-collector serve --listen 127.0.0.1:0 --port-file port
+    """
+    premises = _premises()
+    config = premises.config()
+    if listen is not None:
+        config = msgspec.structs.replace(config, listen=listen)
+    start_logging("assent-collector", premises.paths.make().logs, verbose=verbose)
+    with premises.alone():
+        collector = Collector.open(premises)
+        listener = Listener(*config.address)
+        if port_file is not None:
+            listener.announce(port_file)
+        click.echo(f"serving {config.origin} on port {listener.port}")
+        credentials = Credentials(
+            certificate=premises.tls_certificate,
+            key=premises.tls_key,
+            client_authority=premises.client_authority,
+            clients=Clients.OPTIONAL,  # a device enrols before it has a certificate
+        )
+        try:
+            listener.run(build(collector), credentials)
+        finally:
+            collector.close()
+
+
+# --- devices and readers ----------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--out", type=ANY_FILE, required=True, help="The enrolment file to write (0600).")
+@click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True)
+def token(out: Path, days: int) -> None:
+    """Write an enrolment file for one device; hand it over privately.
+
+    \b
+    Example:
+      assent-collector token --out ada.enrol.json
+      assent-agent enroll ada.enrol.json            (on Ada's workstation)
+    """
+    premises = _premises()
+    expires_at = WallInstant(_now() + days * DAY)
+    with _index(premises) as index, index.writing() as connection:
+        current = policies.latest(connection)
+        if current is None:
+            raise SetupError("no policy is in force; run assent-collector publish first")
+        root_sha256 = policies.root_sha256(current)
+        secret = enrol.new_token(connection, _now(), expires_at)
+    enrolment = Enrolment(
+        origin=premises.config().origin,
+        tls_pins=(premises.tls_pin(),),
+        ca_pem=premises.authority().pem.decode("ascii"),
+        token=secret,
+        root_sha256=root_sha256,
+        expires_at=expires_at,
+    )
+    durable.replace(out, msgspec.json.format(msgspec.json.encode(enrolment)) + b"\n")
+    click.echo(f"{out}  for one device, until {_day(expires_at)}; whoever has it can enroll")
+
+
+@cli.command()
+@JSON
+def devices(as_json: bool) -> None:
+    """List the enrolled devices; what they sent is not shown to anybody.
+
+    \b
+    Example:
+      assent-collector devices --json
+    """
+    with _index(_premises()) as index, index.reading() as connection:
+        known = facts.all_devices(connection)
+    if as_json:
+        click.echo(msgspec.json.encode(known))
+        return
+    table = Table("device", "enrolled", "certificate until", "revoked")
+    for one in known:
+        revoked = _day(one.revoked_at) if one.revoked_at is not None else ""
+        table.add_row(one.device[:16], _day(one.enrolled_at), _day(one.certified_until), revoked)
+    Console().print(table)
+
+
+@cli.command()
+@click.argument("device", required=False)
+@click.option("--reader", help="Revoke this reader instead of a device.")
+def revoke(device: str | None, reader: str | None) -> None:
+    """Refuse DEVICE (the beginning of its id is enough) from its next request on.
+
+    \b
+    Example:
+      assent-collector revoke 3f1c9a
+      assent-collector revoke --reader training-team
+    """
+    if (device is None) == (reader is None):
+        raise click.UsageError("name one device, or one reader with --reader")
+    with _index(_premises()) as index, index.writing() as connection:
+        if reader is not None:
+            enrol.revoke_reader(connection, reader, _now())
+            said = f"reader {reader}"
+        else:
+            said = f"device {enrol.revoke_device(connection, device or '', _now()).hex()}"
+    click.echo(f"Revoked: {said}. What it sent stays, sealed.")
+
+
+@cli.command()
+@click.argument("request", type=EXISTING_FILE, metavar="CSR")
+@click.option("--role", type=click.Choice([Role.READER.value]), required=True)
+@click.option("--name", required=True, help="What the reader is called in policy and grants.")
+@click.option("--out", type=ANY_FILE, help="Where to write the certificate; printed if left out.")
+def certify(request: Path, role: str, name: str, out: Path | None) -> None:
+    """Certify a reader's signing request; again before the certificate runs out.
+
+    \b
+    Example:
+      assent-collector certify --role reader --name training-team reader.csr --out reader.pem
+    """
+    del role  # there is one; the option says what is being done
+    premises = _premises()
+    config = premises.config()
+    registry = enrol.Registry(
+        authority=premises.authority(), tenant=config.tenant, days=config.client_days
+    )
+    with _index(premises) as index, index.writing() as connection:
+        made = enrol.certify_reader(connection, registry, request.read_bytes(), name, _now())
+    if out is None:
+        click.echo(made.certificate, nl=False)
+        return
+    durable.replace(out, made.certificate.encode("ascii"))
+    click.echo(f"{out}  reader {name}, until {_day(made.expires_at)}")
+
+
+# --- halt and status --------------------------------------------------------------------
+
+
+@cli.command("halt")
+@click.argument("why")
+def halt_command(why: str) -> None:
+    """Halt the programme: agents close their sources, uploads and releases are refused.
+
+    \b
+    Example:
+      assent-collector halt "the works council asked for it"
+    """
+    _set_state(State(halted=True, why=why))
+
+
+@cli.command()
+@click.argument("why")
+def unhalt(why: str) -> None:
+    """Lift a halt; every data subject still decides alone whether to go on.
+
+    \b
+    Example:
+      assent-collector unhalt "settled in the meeting of 15 March"
+    """
+    _set_state(State(halted=False, why=why))
+
+
+@cli.command()
+@JSON
+def status(as_json: bool) -> None:
+    """Say what is here: counts and states, nothing about one person.
+
+    \b
+    Example:
+      assent-collector status --json
+    """
+    premises = _premises()
+    config = premises.config()
+    with _index(premises) as index, index.reading() as connection:
+        found = facts.status(
+            connection,
+            origin=config.origin,
+            tenant=config.tenant,
+            log_key=premises.log_verifier_key(),
+            tls_pin=premises.tls_pin(),
+            guard=config.guard.origin if config.guard else "",
+        )
+    if as_json:
+        click.echo(msgspec.json.encode(found))
+        return
+    click.echo(f"{found.origin}, tenant {found.tenant}")
+    click.echo(f"HALTED: {found.why}" if found.halted else "not halted")
+    click.echo(f"policy   version {found.policy_version}" if found.policy else "policy   none yet")
+    click.echo(f"guard    {found.guard or 'none yet: run connect-guard'}")
+    for name, count in found.counts.items():
+        click.echo(f"{name:10} {count}")
+    click.echo(f"{found.stored_bytes} bytes stored; {found.witnessed} leaves witnessed")
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    run(cli, "assent-collector", refusals=(WireError,))
+
+
+def _premises() -> Premises:
+    return Premises(paths_for("collector"))
+
+
+@contextmanager
+def _index(premises: Premises) -> Iterator[Index]:
+    premises.config()  # says what to do where nothing is set up yet
+    index = Index(premises.index_file)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def _set_state(wanted: State) -> None:
+    with _index(_premises()) as index, index.writing() as connection:
+        changed = halt.set_state(connection, wanted, _now())
+    said = "The programme is halted." if wanted.halted else "The halt is lifted."
+    click.echo(said if changed else "Nothing changed; it was so already.")
+
+
+def _now() -> WallInstant:
+    return WallInstant(SystemClock().now().wall)
+
+
+def _day(at: WallInstant) -> str:
+    return f"{datetime.fromtimestamp(at / NANOSECONDS, UTC):%Y-%m-%d}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""The endpoints: one small function each, and the two ways in which all of them are reached.
+
+`answering` is the way of all requests but uploads: the caller is looked up, the bounded body
+is read, then the function runs in a thread.  `put_batch` asks for its body only after the
+head was judged.  What the endpoints do stands in docs/spec/collector-http-v1.md.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from base.errors import RetryableError
+from collector import auth, consents, enrol, forget, frames, halt, policies
+from collector.assembly import Collector
+from collector.auth import Caller, Device
+from collector.guard_keys import guard_key
+from collector.refusal import RefusedError, Why
+from wire.category import Category
+from wire.collector_http import (
+    Consistency,
+    Deleted,
+    EnrolRequest,
+    ErrorAnswer,
+    ReleaseOrder,
+    RenewRequest,
+    decode,
+)
+from wire.errors import MalformedError
+from wire.grant import SignedConsent
+from wire.ids import BatchHash
+from wire.receipt import encode_receipt
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SMALL_BYTES: Final = 64 << 10  # what somebody without a certificate may send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """All that an endpoint may know of a request."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
+
+    def decoded(self, expect: type[T]) -> T:
+        """Return the body as *expect*, or refuse."""
+        try:
+            return decode(self.body, expect)
+        except MalformedError as exc:
+            raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
+
+    def number(self, name: str, default: int | None = None) -> int:
+        """Return a whole number of the query, or refuse."""
+        text = self.query.get(name, "")
+        if not text and default is not None:
+            return default
+        if not text.removeprefix("-").isdecimal() or len(text) > 18:
+            raise RefusedError(Why.BAD_REQUEST, f"{name} must be a whole number")
+        return int(text)
+
+    def category(self) -> Category | None:
+        """Return the category of the query if it names one, or refuse."""
+        text = self.query.get("category")
+        try:
+            return None if text is None else Category(text)
+        except ValueError:
+            raise RefusedError(Why.BAD_REQUEST, "there is no such category") from None
+
+    def batch(self) -> BatchHash:
+        """Return the batch of the path, or refuse."""
+        return _batch(self.path["batch"])
+
+
+# --- anybody ----------------------------------------------------------------------------
+
+
+def post_enroll(collector: Collector, asked: Asked) -> Response:
+    """POST /v1/enroll."""
+    request = asked.decoded(EnrolRequest)
+    with collector.index.writing() as connection:
+        halt.check_running(connection)
+        certified, new = enrol.enrol(connection, collector.registry, request, collector.now())
+    return _json(certified, HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+
+def post_renew(collector: Collector, asked: Asked) -> Response:
+    """POST /v1/renew."""
+    request = asked.decoded(RenewRequest)
+    with collector.index.writing() as connection:
+        return _json(enrol.renew(connection, collector.registry, request))
+
+
+def get_state(collector: Collector, _asked: Asked) -> Response:
+    """GET /v1/state."""
+    with collector.index.reading() as connection:
+        return _json(halt.state(connection))
+
+
+# --- devices and readers ----------------------------------------------------------------
+
+
+def get_policy(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/policy/{name}."""
+    name = asked.path["name"]
+    if name not in policies.FILES:
+        raise RefusedError(Why.NOT_FOUND, f"there are {', '.join(policies.FILES)}")
+    with collector.index.reading() as connection:
+        content = policies.in_force(connection).file(name)
+    return Response(content, media_type="application/json")
+
+
+def get_checkpoint(collector: Collector, _caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/log/checkpoint."""
+    return Response(collector.log.checkpoint(), media_type="text/plain; charset=utf-8")
+
+
+def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/log/consistency."""
+    try:
+        proof = collector.log.consistency(asked.number("old"), asked.number("new"))
+    except ValueError as exc:
+        raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
+    return _json(Consistency(proof=proof))
+
+
+# --- devices ----------------------------------------------------------------------------
+
+
+def post_consents(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/consents."""
+    device, signed = auth.device(caller), asked.decoded(SignedConsent)
+    with collector.index.writing() as connection:
+        halt.check_running(connection)
+        number, new = consents.register(connection, device, signed, collector.now())
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return _json(collector.log.logged(leaf), HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+
+def get_guard_key(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/guard-key."""
+    device, category = auth.device(caller), asked.category()
+    if category is None:
+        raise RefusedError(Why.BAD_REQUEST, "name a category")
+    month = asked.query.get("month", "")
+    return _json(
+        guard_key(collector.index, collector.guard, device, category, month, collector.now())
+    )
+
+
+def delete_batch(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """DELETE /v1/batches/{batch}."""
+    device, batch, now = auth.device(caller), asked.batch(), collector.now()
+    with collector.index.writing() as connection:
+        number, stored = forget.entomb(connection, device, batch, now)
+    forget.sweep(collector.index, collector.store, batch, device.id, now)
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return _json(Deleted(stored=stored, tombstone=collector.log.logged(leaf)))
+
+
+async def put_batch(request: Request) -> Response:
+    """PUT /v1/batches/{batch}: the steps of `collector.receive`."""
+    collector: Collector = request.app.state.collector
+    batch = _batch(request.path_params["batch"])
+    uploads: asyncio.Semaphore = request.app.state.uploads
+
+    def before_body() -> tuple[Device, Response | None]:
+        device = auth.device(_caller(collector, request))
+        receipt = collector.receiver.before_body(device, batch)
+        return device, None if receipt is None else _receipt(encode_receipt(receipt), new=False)
+
+    def take(device: Device, frame: bytes) -> Response:
+        receipt, new = collector.receiver.take(device, batch, frame, collector.now())
+        return _receipt(encode_receipt(receipt), new=new)
+
+    device, early = await run_in_threadpool(before_body)
+    if early is not None:
+        return early
+    limits = collector.config.limits
+    async with uploads:
+        async with asyncio.timeout(limits.upload_seconds):
+            frame = await _bounded(request, limits.frame_bytes)
+        return await run_in_threadpool(take, device, frame)
+
+
+# --- readers ----------------------------------------------------------------------------
+
+
+def get_frames(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/frames."""
+    auth.reader(caller)
+    wanted = frames.Wanted(
+        after=asked.number("after", -1),
+        category=asked.category(),
+        first_day=asked.query.get("first_day"),
+        last_day=asked.query.get("last_day"),
+    )
+    with collector.index.reading() as connection:
+        return _json(frames.page(connection, wanted, collector.now()))
+
+
+def get_frame(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/frames/{batch}."""
+    auth.reader(caller)
+    with collector.index.reading() as connection:
+        frames.find(connection, asked.batch(), collector.now())
+    content = frames.body(collector.store, asked.batch())
+    return Response(content, media_type="application/octet-stream")
+
+
+def post_releases(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/releases."""
+    reader, order = auth.reader(caller), asked.decoded(ReleaseOrder)
+    return _json(collector.releaser.release(reader, order, collector.now()))
+
+
+# --- how they are reached ---------------------------------------------------------------
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def open_to_all(act: Callable[[Collector, Asked], Response]) -> Endpoint:
+    """Return the endpoint of *act*, which asks for no certificate."""
+
+    async def endpoint(request: Request) -> Response:
+        collector: Collector = request.app.state.collector
+        asked = _asked(request, await _bounded(request, SMALL_BYTES))
+        return await run_in_threadpool(act, collector, asked)
+
+    return endpoint
+
+
+def answering(act: Callable[[Collector, Caller, Asked], Response]) -> Endpoint:
+    """Return the endpoint of *act*; who calls is known before the body is asked for."""
+
+    async def endpoint(request: Request) -> Response:
+        collector: Collector = request.app.state.collector
+        caller = await run_in_threadpool(_caller, collector, request)
+        asked = _asked(request, await _bounded(request, collector.config.limits.json_bytes))
+        return await run_in_threadpool(act, collector, caller, asked)
+
+    return endpoint
+
+
+ROUTES: Final = (
+    Route("/v1/enroll", open_to_all(post_enroll), methods=["POST"]),
+    Route("/v1/renew", open_to_all(post_renew), methods=["POST"]),
+    Route("/v1/state", open_to_all(get_state), methods=["GET"]),
+    Route("/v1/policy/{name}", answering(get_policy), methods=["GET"]),
+    Route("/v1/log/checkpoint", answering(get_checkpoint), methods=["GET"]),
+    Route("/v1/log/consistency", answering(get_consistency), methods=["GET"]),
+    Route("/v1/consents", answering(post_consents), methods=["POST"]),
+    Route("/v1/guard-key", answering(get_guard_key), methods=["GET"]),
+    Route("/v1/batches/{batch}", put_batch, methods=["PUT"]),
+    Route("/v1/batches/{batch}", answering(delete_batch), methods=["DELETE"]),
+    Route("/v1/frames", answering(get_frames), methods=["GET"]),
+    Route("/v1/frames/{batch}", answering(get_frame), methods=["GET"]),
+    Route("/v1/releases", answering(post_releases), methods=["POST"]),
+)
+
+
+def build(collector: Collector) -> Starlette:
+    """Return the application of *collector*."""
+    app = Starlette(
+        routes=ROUTES,
+        exception_handlers={
+            RefusedError: _refused,
+            RetryableError: _later,
+            TimeoutError: _too_slow,
+            ClientDisconnect: _gone,
+            HTTPException: _no_such,
+            Exception: _defect,
+        },
+    )
+    app.router.redirect_slashes = False  # our clients refuse redirects, rightly
+    app.state.collector = collector
+    app.state.uploads = asyncio.Semaphore(collector.config.limits.uploads)
+    return app
+
+
+def _caller(collector: Collector, request: Request) -> Caller:
+    certificate = request.scope.get("state", {}).get("client_cert")
+    with collector.index.reading() as connection:
+        return auth.caller(connection, certificate, collector.config.tenant, collector.now())
+
+
+def _asked(request: Request, body: bytes) -> Asked:
+    return Asked(path=request.path_params, query=dict(request.query_params), body=body)
+
+
+async def _bounded(request: Request, largest: int) -> bytes:
+    """Return the body, which the first read here asks for (100 Continue)."""
+    too_large = RefusedError(Why.TOO_LARGE, f"at most {largest} bytes are taken here")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > largest:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > largest:
+            raise too_large
+    return bytes(body)
+
+
+def _batch(text: str) -> BatchHash:
+    try:
+        batch = bytes.fromhex(text)
+    except ValueError:
+        batch = b""
+    if len(batch) != 32 or batch.hex() != text:
+        raise RefusedError(Why.NOT_FOUND, "a batch is named by 64 lower-case hexadecimal digits")
+    return BatchHash(batch)
+
+
+def _json(answer: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
+    return Response(msgspec.json.encode(answer), status, media_type="application/json")
+
+
+def _receipt(receipt: bytes, *, new: bool) -> Response:
+    status = HTTPStatus.CREATED if new else HTTPStatus.OK
+    return Response(receipt, status, media_type="application/json")
+
+
+# --- what goes wrong --------------------------------------------------------------------
+
+
+def _error(status: int, line: str, retry_after_seconds: float | None = None) -> Response:
+    answer = _json(ErrorAnswer(error=" ".join(line.split())), status)
+    if retry_after_seconds is not None:
+        answer.headers["Retry-After"] = str(int(retry_after_seconds))
+    return answer
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    if not isinstance(exc, RefusedError):
+        raise exc
+    _log.info("refused with %d %s", exc.why.status, exc.why.label)
+    return _error(exc.why.status, str(exc), exc.retry_after_seconds)
+
+
+async def _later(_request: Request, exc: Exception) -> Response:
+    _log.error("not possible now: %s", exc)
+    return _error(HTTPStatus.SERVICE_UNAVAILABLE, f"{Why.NOT_READY.label}: try again later", 60)
+
+
+async def _too_slow(_request: Request, _exc: Exception) -> Response:
+    return _error(HTTPStatus.SERVICE_UNAVAILABLE, f"{Why.NOT_READY.label}: it took too long", 60)
+
+
+async def _gone(_request: Request, _exc: Exception) -> Response:
+    return _error(HTTPStatus.BAD_REQUEST, f"{Why.BAD_REQUEST.label}: the body was cut short")
+
+
+async def _no_such(_request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else HTTPStatus.NOT_FOUND
+    name = Why.NOT_FOUND if status == HTTPStatus.NOT_FOUND else Why.BAD_REQUEST
+    return _error(status, f"{name.label}: {HTTPStatus(status).phrase}")
+
+
+async def _defect(_request: Request, _exc: Exception) -> Response:
+    # Starlette raises it again after this answer, so the log has the trace.
+    return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "defect: this is our mistake; see the log")

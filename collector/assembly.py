@@ -1,0 +1,94 @@
+"""A running collector: its parts, opened in the right order, and what a start puts right.
+
+`Collector.open` is what `serve` begins with; tests open one on folders of their own.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from base.clock import Clock, SystemClock
+from collector.config import Config
+from collector.enrol import Registry
+from collector.forget import sweep, unswept
+from collector.guard_client import GuardClient
+from collector.index import Index
+from collector.index.tables import batches
+from collector.log import Log
+from collector.premises import Premises
+from collector.receive import Receiver
+from collector.releases import Releaser
+from collector.store import BodyStore
+from collector.store.files import FileStore
+from wire.ids import WallInstant
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collector:
+    """Everything that an endpoint may need."""
+
+    config: Config
+    clock: Clock
+    index: Index
+    store: BodyStore
+    log: Log
+    guard: GuardClient | None
+    registry: Registry
+    receiver: Receiver
+    releaser: Releaser
+
+    @classmethod
+    def open(cls, premises: Premises, clock: Clock | None = None) -> "Collector":
+        """Open the collector of *premises* and put right what a crash left.
+
+        Raises:
+            SetupError: Something is missing or damaged.
+
+        """
+        config = premises.config()
+        index = Index(premises.index_file)
+        store = FileStore(premises.objects)
+        log = Log(index, premises.log_key(), config.log_name)
+        guard = GuardClient(premises, config.guard) if config.guard is not None else None
+        authority = premises.authority()
+        collector = cls(
+            config=config,
+            clock=clock or SystemClock(),
+            index=index,
+            store=store,
+            log=log,
+            guard=guard,
+            registry=Registry(authority=authority, tenant=config.tenant, days=config.client_days),
+            receiver=Receiver(
+                origin=config.origin, tenant=config.tenant, index=index, store=store, log=log
+            ),
+            releaser=Releaser(index=index, log=log, guard=guard),
+        )
+        collector.put_right()
+        return collector
+
+    def now(self) -> WallInstant:
+        """Return the wall clock."""
+        return WallInstant(self.clock.now().wall)
+
+    def put_right(self) -> None:
+        """Finish what a crash interrupted: frames without a row go, deletions are completed."""
+        for mark in self.store.unsettled():
+            with self.index.reading() as connection:
+                query = select(batches.c.leaf).where(batches.c.batch == mark.batch)
+                known = connection.execute(query).first() is not None
+            if not known:
+                self.store.remove(mark.batch)
+                _log.info("a frame that was never acknowledged is removed")
+            mark.settle()
+        with self.index.reading() as connection:
+            interrupted = unswept(connection)
+        for batch, device in interrupted:
+            sweep(self.index, self.store, batch, device, self.now())
+
+    def close(self) -> None:
+        """Close the index."""
+        self.index.close()

@@ -1,0 +1,123 @@
+"""`config.toml`: what an operator decides.  Unknown keys are errors, so that a typo is one.
+
+Keys and certificates are files beside it (`collector.premises`), not values in it.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from base.door import host_and_port
+from base.errors import SetupError
+from wire.frame import LARGEST_BYTES
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much one request may take."""
+
+    frame_bytes: int = LARGEST_BYTES
+    json_bytes: int = 1 << 20  # a release order of 1,000 batches is some 100 kB
+    uploads: int = 16  # frames in memory at a time; the next one waits for its 100 Continue
+    upload_seconds: float = 120.0
+
+
+class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the guard is, and by which key it is known; the rest lies in `guard/`."""
+
+    origin: str
+    tls_pins: tuple[str, ...]
+    timeout_seconds: float = 10.0
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file.  `listen` is `host:port`; the origin's own host and port by default."""
+
+    origin: str
+    tenant: str
+    listen: str
+    client_days: float = 7.0
+    limits: Limits = Limits()
+    guard: GuardConfig | None = None
+
+    @property
+    def log_name(self) -> str:
+        """The name of this collector's log: its origin without the scheme, and the tenant."""
+        return f"{self.origin.removeprefix('https://')}/{self.tenant}"
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port to listen on.
+
+        Raises:
+            SetupError: `listen` is not host:port.
+
+        """
+        host, colon, port = self.listen.rpartition(":")
+        if not colon or not host or not port.isdigit() or int(port) > 65535:
+            raise SetupError(f"listen = {self.listen!r} is not host:port; mend config.toml")
+        return host.strip("[]"), int(port)
+
+
+TEMPLATE: Final = """\
+# The collector of one tenant.  An unknown key is an error.
+
+origin = {origin}
+tenant = {tenant}
+listen = {listen}
+
+# client_days = 7.0         # how long a device's certificate lives
+
+# [limits]
+# frame_bytes = 8388608     # largest batch
+# json_bytes = 1048576      # largest other request
+# uploads = 16              # batches in memory at a time
+# upload_seconds = 120.0    # how long one may take to arrive
+"""
+
+GUARD_TEMPLATE: Final = """
+[guard]
+origin = {origin}
+tls_pins = {pins}
+# timeout_seconds = 10.0
+"""
+
+
+def read_config(path: Path) -> Config:
+    """Return the configuration in *path*.
+
+    Raises:
+        SetupError: It is not there, not TOML, or has an unknown key or a wrong value.
+
+    """
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+    except FileNotFoundError:
+        raise SetupError(f"{path} is missing; run assent-collector init first") from None
+    except (OSError, msgspec.DecodeError) as exc:
+        raise SetupError(f"{path}: {exc}; mend it") from exc
+    host_and_port(config.origin)
+    return config
+
+
+def first_config(*, origin: str, tenant: str, listen: str) -> bytes:
+    """Return the text of a new `config.toml`."""
+    quoted = {"origin": _quoted(origin), "tenant": _quoted(tenant), "listen": _quoted(listen)}
+    return TEMPLATE.format(**quoted).encode()
+
+
+def with_guard(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:
+    """Return the text of `config.toml` with a `[guard]` section at its end.
+
+    Raises:
+        SetupError: It has one already.
+
+    """
+    if msgspec.toml.decode(text, type=Config).guard is not None:
+        raise SetupError("config.toml has a [guard] section already; change it there")
+    listed = f"[{', '.join(_quoted(pin) for pin in pins)}]"
+    return text + GUARD_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()  # a JSON string is a TOML basic string

@@ -1,0 +1,96 @@
+"""Consent records: the controller's proof that somebody agreed, and a leaf for each.
+
+A batch is taken only under a record that is here, so nothing is stored for which nobody
+can show a yes.
+"""
+
+from sqlalchemy import Connection, select
+
+from collector.auth import Device
+from collector.index.tables import consents
+from collector.log import append
+from collector.policies import known
+from collector.refusal import RefusedError, Why
+from wire.category import Category, registry
+from wire.errors import WireError
+from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
+from wire.ids import PolicyDigest, SubjectId, WallInstant
+from wire.leaf import Kind, grant_payload
+from wire.policy import Policy, words_sha256
+
+
+def register(
+    connection: Connection, device: Device, signed: SignedConsent, now: WallInstant
+) -> tuple[int, bool]:
+    """Keep a consent record; return the number of its leaf and whether it is new.
+
+    Raises:
+        RefusedError: Not signed by this device, about another, or not what a policy asks for.
+
+    """
+    grant = grant_hash(signed)
+    leaf = connection.execute(
+        select(consents.c.leaf).where(consents.c.grant == grant, consents.c.device == device.id)
+    ).scalar()
+    if leaf is not None:
+        return int(leaf), False
+    try:
+        record = verify_consent(signed, device.key)
+    except WireError as exc:
+        raise RefusedError(Why.FORGED, str(exc)) from exc
+    if record.device != device.id:
+        raise RefusedError(Why.NOT_THIS_DEVICE, "the consent record is of another device")
+    if len(record.subject) != 16 or len(record.policy_digest) != 32:
+        raise RefusedError(Why.MALFORMED, "a subject pseudonym is 16 bytes, a digest 32")
+    policy = known(connection, PolicyDigest(record.policy_digest))
+    _check(record, policy)
+    leaf = append(connection, Kind.GRANT, grant_payload(grant), now)
+    connection.execute(
+        consents.insert().values(
+            grant=grant,
+            device=device.id,
+            subject=record.subject,
+            category=record.category,
+            policy=record.policy_digest,
+            record=signed.record,
+            signature=signed.signature,
+            received_at=now,
+            leaf=leaf,
+        )
+    )
+    return leaf, True
+
+
+def subject_of(connection: Connection, device: Device, category: Category) -> SubjectId:
+    """Return whose consent this device handed in last for *category*.
+
+    Raises:
+        RefusedError: Nobody's.
+
+    """
+    subject = connection.execute(
+        select(consents.c.subject)
+        .where(consents.c.device == device.id, consents.c.category == category)
+        .order_by(consents.c.received_at.desc(), consents.c.leaf.desc())
+        .limit(1)
+    ).scalar()
+    if subject is None:
+        raise RefusedError(
+            Why.CONSENT_UNKNOWN, f"no consent record for {category} is here; send it first"
+        )
+    return SubjectId(subject)
+
+
+def _check(record: ConsentRecord, policy: Policy) -> None:
+    rule = policy.rule(record.category)
+    if record.programme != policy.programme:
+        raise RefusedError(Why.NOT_THIS_PROGRAMME, "the consent record is of another programme")
+    if rule is None:
+        raise RefusedError(Why.CATEGORY_REFUSED, f"the policy does not ask for {record.category}")
+    levels = registry()[record.category].levels
+    if record.level not in levels or levels.index(record.level) > levels.index(rule.level):
+        raise RefusedError(Why.CONSENT_MISMATCH, "the policy does not ask for that level")
+    if record.purpose != policy.purpose:
+        raise RefusedError(Why.CONSENT_MISMATCH, "the policy has another purpose")
+    if record.words_sha256 != words_sha256(policy, record.category):
+        raise RefusedError(Why.CONSENT_MISMATCH, "other words than the policy's were shown")

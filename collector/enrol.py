@@ -1,0 +1,215 @@
+"""How clients come to be known: tokens, enrolment, renewal, readers, revocation.
+
+A token is 32 random bytes in an enrolment file; the index keeps its SHA-256, until when
+it is good, and which device used it.  A signing request proves its key, so the answer to
+somebody else's request is of no use to whoever replays it.
+"""
+
+import base64
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy import Connection, or_, select, update
+
+from base.clock import NANOSECONDS
+from base.errors import SetupError
+from base.pki import (
+    Authority,
+    CertificateError,
+    Role,
+    certificate_expires_at,
+    client_uri,
+    requested_key,
+    spki_sha256,
+)
+from collector.index.tables import devices, readers, tokens
+from collector.refusal import RefusedError, Why
+from wire.collector_http import Certified, EnrolRequest, RenewRequest
+from wire.ids import DeviceId, WallInstant
+
+TOKEN_BYTES: Final = 32
+HOUR: Final = 3600 * NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registry:
+    """What certifies: the authority, for one tenant, for so many days."""
+
+    authority: Authority
+    tenant: str
+    days: float
+
+    def certify(self, csr: bytes, role: Role, name: str) -> Certified:
+        """Return a client certificate for the key of *csr*."""
+        pem = self.authority.certify(csr, client_uri(self.tenant, role, name), self.days)
+        until = int(certificate_expires_at(pem).timestamp()) * NANOSECONDS
+        return Certified(certificate=pem.decode("ascii"), expires_at=WallInstant(until))
+
+
+# --- devices ----------------------------------------------------------------------------
+
+
+def new_token(connection: Connection, now: WallInstant, expires_at: WallInstant) -> str:
+    """Return a new enrolment token, good for one device until *expires_at*."""
+    token = secrets.token_bytes(TOKEN_BYTES)
+    connection.execute(
+        tokens.insert().values(
+            sha256=hashlib.sha256(token).digest(), made_at=now, expires_at=expires_at
+        )
+    )
+    return base64.urlsafe_b64encode(token).decode("ascii").rstrip("=")
+
+
+def enrol(
+    connection: Connection, registry: Registry, request: EnrolRequest, now: WallInstant
+) -> tuple[Certified, bool]:
+    """Enrol a device; return its certificate and whether it is new here.
+
+    In this order: the signing request proves its key; the token is known, unexpired and
+    unused (or used by this very key, whose answer was lost); the device is not revoked;
+    token and device are written together.
+
+    Raises:
+        RefusedError: One of these does not hold.
+
+    """
+    key = _requested(request.csr)
+    device = DeviceId(spki_sha256(key))
+    digest = _token_sha256(request.token)
+    used_by = connection.execute(
+        select(tokens.c.used_by).where(
+            tokens.c.sha256 == digest,
+            or_(tokens.c.expires_at > now, tokens.c.used_by == device),
+        )
+    ).one_or_none()
+    if used_by is None or used_by[0] not in (None, device):
+        raise RefusedError(
+            Why.TOKEN_REFUSED, "the token is unknown, used or expired; ask for a new one"
+        )
+    known = _known(connection, device)
+    certified = registry.certify(request.csr.encode(), Role.DEVICE, device.hex())
+    connection.execute(update(tokens).where(tokens.c.sha256 == digest).values(used_by=device))
+    if known:
+        _certified_until(connection, device, certified.expires_at)
+    else:
+        connection.execute(
+            devices.insert().values(
+                device=device,
+                public_key=key.public_bytes_raw(),
+                enrolled_at=now,
+                certified_until=certified.expires_at,
+            )
+        )
+    return certified, not known
+
+
+def renew(connection: Connection, registry: Registry, request: RenewRequest) -> Certified:
+    """Return a new certificate for a device that was enrolled with this key.
+
+    Raises:
+        RefusedError: It was not, or it was revoked.
+
+    """
+    device = DeviceId(spki_sha256(_requested(request.csr)))
+    if not _known(connection, device):
+        raise RefusedError(Why.UNKNOWN_CLIENT, "this device is not enrolled here; enroll it")
+    certified = registry.certify(request.csr.encode(), Role.DEVICE, device.hex())
+    _certified_until(connection, device, certified.expires_at)
+    return certified
+
+
+def revoke_device(connection: Connection, prefix: str, now: WallInstant) -> DeviceId:
+    """Revoke the one device whose hexadecimal id begins with *prefix*; return its id.
+
+    Raises:
+        SetupError: None or several begin so.
+
+    """
+    known = connection.execute(select(devices.c.device)).scalars()
+    found = [d for d in known if d.hex().startswith(prefix.lower())]
+    if len(found) != 1 or not prefix:
+        raise SetupError(
+            f"{len(found)} devices begin with {prefix!r}; see assent-collector devices"
+        )
+    connection.execute(
+        update(devices)
+        .where(devices.c.device == found[0], devices.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    return DeviceId(found[0])
+
+
+# --- readers ----------------------------------------------------------------------------
+
+
+def certify_reader(
+    connection: Connection, registry: Registry, csr: bytes, name: str, now: WallInstant
+) -> Certified:
+    """Certify a reader; a name belongs to one key until it is revoked.
+
+    Raises:
+        SetupError: The name is taken by another key.
+        CertificateError: Not a signing request of an Ed25519 key.
+
+    """
+    digest = spki_sha256(requested_key(csr))
+    row = connection.execute(select(readers).where(readers.c.name == name)).one_or_none()
+    if row is not None and row.spki_sha256 != digest and row.revoked_at is None:
+        raise SetupError(f"reader {name} has another key; revoke it first (revoke --reader {name})")
+    certified = registry.certify(csr, Role.READER, name)
+    values = {
+        "spki_sha256": digest,
+        "certified_at": now,
+        "certified_until": certified.expires_at,
+        "revoked_at": None,
+    }
+    if row is None:
+        connection.execute(readers.insert().values(name=name, **values))
+    else:
+        connection.execute(update(readers).where(readers.c.name == name).values(**values))
+    return certified
+
+
+def revoke_reader(connection: Connection, name: str, now: WallInstant) -> None:
+    """Revoke a reader's certificate.
+
+    Raises:
+        SetupError: There is no such reader.
+
+    """
+    done = connection.execute(update(readers).where(readers.c.name == name).values(revoked_at=now))
+    if done.rowcount != 1:
+        raise SetupError(f"there is no reader {name}")
+
+
+def _requested(csr: str) -> Ed25519PublicKey:
+    try:
+        return requested_key(csr.encode())
+    except CertificateError as exc:
+        raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
+
+
+def _token_sha256(token: str) -> bytes:
+    try:
+        decoded = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    except ValueError:
+        decoded = b""
+    return hashlib.sha256(decoded).digest()
+
+
+def _known(connection: Connection, device: DeviceId) -> bool:
+    row = connection.execute(
+        select(devices.c.revoked_at).where(devices.c.device == device)
+    ).one_or_none()
+    if row is not None and row.revoked_at is not None:
+        raise RefusedError(Why.REVOKED, "this device was revoked; ask who runs the collector")
+    return row is not None
+
+
+def _certified_until(connection: Connection, device: DeviceId, until: WallInstant) -> None:
+    connection.execute(
+        update(devices).where(devices.c.device == device).values(certified_until=until)
+    )

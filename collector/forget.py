@@ -1,0 +1,98 @@
+"""Deletion of a batch by the device that made it: a tombstone, then nothing left to open.
+
+In one transaction: index row and salt gone, tombstone and its leaf there.  Only then is the
+file removed; a crash in between leaves a tombstone without `swept_at`, which the next start
+sweeps.  A deletion can come before its batch does: the tombstone waits for it.
+"""
+
+from sqlalchemy import Connection, delete, select, update
+
+from collector.auth import Device
+from collector.index import Index
+from collector.index.tables import batches, salts, tombstones
+from collector.log import append
+from collector.refusal import RefusedError, Why
+from collector.store import BodyStore
+from wire.errors import MalformedError
+from wire.frame import decode_core, split
+from wire.ids import BatchHash, DeviceId, WallInstant
+from wire.leaf import Kind, deletion_payload
+
+
+def check_not_erased(connection: Connection, device: DeviceId, batch: BatchHash) -> None:
+    """Check that this device did not delete this batch.
+
+    Raises:
+        RefusedError: It did; that is final.
+
+    """
+    found = connection.execute(
+        select(tombstones.c.leaf).where(tombstones.c.batch == batch, tombstones.c.device == device)
+    ).one_or_none()
+    if found is not None:
+        raise RefusedError(Why.ERASED, "this batch was deleted by its device")
+
+
+def entomb(
+    connection: Connection, device: Device, batch: BatchHash, now: WallInstant
+) -> tuple[int, bool]:
+    """Write the tombstone of *batch*; return the number of its leaf and whether it was stored.
+
+    Batches of other devices are not touched, and look like batches that have not come.
+    """
+    before = connection.execute(
+        select(tombstones.c.leaf, tombstones.c.stored).where(
+            tombstones.c.batch == batch, tombstones.c.device == device.id
+        )
+    ).one_or_none()
+    if before is not None:
+        return before.leaf, before.stored
+    row = connection.execute(
+        select(batches.c.leaf).where(batches.c.batch == batch, batches.c.device == device.id)
+    ).one_or_none()
+    if row is not None:
+        connection.execute(delete(batches).where(batches.c.batch == batch))
+        connection.execute(delete(salts).where(salts.c.leaf == row.leaf))
+    leaf = append(connection, Kind.TOMBSTONE, deletion_payload(batch), now)
+    connection.execute(
+        tombstones.insert().values(
+            batch=batch,
+            device=device.id,
+            stored=row is not None,
+            made_at=now,
+            leaf=leaf,
+        )
+    )
+    return leaf, row is not None
+
+
+def sweep(
+    index: Index, store: BodyStore, batch: BatchHash, device: DeviceId, now: WallInstant
+) -> None:
+    """Remove the file behind this device's tombstone, and note that it is gone."""
+    frame = store.get(batch)
+    if frame is not None and _is_of(device, frame):
+        # Safe without a lock: only this device could commit a row for these bytes, and its
+        # tombstone forbids that.
+        store.remove(batch)
+    with index.writing() as connection:
+        connection.execute(
+            update(tombstones)
+            .where(tombstones.c.batch == batch, tombstones.c.device == device)
+            .values(swept_at=now)
+        )
+
+
+def unswept(connection: Connection) -> list[tuple[BatchHash, DeviceId]]:
+    """Return the tombstones behind which a crash may have left a file, and whose they are."""
+    rows = connection.execute(
+        select(tombstones.c.batch, tombstones.c.device).where(tombstones.c.swept_at.is_(None))
+    ).all()
+    return [(BatchHash(row.batch), DeviceId(row.device)) for row in rows]
+
+
+def _is_of(device: DeviceId, frame: bytes) -> bool:
+    try:
+        return decode_core(split(frame).core).device == device
+    except MalformedError:
+        return True  # emptied by a removal that was interrupted

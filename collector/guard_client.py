@@ -1,0 +1,140 @@
+"""The collector's one way out: to the guard, for keys and for cosignatures.
+
+Protocol: docs/spec/guard-http-v1.md.  What the guard answers is checked here as far as the
+collector can: a key by the signature that the policy names, a cosignature likewise.
+"""
+
+import base64
+import logging
+import threading
+from typing import Final
+
+import msgspec
+
+from base.door import DoorError, Response
+from base.errors import SetupError
+from base.https import OneDoor
+from collector.config import GuardConfig
+from collector.log import Log
+from collector.premises import Premises
+from collector.refusal import RefusedError, Why
+from wire.errors import WireError
+from wire.guard_http import KeyAnswer, KeyRequest, verify_key
+from wire.tlog import verify_checkpoint, verify_cosignature
+
+_log = logging.getLogger(__name__)
+RETRY_SECONDS: Final = 30
+LARGEST_ANSWER_BYTES: Final = 64 << 10
+_CORRECTIONS: Final = 2  # another collector of the same log may advance the witness meanwhile
+
+
+class GuardClient:
+    """Speaks to one guard.  May be used by several threads."""
+
+    def __init__(self, premises: Premises, config: GuardConfig) -> None:
+        """Prepare the door.
+
+        Raises:
+            SetupError: Certificate, key or authority of the guard's folder are missing.
+
+        """
+        folder = premises.guard_folder
+        try:
+            authority = (folder / "ca.pem").read_text("ascii")
+        except (OSError, ValueError) as exc:
+            raise SetupError(f"{folder / 'ca.pem'} is unreadable; run connect-guard again") from exc
+        self._door = OneDoor(
+            config.origin,
+            config.tls_pins,
+            authority,
+            folder / "client.pem",
+            folder / "client.key",
+            config.timeout_seconds,
+            largest_answer_bytes=LARGEST_ANSWER_BYTES,
+        )
+        self._one_at_a_time = threading.Lock()
+        self._cosigned = 0  # what the witness has seen, as far as we know; it corrects us
+
+    def key(self, request: KeyRequest, signing_key: str) -> KeyAnswer:
+        """Return the guard's public key for one subject, category and month.
+
+        Raises:
+            RefusedError: The guard is away, does not accept us, or has erased that key.
+
+        """
+        answer = self._ask("/v1/keys", msgspec.json.encode(request))
+        if answer.status == 410:
+            raise RefusedError(Why.ERASED, "the guard erased the key of this subject")
+        self._check(answer)
+        try:
+            key = msgspec.json.decode(answer.body, type=KeyAnswer)
+            verify_key(key, request, signing_key)
+        except (msgspec.DecodeError, WireError) as exc:
+            raise _unusable("the guard's key does not verify", exc) from exc
+        return key
+
+    def cosign(self, log: Log, witness_key: str) -> str:
+        """Return a checkpoint over all of *log* with the witness's cosignature.
+
+        Raises:
+            RefusedError: The guard is away, or does not cosign this log.
+
+        """
+        with self._one_at_a_time:
+            note = log.checkpoint()
+            size = verify_checkpoint(note, log.verifier_key).size
+            answer = self._ask("/add-checkpoint", self._offer(log, note, size))
+            for _ in range(_CORRECTIONS):
+                if answer.status != 409:
+                    break
+                self._cosigned = _size(answer.body)
+                answer = self._ask("/add-checkpoint", self._offer(log, note, size))
+            self._check(answer)
+            try:
+                both = note + answer.body.decode("utf-8")
+                verify_cosignature(both, witness_key)
+            except (UnicodeDecodeError, WireError) as exc:
+                raise _unusable("the guard's cosignature does not verify", exc) from exc
+            self._cosigned = size
+            return both
+
+    def _offer(self, log: Log, note: str, size: int) -> bytes:
+        if self._cosigned > size:
+            raise _unusable("the witness has seen more of the log than there is", None)
+        proof = log.consistency(self._cosigned, size)
+        lines = [f"old {self._cosigned}", *(base64.b64encode(step).decode() for step in proof)]
+        return ("\n".join(lines) + "\n\n" + note).encode()
+
+    def _ask(self, path: str, body: bytes) -> Response:
+        try:
+            return self._door.request("POST", path, body)
+        except DoorError as exc:
+            _log.warning("the guard did not answer: %s", exc)
+            raise RefusedError(
+                Why.GUARD_UNREACHABLE,
+                "the guard does not answer; trying again later",
+                retry_after_seconds=RETRY_SECONDS,
+            ) from exc
+
+    def _check(self, answer: Response) -> None:
+        if answer.status != 200:
+            _log.error("the guard refused a request with status %d", answer.status)
+            raise RefusedError(
+                Why.GUARD_UNREACHABLE,
+                f"the guard refused with status {answer.status}; ask who runs both",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+
+
+def _size(body: bytes) -> int:
+    text = body.strip()
+    if not text.isdigit():
+        raise _unusable("the guard did not say which checkpoint it has seen", None)
+    return int(text)
+
+
+def _unusable(said: str, exc: Exception | None) -> RefusedError:
+    _log.error("%s: %s", said, exc)
+    return RefusedError(
+        Why.GUARD_UNREACHABLE, f"{said}; ask who runs it", retry_after_seconds=RETRY_SECONDS
+    )

@@ -1,0 +1,103 @@
+"""The index: one SQLite file, write-ahead logged, synced at every commit.
+
+`Index.reading` and `Index.writing` are the two ways in.  A writing transaction has the
+file to itself from its first statement on (BEGIN IMMEDIATE), so what it reads is still
+true when it commits; whoever comes meanwhile waits.  The command line writes to the same
+file while the server runs.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from base.errors import RetryableError, SetupError
+from collector.index.tables import SCHEMA_VERSION, metadata
+
+BUSY_SECONDS: Final = 30
+_BEGIN: Final = "assent_begin"
+
+
+class Index:
+    """Opens the file, creating it where it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        """Open *path*.
+
+        Raises:
+            SetupError: Not an index, or one of another version of this program.
+
+        """
+        # Made by us, not by SQLite, so that it and its -wal and -shm are the owner's alone.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self._engine = create_engine(
+            URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+            pool_size=8,
+            max_overflow=64,
+            hide_parameters=True,  # an error must not carry ids into the log
+        )
+        event.listen(self._engine, "connect", _prepare)
+        event.listen(self._engine, "begin", _begin)
+        try:
+            self._create()
+        except DatabaseError as exc:
+            raise SetupError(f"{path} is no index: {exc.orig}; restore it") from exc
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a connection that sees one state of the index throughout."""
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Yield a connection whose statements happen all, durably, or not at all.
+
+        Raises:
+            RetryableError: The disk is full, or somebody else kept the file for too long.
+
+        """
+        try:
+            with self._engine.connect() as connection:
+                connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+                with connection.begin():
+                    yield connection
+        except OperationalError as exc:
+            raise RetryableError(f"the index cannot be written: {exc.orig}") from exc
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def _create(self) -> None:
+        with self.writing() as connection:
+            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if found == SCHEMA_VERSION:
+                return
+            if found != 0:
+                raise SetupError(
+                    f"the index has schema {found}, this program writes {SCHEMA_VERSION}; "
+                    "use the version that wrote it"
+                )
+            metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _prepare(connection: DBAPIConnection, _record: object) -> None:
+    # SQLAlchemy begins and commits; the driver must not do so by itself as well.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    options: dict[str, Any] = dict(connection.get_execution_options())
+    connection.exec_driver_sql(options.get(_BEGIN, "BEGIN"))

@@ -1,0 +1,165 @@
+"""The tables of the index: who, what and when; never what is inside a batch.
+
+Ids and hashes are raw bytes, instants are nanoseconds since the epoch (UTC).
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION: Final = 1
+
+metadata = MetaData()
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", LargeBinary(32), primary_key=True),
+    Column("public_key", LargeBinary(32), nullable=False),  # raw Ed25519
+    Column("enrolled_at", BigInteger, nullable=False),
+    Column("certified_until", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+readers = Table(
+    "readers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("spki_sha256", LargeBinary(32), nullable=False),
+    Column("certified_at", BigInteger, nullable=False),
+    Column("certified_until", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("sha256", LargeBinary(32), primary_key=True),  # the token itself is never stored
+    Column("made_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_by", LargeBinary(32)),  # the device; a token is good for one
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("number", Integer, primary_key=True),  # in the order of publication
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("targets", LargeBinary, nullable=False),
+    Column("policy", LargeBinary, nullable=False),
+    Column("published_at", BigInteger, nullable=False),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("grant", LargeBinary(32), primary_key=True),
+    Column("device", LargeBinary(32), ForeignKey("devices.device"), nullable=False),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("category", Text, nullable=False),
+    Column("policy", LargeBinary(32), nullable=False),
+    Column("record", LargeBinary, nullable=False),  # the controller's proof, as signed
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Index("consents_of_device", "device", "category", "received_at"),
+)
+
+guard_keys = Table(
+    "guard_keys",
+    metadata,
+    Column("subject", LargeBinary(16), primary_key=True),
+    Column("category", Text, primary_key=True),
+    Column("month", Text, primary_key=True),
+    Column("key_id", LargeBinary(16), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("core_hash", LargeBinary(32), nullable=False),
+    Column("device", LargeBinary(32), ForeignKey("devices.device"), nullable=False),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("programme", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("expires", Text, nullable=False),
+    Column("policy", LargeBinary(32), nullable=False),
+    Column("grant", LargeBinary(32), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sequence", Text, nullable=False),  # a u64, which SQLite's integers do not hold
+    Column("received_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+    Index("batches_of_day", "category", "day"),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("device", LargeBinary(32), primary_key=True),  # each device forgets for itself
+    Column("stored", Boolean, nullable=False),  # there was something to forget
+    Column("made_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
+)
+
+leaves = Table(
+    "leaves",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+salts = Table(  # apart, so that erasing one touches nothing that the log's hashes cover
+    "salts",
+    metadata,
+    Column("leaf", Integer, ForeignKey("leaves.number"), primary_key=True, autoincrement=False),
+    Column("salt", LargeBinary(16), nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("access", LargeBinary(32), primary_key=True),  # digest of the approved request
+    Column("reader", Text, nullable=False),
+    Column("released_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+)
+
+checkpoints = Table(
+    "checkpoints",  # those that a witness cosigned: the log may never be shorter than these
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("cosigned_at", BigInteger, nullable=False),
+)
+
+halts = Table(
+    "halts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("halted", Boolean, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+)

@@ -1,0 +1,181 @@
+"""The collector's log: leaves in the index, their tree in memory, checkpoints by its key.
+
+A leaf is written in the same transaction as what it records (`append`); only after the
+commit does the tree take it up and a checkpoint say so.  A checkpoint of any size follows
+from leaves and key alone (Ed25519 is deterministic), so it needs no storing: the receipt
+for leaf *i* is made from the tree of size *i* + 1, today as on the first day.
+"""
+
+import secrets
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, func, select
+
+from base.errors import SetupError
+from collector.index import Index
+from collector.index.tables import checkpoints, leaves, salts
+from wire.collector_http import Logged
+from wire.ids import WallInstant
+from wire.leaf import SALT_BYTES, Kind, entry
+from wire.tlog import (
+    ALGORITHM_ED25519,
+    Checkpoint,
+    Tree,
+    leaf_hash,
+    sign_checkpoint,
+    verifier_key,
+    verify_checkpoint,
+)
+
+_CHUNK: Final = 10_000  # leaves taken up at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """One leaf with what opens its commitment; `salt` is None once it was erased."""
+
+    number: int
+    entry: bytes
+    salt: bytes | None
+
+
+def append(connection: Connection, kind: Kind, payload: bytes, at: WallInstant) -> int:
+    """Add a leaf in the caller's writing transaction; return its number.
+
+    Nobody else can be adding one: the transaction has the index to itself.
+    """
+    number = int(
+        connection.execute(select(func.coalesce(func.max(leaves.c.number) + 1, 0))).scalar_one()
+    )
+    salt = secrets.token_bytes(SALT_BYTES)
+    connection.execute(
+        leaves.insert().values(number=number, kind=kind, entry=entry(kind, payload, salt), at=at)
+    )
+    connection.execute(salts.insert().values(leaf=number, salt=salt))
+    return number
+
+
+class Log:
+    """The tree over all committed leaves.  May be used by several threads."""
+
+    def __init__(self, index: Index, key: Ed25519PrivateKey, name: str) -> None:
+        """Take up all leaves of *index*.
+
+        Raises:
+            SetupError: The index lacks leaves for which a witness has cosigned already.
+
+        """
+        self._index = index
+        self._key = key
+        self._name = name
+        self._tree = Tree()
+        self._lock = threading.RLock()
+        self.take_up()
+        self._check_not_shortened()
+
+    @property
+    def name(self) -> str:
+        """The name of the log, which is the origin of its checkpoints."""
+        return self._name
+
+    @property
+    def verifier_key(self) -> str:
+        """The C2SP verifier key by which policies name this log."""
+        return verifier_key(
+            self._name, ALGORITHM_ED25519, self._key.public_key().public_bytes_raw()
+        )
+
+    def take_up(self) -> int:
+        """Take committed leaves into the tree; return its size."""
+        with self._lock:
+            while True:
+                with self._index.reading() as connection:
+                    rows = connection.execute(
+                        select(leaves.c.number, leaves.c.entry)
+                        .where(leaves.c.number >= self._tree.size)
+                        .order_by(leaves.c.number)
+                        .limit(_CHUNK)
+                    ).all()
+                for number, data in rows:
+                    if number != self._tree.size:
+                        raise SetupError(f"leaf {self._tree.size} of the log is missing; restore")
+                    self._tree.append(leaf_hash(data))
+                if len(rows) < _CHUNK:
+                    return self._tree.size
+
+    def checkpoint(self, size: int | None = None) -> str:
+        """Return the signed note over the first *size* leaves, all by default."""
+        with self._lock:
+            size = self.take_up() if size is None else self._reached(size)
+            root = self._tree.root(size)
+        return sign_checkpoint(Checkpoint(origin=self._name, size=size, root=root), self._key)
+
+    def inclusion(self, number: int, size: int) -> tuple[bytes, ...]:
+        """Return the proof that leaf *number* is among the first *size*.
+
+        Raises:
+            ValueError: It is not.
+
+        """
+        with self._lock:
+            return self._tree.inclusion(number, self._reached(size))
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Return the proof that the first *old* leaves are a prefix of the first *new*.
+
+        Raises:
+            ValueError: The log has not so many.
+
+        """
+        with self._lock:
+            return self._tree.consistency(old, self._reached(new))
+
+    def leaf(self, connection: Connection, number: int) -> Leaf:
+        """Return a committed leaf."""
+        row = connection.execute(
+            select(leaves.c.entry, salts.c.salt)
+            .join_from(leaves, salts, isouter=True)
+            .where(leaves.c.number == number)
+        ).one()
+        return Leaf(number=number, entry=row.entry, salt=row.salt)
+
+    def logged(self, leaf: Leaf) -> Logged:
+        """Return the proof of *leaf* in the tree that it was the last leaf of.
+
+        Raises:
+            ValueError: Its salt was erased.
+
+        """
+        if leaf.salt is None:
+            raise ValueError("the salt of this leaf was erased")
+        size = leaf.number + 1
+        with self._lock:
+            return Logged(
+                salt=leaf.salt,
+                index=leaf.number,
+                proof=self.inclusion(leaf.number, size),
+                checkpoint=self.checkpoint(size),
+            )
+
+    def _reached(self, size: int) -> int:
+        if self._tree.size < size:
+            self.take_up()
+        return size
+
+    def _check_not_shortened(self) -> None:
+        # An index restored from an old backup would sign a second history: better no start.
+        with self._index.reading() as connection:
+            note = connection.execute(
+                select(checkpoints.c.note).order_by(checkpoints.c.size.desc()).limit(1)
+            ).scalar()
+        if note is None:
+            return
+        seen = verify_checkpoint(note, self.verifier_key)
+        if seen.size > self._tree.size or self._tree.root(seen.size) != seen.root:
+            raise SetupError(
+                f"the log does not continue the {seen.size} leaves that a witness cosigned; "
+                "restore the newest copy of the index"
+            )

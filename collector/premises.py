@@ -1,0 +1,185 @@
+"""What lies where in a collector's folders, and how `init` puts it there.
+
+    config/  config.toml
+             ca.key ca.pem          authority of its clients, and of its own server
+             tls.key tls.pem        server certificate; agents pin the key
+             log.key                signs checkpoints
+             guard/                 how to reach the guard: ca.pem client.key client.csr client.pem
+    state/   index.sqlite           who and what, never what is inside
+             objects/               the sealed batches
+             lock                   held by the one server
+
+None of these opens a batch: that takes a reader's identity and a guard's key, and neither
+is ever here.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from base import durable
+from base.door import host_and_port
+from base.errors import SetupError
+from base.paths import Paths
+from base.pki import (
+    Authority,
+    certificate_spki_sha256_of_pem,
+    load_ed25519,
+    new_server_key,
+    private_pem,
+    signing_request,
+)
+from collector.config import Config, first_config, read_config
+from wire.tlog import ALGORITHM_ED25519, verifier_key
+
+_TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """The files of one collector."""
+
+    paths: Paths
+
+    @property
+    def config_file(self) -> Path:
+        """What the operator decides."""
+        return self.paths.config / "config.toml"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The server's certificate."""
+        return self.paths.config / "tls.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        """The server's key, which agents pin."""
+        return self.paths.config / "tls.key"
+
+    @property
+    def client_authority(self) -> Path:
+        """The certificate of the authority of clients and server."""
+        return self.paths.config / "ca.pem"
+
+    @property
+    def guard_folder(self) -> Path:
+        """How to reach the guard."""
+        return self.paths.config / "guard"
+
+    @property
+    def index_file(self) -> Path:
+        """The index."""
+        return self.paths.state / "index.sqlite"
+
+    @property
+    def objects(self) -> Path:
+        """The sealed batches."""
+        return self.paths.state / "objects"
+
+    def config(self) -> Config:
+        """Return the configuration.
+
+        Raises:
+            SetupError: There is none yet, or it has a mistake.
+
+        """
+        return read_config(self.config_file)
+
+    def authority(self) -> Authority:
+        """Return the authority that certifies clients."""
+        return Authority.load(self.paths.config)
+
+    def log_key(self) -> Ed25519PrivateKey:
+        """Return the key that signs checkpoints."""
+        return load_ed25519(self.paths.config / "log.key")
+
+    def log_verifier_key(self) -> str:
+        """Return the C2SP verifier key of the log, as policies name it."""
+        public = self.log_key().public_key().public_bytes_raw()
+        return verifier_key(self.config().log_name, ALGORITHM_ED25519, public)
+
+    def tls_pin(self) -> str:
+        """Return the pin of the server's key, hexadecimal."""
+        try:
+            return certificate_spki_sha256_of_pem(self.tls_certificate.read_bytes()).hex()
+        except OSError as exc:
+            raise SetupError(f"{self.tls_certificate}: {exc.strerror}; restore it") from exc
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the one server on these files.
+
+        Raises:
+            SetupError: Another server runs on them.
+
+        """
+        fd = os.open(self.paths.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SetupError("another assent-collector serves from this folder") from None
+            yield
+        finally:
+            os.close(fd)
+
+
+def move_in(
+    premises: Premises, *, origin: str, tenant: str, listen: str | None, hosts: Sequence[str] = ()
+) -> None:
+    """Make keys, authority, certificate and configuration: what `init` does.
+
+    Raises:
+        SetupError: There is a collector already, or origin or tenant are not usable.
+
+    """
+    host, port = host_and_port(origin)
+    if not _TENANT.fullmatch(tenant):
+        raise SetupError(f"the tenant {tenant!r} must be of a-z, 0-9 and '-'")
+    if premises.config_file.exists():
+        raise SetupError(f"{premises.config_file} exists; this collector is set up already")
+    premises.paths.make()
+    authority = Authority.create(f"Assent collector of {tenant}")
+    authority.save(premises.paths.config)
+    certify_server(premises, authority, new_server_key(), (host, *hosts))
+    for path in (premises.paths.config / "log.key", _guard_key_file(premises)):
+        durable.private_folder(path.parent)
+        durable.replace(path, private_pem(Ed25519PrivateKey.generate()))
+    request = signing_request(load_ed25519(_guard_key_file(premises)))
+    durable.replace(premises.guard_folder / "client.csr", request)
+    # Last, because its presence says that all the rest is there: init may be run again
+    # after a crash, and then makes everything anew.
+    text = first_config(
+        origin=origin.rstrip("/"), tenant=tenant, listen=listen or f"{_address(host)}:{port}"
+    )
+    durable.replace(premises.config_file, text)
+
+
+def certify_server(
+    premises: Premises,
+    authority: Authority,
+    key: ec.EllipticCurvePrivateKey,
+    hosts: Sequence[str],
+) -> None:
+    """Write the server's key and a certificate for *hosts*."""
+    durable.replace(premises.tls_key, private_pem(key))
+    durable.replace(premises.tls_certificate, authority.server_certificate(key, hosts))
+
+
+def _guard_key_file(premises: Premises) -> Path:
+    return premises.guard_folder / "client.key"
+
+
+def _address(host: str) -> str:
+    """Return what to listen on for an origin of this host: itself if it is an address."""
+    if re.fullmatch(r"[0-9.]+", host):
+        return host
+    return f"[{host}]" if ":" in host else "0.0.0.0"  # noqa: S104 - a name says nothing of interfaces
