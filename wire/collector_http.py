@@ -94,6 +94,18 @@ class FrameList(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
 
 
+class KeptConsent(msgspec.Struct, frozen=True, kw_only=True):
+    """A consent record as the device signed it, and the key by which to check that.
+
+    `device_key` is raw Ed25519; SHA-256 of its SubjectPublicKeyInfo is the core's device,
+    SHA-256 of `record` is the core's grant: a reader need not believe the collector.
+    """
+
+    record: bytes
+    signature: bytes
+    device_key: bytes
+
+
 class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A reader's approved grant, and the hashes of the batches it wants released."""
 
