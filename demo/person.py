@@ -76,6 +76,8 @@ class Person:
         self.activate(title, seconds)
         with Accessibility(self._env) as seen:
             thing = wait_until(f"{label!r} in {title!r}", lambda: seen.find(title, label), seconds)
+            takes_clicks = partial(seen.has_state, thing, SENSITIVE)
+            wait_until(f"{label!r} in {title!r} to take clicks", takes_clicks, seconds)
             self.click_at(*_middle(self._bring_into_view(seen, title, thing)))
 
     def is_on(self, title: str, label: str) -> bool:

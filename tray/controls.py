@@ -17,6 +17,7 @@ from tray._gtk import GLib, Gtk
 from tray.asked import Asked
 from tray.channel import Channel
 from tray.icon import Indicator
+from tray.sheet import Sheet
 from tray.view import (
     Act,
     Mark,
@@ -36,7 +37,6 @@ from tray.windows import (
     MessageSheet,
     OptInSheet,
     ResumeSheet,
-    Sheet,
     WithdrawSheet,
 )
 from wire.category import Category

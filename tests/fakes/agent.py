@@ -138,7 +138,9 @@ class FakeAgent:
         ipc.send(self._ours, status)
 
     def close(self) -> None:
-        """End the channel, as an agent that dies does."""
+        """End the channel, as an agent that dies does; again: nothing."""
+        if self._ours.fileno() < 0:
+            return
         self._ours.shutdown(socket.SHUT_RDWR)
         self._thread.join(5)
         self._ours.close()

@@ -1,0 +1,317 @@
+"""The words, icons and menu lines for every state of the agent, as tables."""
+
+import string
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+
+from tests.fakes.agent import a_status
+from tray.view import (
+    FORGET_MINUTES,
+    Line,
+    Mark,
+    Page,
+    Rule,
+    Say,
+    Show,
+    View,
+    account,
+    by_itself,
+    state_line,
+    time_left,
+    view,
+)
+from wire.category import Category
+from wire.control import TRAY_ONLY, OptOut, Pause, Quit, Reason, Status
+from wire.ids import WallInstant
+
+SECOND = 1_000_000_000
+NOW = WallInstant(1_800_000_000 * SECOND)
+
+STATES: Sequence[tuple[Reason, Mark, str]] = [
+    (Reason.HALTED_BY_ORG, Mark.SHUT, "Not recording: the programme is halted for everybody"),
+    (Reason.OPTED_OUT, Mark.SHUT, "Not recording: you have opted out"),
+    (Reason.NOT_CONSENTED, Mark.SHUT, "Not recording: you have not agreed to anything yet"),
+    (
+        Reason.CONSENT_STALE,
+        Mark.ATTENTION,
+        "Not recording: you are asked to look at your consent again",
+    ),
+    (Reason.POLICY_INVALID, Mark.ATTENTION, "Not recording: there is no valid policy"),
+    (
+        Reason.CLOCK_UNTRUSTED,
+        Mark.ATTENTION,
+        "Not recording: the clock of this computer was changed",
+    ),
+    (
+        Reason.INDICATOR_MISSING,
+        Mark.ATTENTION,
+        "Not recording: it is not certain that you can see this icon",
+    ),
+    (Reason.SESSION_BLOCKED, Mark.WAITING, "Not recording: your session is locked or away"),
+    (Reason.PAUSED_UNTIL, Mark.PAUSED, "Paused, 29:41 left"),
+    (Reason.RESUME_PENDING, Mark.ATTENTION, "Pause is over: waiting for you to resume"),
+    (
+        Reason.OUTSIDE_SCOPE,
+        Mark.WAITING,
+        "Not recording now: the program in front is not on the list",
+    ),
+    (Reason.SENSITIVE, Mark.WAITING, "Not recording now: a secret is being typed"),
+    (Reason.REDACTOR_DOWN, Mark.ATTENTION, "Not recording: what removes secrets is not working"),
+    (Reason.STORAGE_BLOCKED, Mark.ATTENTION, "Not recording: there is no room left to keep it"),
+    (Reason.ACTIVE, Mark.WAITING, "Nothing is being recorded at this moment"),
+]
+
+
+def status_for(reason: Reason) -> Status:
+    """Return a status with nothing recorded; a pause has 29:41 left."""
+    ends = NOW + 1781 * SECOND if reason is Reason.PAUSED_UNTIL else None
+    return a_status(reason, paused_until=ends)
+
+
+def lines(shown: View) -> list[Line]:
+    """Return the menu without its rules."""
+    return [line for line in shown.lines if isinstance(line, Line)]
+
+
+def line(shown: View, label: str) -> Line:
+    """Return the one line with this label."""
+    (found,) = [each for each in lines(shown) if each.label == label]
+    return found
+
+
+@pytest.mark.parametrize(("reason", "mark", "words"), STATES, ids=lambda value: str(value)[:20])
+def test_each_reason_has_its_icon_and_its_words(reason: Reason, mark: Mark, words: str) -> None:
+    """What the data subject sees for each reason while nothing is recorded."""
+    shown = view(status_for(reason), NOW)
+    assert (shown.mark, shown.state) == (mark, words)
+    assert shown.tooltip == f"Assent: {words}"
+
+
+def test_the_table_above_leaves_out_no_reason() -> None:
+    """A new reason needs its words before it can be shown."""
+    assert [reason for reason, _, _ in STATES] == list(Reason)
+
+
+def test_what_is_recorded_is_named() -> None:
+    """The line lists the categories by the names that the consent window uses."""
+    status = a_status(Reason.ACTIVE, recording=[Category.KEYS, Category.POINTER, Category.SCREEN])
+    shown = view(status, NOW)
+    assert shown.state == "Recording: Keyboard, Pointer, Screen"
+    assert shown.mark is Mark.RECORDING
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_the_icon_never_claims_silence_while_something_is_recorded(reason: Reason) -> None:
+    """Whatever the reason says, an open category shows the recording icon (I3)."""
+    shown = view(a_status(reason, recording=[Category.SCREEN], paused_until=NOW), NOW)
+    assert shown.mark is Mark.RECORDING
+    assert shown.state == "Recording: Screen"
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_the_recording_icon_is_shown_only_while_something_is_recorded(reason: Reason) -> None:
+    """No other state looks like recording."""
+    assert view(a_status(reason), NOW).mark is not Mark.RECORDING
+
+
+def test_before_the_agent_has_answered_nothing_is_claimed() -> None:
+    """Unknown is no: shut, and restrictions can be said at once."""
+    shown = view(None, NOW)
+    assert shown.mark is Mark.SHUT
+    assert shown.state == "Starting: nothing is recorded yet"
+    assert line(shown, "Pause for 30 minutes").enabled
+    assert line(shown, "Quit (stops recording)").enabled
+    assert not line(shown, "Resume…").enabled
+    assert not line(shown, "What may be recorded…").enabled
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "words"),
+    [
+        (1800 * SECOND, "30:00"),
+        (1800 * SECOND - 1, "30:00"),
+        (1781 * SECOND, "29:41"),
+        (61 * SECOND, "1:01"),
+        (1, "0:01"),
+        (0, "0:00"),
+        (-5 * SECOND, "0:00"),
+        (3723 * SECOND, "1:02:03"),
+    ],
+)
+def test_the_countdown_is_rounded_up_so_that_zero_means_over(nanoseconds: int, words: str) -> None:
+    """A countdown that shows 0:00 while a second is left would be wrong."""
+    assert time_left(WallInstant(NOW + nanoseconds), NOW) == words
+
+
+def test_a_pause_without_an_end_is_still_a_pause() -> None:
+    """The words do not invent an end."""
+    assert state_line(a_status(Reason.PAUSED_UNTIL), NOW) == "Paused"
+
+
+def test_the_menu_has_its_lines_in_this_order() -> None:
+    """The whole menu of somebody who agreed to nothing yet."""
+    labels = [
+        each.label if isinstance(each, Line) else "---" for each in view(a_status(), NOW).lines
+    ]
+    assert labels == [
+        "Not recording: you have not agreed to anything yet",
+        "---",
+        "Pause for 30 minutes",
+        "Pause and forget the last 5 minutes",
+        "Resume…",
+        "---",
+        "Never record: Keyboard",
+        "Never record: Pointer",
+        "Never record: Screen",
+        "Never record: Active window",
+        "---",
+        "What may be recorded…",
+        "Withdraw consent…",
+        "---",
+        "Quit (stops recording)",
+    ]
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_menu_line_never_says_what_could_lead_to_more_recording(reason: Reason) -> None:
+    """Grant, opt-in, resume and clock are clicked in windows, never in the menu (I4)."""
+    opted_out = [Category.KEYS, Category.SCREEN]
+    shown = view(a_status(reason, opted_out=opted_out, paused_until=NOW), NOW)
+    for each in lines(shown):
+        if isinstance(each.act, Say):
+            assert not isinstance(each.act.command, TRAY_ONLY)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_restrictions_can_always_be_said(reason: Reason) -> None:
+    """Pause, opt-out, withdrawal and quit are never greyed out."""
+    for each in lines(view(a_status(reason), NOW)):
+        if isinstance(each.act, Say) or each.act == Show(page=Page.WITHDRAW):
+            assert each.enabled, each.label
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if r is not Reason.CLOCK_UNTRUSTED])
+def test_no_line_moves_when_the_state_changes(reason: Reason) -> None:
+    """A line that moved under the pointer would be clicked in place of another."""
+    shape = [type(each) for each in view(status_for(reason), NOW).lines]
+    assert shape == [type(each) for each in view(a_status(), NOW).lines]
+
+
+def test_pausing_says_pause_and_forgetting_says_how_much() -> None:
+    """One click each, and no window in between."""
+    shown = view(a_status(Reason.ACTIVE, recording=[Category.KEYS]), NOW)
+    assert line(shown, "Pause for 30 minutes").act == Say(command=Pause())
+    assert line(shown, "Pause and forget the last 5 minutes").act == Say(
+        command=Pause(forget_minutes=FORGET_MINUTES)
+    )
+    assert line(shown, "Quit (stops recording)").act == Say(command=Quit())
+
+
+def test_while_paused_the_same_line_offers_another_pause() -> None:
+    """Again while paused is a new window of 30 minutes."""
+    shown = view(status_for(Reason.PAUSED_UNTIL), NOW)
+    assert line(shown, "Pause for another 30 minutes").act == Say(command=Pause())
+
+
+@pytest.mark.parametrize(
+    ("status", "offered"),
+    [
+        (a_status(Reason.ACTIVE, recording=[Category.KEYS]), False),
+        (a_status(Reason.NOT_CONSENTED), False),
+        (a_status(Reason.PAUSED_UNTIL, paused_until=NOW + SECOND), True),
+        (a_status(Reason.RESUME_PENDING), True),
+        (a_status(Reason.CLOCK_UNTRUSTED, paused_until=NOW + SECOND), True),
+    ],
+)
+def test_resume_is_offered_only_where_there_is_a_pause(status: Status, *, offered: bool) -> None:
+    """Also where a weightier reason stands before the pause."""
+    resume = line(view(status, NOW), "Resume…")
+    assert resume.enabled is offered
+    assert resume.act == Show(page=Page.RESUME)
+
+
+def test_a_flag_is_raised_at_once_and_cleared_in_a_window() -> None:
+    """Opting out is a click; opting in again opens the opt-in window."""
+    shown = view(a_status(opted_out=[Category.SCREEN]), NOW)
+    keyboard, screen = line(shown, "Never record: Keyboard"), line(shown, "Never record: Screen")
+    assert (keyboard.checked, keyboard.act) == (
+        False,
+        Say(command=OptOut(category=Category.KEYS)),
+    )
+    assert (screen.checked, screen.act) == (
+        True,
+        Show(page=Page.OPT_IN, category=Category.SCREEN),
+    )
+
+
+def test_the_clock_can_be_confirmed_only_when_it_is_in_doubt() -> None:
+    """The line is not there otherwise."""
+    shown = view(a_status(Reason.CLOCK_UNTRUSTED), NOW)
+    assert line(shown, "The clock is right again…").act == Show(page=Page.CLOCK)
+    assert not [each for each in lines(view(a_status(), NOW)) if each.act == Show(page=Page.CLOCK)]
+
+
+def test_the_consent_window_cannot_be_opened_without_a_policy() -> None:
+    """There would be nothing to read in it."""
+    assert not line(view(a_status(policy_digest=""), NOW), "What may be recorded…").enabled
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "asked", "page"),
+    [
+        (None, a_status(), False, Page.CONSENT),
+        (None, a_status(), True, None),
+        (None, a_status(policy_digest=""), False, None),
+        (a_status(policy_digest=""), a_status(), False, Page.CONSENT),
+        (None, a_status(Reason.CONSENT_STALE), False, None),
+        (None, a_status(Reason.RESUME_PENDING), True, Page.RESUME),
+        (a_status(Reason.PAUSED_UNTIL), a_status(Reason.RESUME_PENDING), True, Page.RESUME),
+        (a_status(Reason.RESUME_PENDING), a_status(Reason.RESUME_PENDING), True, None),
+        (a_status(Reason.PAUSED_UNTIL), a_status(Reason.ACTIVE), True, None),
+    ],
+)
+def test_which_window_opens_by_itself(
+    before: Status | None, now: Status, *, asked: bool, page: Page | None
+) -> None:
+    """The resume window each time a pause runs out; the consent window once."""
+    assert by_itself(before, now, asked=asked) is page
+
+
+def test_the_account_says_how_it_stands_with_each_category() -> None:
+    """Every category has its sentence, and what is in the way is said once."""
+    status = a_status(
+        Reason.ACTIVE,
+        recording=[Category.KEYS],
+        granted=[Category.KEYS, Category.POINTER],
+        opted_out=[Category.SCREEN],
+        detail="All is well.",
+    )
+    said = account(status)
+    assert "All is well." in said
+    assert "Keyboard: is recorded now" in said
+    assert "Pointer: not recorded now; you have agreed to it" in said
+    assert "Screen: never recorded, because you opted out" in said
+    assert "Active window: not recorded; you have not agreed to it" in said
+    assert "https://collector.example:8443" in said
+
+
+def test_the_words_speak_to_the_person_at_the_workstation() -> None:
+    """No word of ours that only those who built it know; "you", never "the user"."""
+    avoid = {"user", "subject", "gate", "redactor", "indicator", "lease", "spool", "sensor"}
+    for reason in Reason:
+        status = a_status(reason, detail="")
+        words = [state_line(status, NOW), account(status)]
+        words += [each.label for each in lines(view(status, NOW))]
+        said = " ".join(words).lower().translate(str.maketrans("", "", string.punctuation))
+        assert not avoid & set(said.split())
+
+
+def test_a_rule_never_ends_the_menu_nor_follows_another() -> None:
+    """Such rules are dropped by pystray, and the lines would not be where we count them."""
+    for status in (None, a_status(), a_status(Reason.CLOCK_UNTRUSTED)):
+        kinds = [isinstance(each, Rule) for each in view(status, NOW).lines]
+        assert not kinds[0]
+        assert not kinds[-1]
+        assert (True, True) not in pairwise(kinds)
