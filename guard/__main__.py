@@ -1,0 +1,293 @@
+# ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
+"""`assent-guard`: the second lock, run by representatives or an independent party."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from base.clock import SystemClock
+from base.command import run
+from base.durable import replace
+from base.errors import SetupError
+from base.logs import start_logging
+from base.paths import paths_for
+from base.pki import Role, certificate_expires_at, client_uri
+from base.process import become_undumpable
+from base.serving import Clients, Credentials, Listener
+from guard.app import make_app
+from guard.config import Config
+from guard.premises import Card, Premises, move_in
+from guard.trust import check_successor, install, load, read_policy_set
+from wire.category import Category
+from wire.errors import WireError
+from wire.ids import SubjectId, WallInstant
+from wire.parties import signers
+from wire.policy import Policy, policy_digest
+
+CLIENT_DAYS = 90  # collector and readers are few, and are certified by hand
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Hold the second lock: without it no reader's key opens a batch.
+
+    Never to be run by the controller. Set up, in this order:
+
+    \b
+      assent-guard init --origin https://guard.council.example:8444 --tenant acme
+      (the policy is drafted with what that printed, and signed by all parties)
+      assent-guard trust acme/
+      assent-guard certify --role collector collector.csr --name main --out collector.pem
+      assent-guard serve
+    """
+
+
+@cli.command()
+@click.option("--origin", required=True, help="What callers connect to: https://host:port.")
+@click.option("--tenant", required=True, help="Short name of the organisation, a-z 0-9 hyphen.")
+@click.option("--name", help="Name in its cosignatures; the origin's host when left out.")
+@click.option("--listen", help="host:port to listen on; the origin's own when left out.")
+@click.option("--host", "hosts", multiple=True, help="One more name or address it is reached by.")
+@JSON
+def init(
+    origin: str,
+    tenant: str,
+    name: str | None,
+    listen: str | None,
+    hosts: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a guard: authority, TLS certificate, signing key, witness key.
+
+    Prints what the policy and the collector need to know of it; `status` prints it again.
+
+    \b
+    Example:
+      assent-guard init --origin https://guard.council.example:8444 --tenant acme
+    """
+    bare = origin.rstrip("/").removeprefix("https://")
+    config = Config(
+        origin=origin.rstrip("/"),
+        tenant=tenant,
+        name=name or f"{bare}/{tenant}/guard",
+        listen=listen or (bare if ":" in bare else f"{bare}:443"),
+    )
+    premises = _premises()
+    move_in(premises, config, hosts)
+    _show_card(premises.card(), premises, as_json=as_json)
+
+
+@cli.command()
+@click.option("--listen", help="host:port instead of the configured one; port 0 chooses one.")
+@click.option("--port-file", type=click.Path(path_type=Path), help="Write the port here.")
+@click.option("--verbose", is_flag=True, help="Log more.")
+def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
+    """Answer collector and readers until stopped.
+
+    \b
+    Example:
+      assent-guard serve --listen 127.0.0.1:8444
+    """
+    become_undumpable()  # before the first seed is read
+    premises = _premises()
+    config = premises.config()
+    guard = premises.open(SystemClock())
+    start_logging("guard", premises.paths.logs, verbose=verbose)
+    address = config if listen is None else msgspec.structs.replace(config, listen=listen)
+    listener = Listener(*address.address)
+    if port_file is not None:
+        listener.announce(port_file)
+    click.echo(f"guard {config.name} listens on port {listener.port}", err=True)
+    credentials = Credentials(
+        certificate=premises.tls_certificate,
+        key=premises.tls_key,
+        client_authority=premises.authority_file,
+        # add-checkpoint needs none (C2SP tlog-witness); every other path asks for one.
+        clients=Clients.OPTIONAL,
+    )
+    try:
+        listener.run(make_app(guard), credentials)
+    finally:
+        guard.keys.close()
+        guard.witness.close()
+
+
+@cli.command()
+@click.argument("csr", type=EXISTING_FILE)
+@click.option("--role", required=True, type=click.Choice([Role.READER.value, Role.COLLECTOR.value]))
+@click.option("--name", required=True, help="For a reader: as access requests will name it.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--days", default=CLIENT_DAYS, show_default=True, type=click.IntRange(1, 366))
+def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
+    """Certify the key of a signing request (CSR) as reader or collector.
+
+    \b
+    Example:
+      assent-guard certify --role reader reader.csr --name training-team --out reader.pem
+    """
+    premises = _premises()
+    uri = client_uri(premises.config().tenant, Role(role), name)
+    certificate = premises.authority().certify(csr.read_bytes(), uri, days)
+    replace(out, certificate, mode=0o644)
+    until = certificate_expires_at(certificate)
+    click.echo(f"{out}  {uri}, until {until:%Y-%m-%d}; give it to {name}")
+
+
+@cli.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--root-sha256", help="Digest of root.json as the parties told you.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
+    """Act on the signed policy in FOLDER from now on.
+
+    The first policy's root.json decides who can sign the next ones: compare its digest with
+    the parties. A running guard takes the policy at its next request.
+
+    \b
+    Example:
+      assent-guard trust acme/ --root-sha256 9f2c...
+    """
+    premises = _premises()
+    premises.config()
+    offered, installed = read_policy_set(folder), load(premises.policy_file)
+    now = datetime.now(UTC)
+    policy = check_successor(offered, installed, premises.own_keys(), now)
+    if policy.collector.tenant != premises.config().tenant:
+        raise SetupError(f"this policy is for the tenant {policy.collector.tenant}, not ours")
+    if root_sha256 is not None and root_sha256.lower() != offered.root_sha256:
+        raise SetupError("root.json has another digest; ask the parties which one is right")
+    signed = [
+        party for party, is_signed in signers(offered.root, offered.targets).items() if is_signed
+    ]
+    click.echo(f"policy version {policy.version} of {policy.programme}, {policy.controller.name}")
+    click.echo(f"signed by {' and '.join(signed)}")
+    click.echo(f"root sha256 {offered.root_sha256}")
+    if not yes:
+        click.confirm("Act on it?", abort=True)
+    install(premises.policy_file, offered)
+    click.echo("installed")
+
+
+@cli.command()
+@JSON
+def status(as_json: bool) -> None:
+    """Say what this guard holds, trusts and has seen; no secrets.
+
+    \b
+    Example:
+      assent-guard status --json
+    """
+    premises = _premises()
+    facts = _facts(premises)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(facts)))
+        return
+    _show_card(premises.card(), premises, as_json=False)
+    for name in ("policy", "policy_trouble", "keys", "subjects", "erasures", "log_size"):
+        if facts[name] is not None:
+            click.echo(f"{name:15} {facts[name]}")
+
+
+@cli.command()
+@click.option("--subject", required=True, help="The pseudonym, 32 hexadecimal digits.")
+@click.option("--category", type=click.Choice([c.value for c in Category]))
+@click.option("--month", help="YYYY-MM.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(subject: str, category: str | None, month: str | None, yes: bool) -> None:
+    """Erase the keys of a data subject: all, of one category, of one month.
+
+    What was sealed to them cannot be opened any more, wherever copies lie. There is no way
+    back, and no key for the same is made again. Until your own backups of keys.sqlite have
+    aged out, the erasure is pending.
+
+    \b
+    Example:
+      assent-guard forget --subject 000102030405060708090a0b0c0d0e0f --category screen
+    """
+    try:
+        who = SubjectId(bytes.fromhex(subject))
+        if month is not None:
+            datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+    if len(who) != 16:
+        raise click.BadParameter("a pseudonym has 32 hexadecimal digits", param_hint="--subject")
+    of = f"{category or 'every category'}, {month or 'every month'}"
+    if not yes:
+        click.confirm(f"Erase the keys of {subject}, {of}, for ever?", abort=True)
+    premises = _premises()
+    premises.config()
+    keys = premises.keys()
+    try:
+        now = WallInstant(SystemClock().now().wall)
+        gone = keys.forget(who, Category(category) if category else None, month, now)
+    finally:
+        keys.close()
+    click.echo(f"erased {gone} key{'s' if gone != 1 else ''} of {subject}: {of}")
+
+
+def _premises() -> Premises:
+    return Premises(paths_for("guard"))
+
+
+def _facts(premises: Premises) -> dict[str, object]:
+    policy, trouble = _installed(premises)
+    witness, keys = premises.witness(), premises.keys()
+    try:
+        seen = witness.last_seen(policy.collector.log) if policy else None
+        count = keys.count()
+    finally:
+        witness.close()
+        keys.close()
+    installed = load(premises.policy_file)
+    return {
+        **msgspec.to_builtins(premises.card()),
+        "policy": f"version {policy.version} of {policy.programme}" if policy else None,
+        "policy_digest": policy_digest(installed.policy).hex() if installed else None,
+        "policy_trouble": trouble,
+        "keys": count.keys,
+        "subjects": count.subjects,
+        "erasures": count.erasures,
+        "log_size": seen.size if seen else None,
+    }
+
+
+def _installed(premises: Premises) -> tuple[Policy | None, str | None]:
+    installed = load(premises.policy_file)
+    if installed is None:
+        return None, "none is installed; run assent-guard trust FOLDER"
+    try:
+        return installed.verified(datetime.now(UTC)), None
+    except WireError as exc:
+        return None, str(exc)
+
+
+def _show_card(card: Card, premises: Premises, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(card)))
+        return
+    lines: Sequence[tuple[str, str]] = (
+        ("origin", card.origin),
+        ("signing_key", card.signing_key),
+        ("witness", card.witness),
+        ("tls_pin", card.tls_pin),
+        ("ca", str(premises.authority_file)),
+    )
+    for name, value in lines:
+        click.echo(f"{name:15} {value}")
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    run(cli, "assent-guard", refusals=(WireError,))
+
+
+if __name__ == "__main__":
+    main()

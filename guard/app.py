@@ -1,0 +1,240 @@
+"""The guard's HTTP face (docs/spec/guard-http-v1.md): who may ask what, and in which words.
+
+Decides nothing about content: `release`, `witness` and `keys` do.  Work that touches disk
+or keys runs in threads, so that a bulk release does not hold up the witness.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from base.clock import Clock
+from base.errors import AssentError
+from base.pki import CertificateError, Client, Role, client_of
+from guard.keys import ErasedError, Keys, OutOfSeasonError
+from guard.release import Outcome, Refused, Released, release
+from guard.trust import PolicySet
+from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
+from wire.errors import MalformedError
+from wire.guard_http import (
+    LARGEST_RELEASE,
+    KeyAnswer,
+    KeyRequest,
+    LoggedBatch,
+    ReleaseAnswer,
+    ReleaseAnswers,
+    ReleaseRequest,
+    key_message,
+    sign_key,
+)
+from wire.ids import SubjectId, WallInstant
+from wire.policy import Policy, decode_policy
+
+LARGEST_BODY_BYTES: Final = 16 << 20
+LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with many signatures
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Answered(AssentError):  # noqa: N818 - not a defect: an answer given early
+    """The request ends here, with this status and line."""
+
+    def __init__(self, status: int, message: str, **more: object) -> None:
+        super().__init__(message)
+        self.status = status
+        self.more = more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What the application works with; `policy_set` gives what is installed now, or None."""
+
+    tenant: str
+    signing_key: Ed25519PrivateKey
+    keys: Keys
+    witness: Witness
+    policy_set: Callable[[], PolicySet | None]
+    clock: Clock
+
+    def now(self) -> WallInstant:
+        """Return the wall clock."""
+        return WallInstant(self.clock.now().wall)
+
+    def installed(self) -> PolicySet:
+        """Return the installed policy, unverified.
+
+        Raises:
+            Answered: There is none.
+
+        """
+        found = self.policy_set()
+        if found is None:
+            raise Answered(503, "this guard has no policy yet; its operator runs `trust`")
+        return found
+
+    def policy(self) -> Policy:
+        """Return the installed policy, which was verified when it was installed."""
+        return decode_policy(self.installed().policy)
+
+
+def make_app(guard: Guard) -> ASGIApp:
+    """Return the ASGI application."""
+
+    async def add_checkpoint(request: Request) -> Response:
+        body = await _body(request, LARGEST_SUBMISSION_BYTES)
+        return await run_in_threadpool(_add_checkpoint, guard, body)
+
+    async def make_key(request: Request) -> Response:
+        _caller(request, guard, Role.COLLECTOR)
+        asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
+        return _json(await run_in_threadpool(_make_key, guard, asked))
+
+    async def release_batches(request: Request) -> Response:
+        caller = _caller(request, guard, Role.READER)
+        asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReleaseRequest)
+        return _json(await run_in_threadpool(_release, guard, asked, caller.name))
+
+    return Starlette(
+        routes=[
+            Route("/add-checkpoint", _said(add_checkpoint), methods=["POST"]),
+            Route("/v1/keys", _said(make_key), methods=["POST"]),
+            Route("/v1/release", _said(release_batches), methods=["POST"]),
+        ],
+        exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
+    )
+
+
+# --- the three answers --------------------------------------------------------------------
+
+
+def _add_checkpoint(guard: Guard, body: bytes) -> Response:
+    submission = parse_submission(body)
+    match guard.witness.add(submission, guard.policy().collector.log, guard.now()):
+        case Cosigned(line=line):
+            return PlainTextResponse(line)
+        case Refuse(status=409, size=int(size)):
+            return PlainTextResponse(f"{size}\n", 409, media_type=SIZE_TYPE)
+        case Refuse(status=status, why=why):
+            raise Answered(status, why)
+
+
+def _make_key(guard: Guard, asked: KeyRequest) -> KeyAnswer:
+    if guard.policy().rule(asked.category) is None:
+        raise Answered(403, f"the policy does not ask for {asked.category}")
+    key_message(asked, b"")  # refuses a malformed subject or month before a key is made
+    try:
+        public = guard.keys.public_key(
+            SubjectId(asked.subject), asked.category, asked.month, guard.now()
+        )
+    except ErasedError as exc:
+        raise Answered(410, str(exc)) from exc
+    except OutOfSeasonError as exc:
+        raise Answered(422, str(exc)) from exc
+    return sign_key(asked, public, guard.signing_key)
+
+
+def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers:
+    if len(asked.batches) > LARGEST_RELEASE:
+        raise Answered(413, f"at most {LARGEST_RELEASE} batches in one request")
+    outcome = release(
+        asked,
+        caller=caller,
+        policy_set=guard.installed(),
+        find_key=guard.keys.find,
+        now=guard.now(),
+    )
+    if isinstance(outcome, Refused):
+        _log.info("a release was refused: %s", outcome.refusal)
+        raise Answered(403, outcome.why, refused=outcome.refusal)
+    answers = tuple(map(_answer, asked.batches, outcome))
+    given = sum(answer.released is not None for answer in answers)
+    _log.info("released %d of %d batches", given, len(answers))
+    return ReleaseAnswers(batches=answers)
+
+
+def _answer(batch: LoggedBatch, outcome: Outcome) -> ReleaseAnswer:
+    match outcome:
+        case Released(sealed=sealed):
+            return ReleaseAnswer(batch_hash=batch.batch_hash, released=sealed)
+        case Refused(refusal=refusal, why=why):
+            return ReleaseAnswer(batch_hash=batch.batch_hash, refused=refusal, error=why)
+
+
+# --- HTTP ---------------------------------------------------------------------------------
+
+
+def _caller(request: Request, guard: Guard, role: Role) -> Client:
+    """Return who calls, if the path is for them."""
+    certificate = request.scope["state"].get("client_cert")
+    if certificate is None:
+        raise Answered(401, "this path needs a client certificate of this guard")
+    try:
+        client = client_of(certificate)
+    except CertificateError as exc:
+        raise Answered(403, str(exc)) from exc
+    if client.tenant != guard.tenant or client.role is not role:
+        raise Answered(403, f"this path is for a {role} of {guard.tenant}")
+    return client
+
+
+async def _body(request: Request, most_bytes: int) -> bytes:
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > most_bytes:
+        raise Answered(413, f"at most {most_bytes} bytes")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most_bytes:
+            raise Answered(413, f"at most {most_bytes} bytes")
+    return bytes(body)
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as exc:
+        raise Answered(400, f"the request cannot be read: {exc}") from exc
+
+
+def _json(answer: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def _said(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., object]:
+    """Return *endpoint* with its refusals turned into answers."""
+
+    async def answering(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Answered as answer:
+            return _error(answer.status, str(answer), **answer.more)
+        except MalformedError as exc:
+            return _error(400, str(exc))
+        except ClientDisconnect:
+            return _error(400, "the request was cut short")
+
+    return answering
+
+
+def _error(status: int, message: str, **more: object) -> Response:
+    body = msgspec.json.encode({"error": message, **more})
+    return Response(body, status, media_type="application/json")
+
+
+async def _nothing_here(_request: Request, _exc: Exception) -> Response:
+    return _error(404, "no such path here")
+
+
+async def _defect(_request: Request, _exc: Exception) -> Response:
+    return _error(500, "the guard failed; its log says why")

@@ -1,0 +1,201 @@
+"""The second lock itself: one X-Wing seed for each data subject, category and month.
+
+A seed is made at the first request and committed before its public key leaves, so no batch
+is ever sealed to a key that a crash could lose.  Erasing is deleting seeds: at once,
+whatever the number of batches, and final: what was erased is never made again.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+
+from base.errors import AssentError
+from guard.database import open_database, truncate_log
+from wire.category import Category
+from wire.ids import KeyId, SubjectId, WallInstant, key_id
+from wire.xwing import public_key_of
+
+ALL: Final = ""  # in `erased`: every category, every month
+_SEED_BYTES: Final = 32
+
+_TABLES: Final = sa.MetaData()
+_KEYS: Final = sa.Table(
+    "keys",
+    _TABLES,
+    sa.Column("subject", sa.LargeBinary, primary_key=True),
+    sa.Column("category", sa.Text, primary_key=True),
+    sa.Column("month", sa.Text, primary_key=True),
+    sa.Column("seed", sa.LargeBinary, nullable=False),
+    sa.Column("key_id", sa.LargeBinary, nullable=False),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+)
+_ERASED: Final = sa.Table(
+    "erased",
+    _TABLES,
+    sa.Column("subject", sa.LargeBinary, primary_key=True),
+    sa.Column("category", sa.Text, primary_key=True),
+    sa.Column("month", sa.Text, primary_key=True),
+    sa.Column("erased_at", sa.BigInteger, nullable=False),
+)
+
+
+class ErasedError(AssentError):
+    """The key was erased, and will not be made again."""
+
+
+class OutOfSeasonError(AssentError):
+    """A key is made for the last, this and the next month only."""
+
+
+class Missing(Enum):
+    """Why there is no key."""
+
+    ERASED = "erased"
+    NEVER_MADE = "never made"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A seed, and the id by which a core names its public key."""
+
+    seed: bytes
+    key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """How many keys there are, and how many erasures were asked for."""
+
+    keys: int
+    subjects: int
+    erasures: int
+
+
+class Keys:
+    """The guard's keys, in an SQLite file of their own."""
+
+    def __init__(self, path: Path) -> None:
+        """Open *path*, or make it."""
+        self._engine = open_database(path, _TABLES)
+
+    def public_key(
+        self, subject: SubjectId, category: Category, month: str, now: WallInstant
+    ) -> bytes:
+        """Return the public key for this subject, category and month; make it if need be.
+
+        Raises:
+            ErasedError: It was erased.
+            OutOfSeasonError: There is none, and *month* is not last, this or next month.
+
+        """
+        with self._engine.begin() as db:
+            if _is_erased(db, subject, category, month):
+                raise ErasedError(f"the key for {category} of {month} was erased")
+            row = db.execute(_one(subject, category, month)).first()
+            if row is not None:
+                return public_key_of(row.seed)
+            if month not in _season(now):
+                raise OutOfSeasonError(f"no key is made for {month} now; check the device's clock")
+            seed = secrets.token_bytes(_SEED_BYTES)
+            public_key = public_key_of(seed)
+            db.execute(
+                _KEYS.insert().values(
+                    subject=subject,
+                    category=category.value,
+                    month=month,
+                    seed=seed,
+                    key_id=key_id(public_key),
+                    made_at=now,
+                )
+            )
+        # Committed: only now may the public key leave.  A crash before this line leaves at
+        # most a seed to which nothing was ever sealed.
+        return public_key
+
+    def find(self, subject: SubjectId, category: Category, month: str) -> Found | Missing:
+        """Return the seed for this subject, category and month, or why there is none."""
+        with self._engine.connect() as db:
+            row = db.execute(_one(subject, category, month)).first()
+            if row is not None:
+                return Found(seed=row.seed, key_id=KeyId(row.key_id))
+            if _is_erased(db, subject, category, month):
+                return Missing.ERASED
+            return Missing.NEVER_MADE
+
+    def forget(
+        self,
+        subject: SubjectId,
+        category: Category | None,
+        month: str | None,
+        now: WallInstant,
+    ) -> int:
+        """Erase the keys of a subject, of one category, of one month; return how many.
+
+        Whatever is asked for is remembered as erased, also where no key was made yet.
+        """
+        where = [_KEYS.c.subject == subject]
+        if category is not None:
+            where.append(_KEYS.c.category == category.value)
+        if month is not None:
+            where.append(_KEYS.c.month == month)
+        with self._engine.begin() as db:
+            # One transaction: a crash leaves either all of it undone or all of it done.
+            db.execute(
+                _ERASED.insert()
+                .prefix_with("OR IGNORE")
+                .values(
+                    subject=subject,
+                    category=ALL if category is None else category.value,
+                    month=ALL if month is None else month,
+                    erased_at=now,
+                )
+            )
+            gone = db.execute(_KEYS.delete().where(*where)).rowcount
+        # The deleted pages are zero in the database, but still whole in the log before it.
+        truncate_log(self._engine)
+        return gone
+
+    def count(self) -> Count:
+        """Return how many keys and erasures there are."""
+        with self._engine.connect() as db:
+            keys, subjects = db.execute(
+                sa.select(sa.func.count(), sa.func.count(sa.distinct(_KEYS.c.subject))).select_from(
+                    _KEYS
+                )
+            ).one()
+            erasures = db.execute(sa.select(sa.func.count()).select_from(_ERASED)).scalar_one()
+        return Count(keys=keys, subjects=subjects, erasures=erasures)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+
+def _one(subject: SubjectId, category: Category, month: str) -> sa.Select[tuple[bytes, bytes]]:
+    return sa.select(_KEYS.c.seed, _KEYS.c.key_id).where(
+        _KEYS.c.subject == subject,
+        _KEYS.c.category == category.value,
+        _KEYS.c.month == month,
+    )
+
+
+def _is_erased(db: sa.Connection, subject: SubjectId, category: Category, month: str) -> bool:
+    wanted = sa.select(_ERASED.c.erased_at).where(
+        _ERASED.c.subject == subject,
+        _ERASED.c.category.in_((ALL, category.value)),
+        _ERASED.c.month.in_((ALL, month)),
+    )
+    return db.execute(wanted).first() is not None
+
+
+def _season(now: WallInstant) -> tuple[str, str, str]:
+    """Return last, this and next month in UTC: clocks differ, and batches wait in spools."""
+    today = datetime.fromtimestamp(now // 1_000_000_000, UTC)
+    number = today.year * 12 + today.month - 1
+    last, this, after = (f"{n // 12}-{n % 12 + 1:02d}" for n in (number - 1, number, number + 1))
+    return last, this, after

@@ -1,0 +1,180 @@
+"""What lies where in a guard's folders, and how `init` puts it there.
+
+config/  config.toml
+ca.key ca.pem    authority of its callers, and of its own server
+tls.key tls.pem  server certificate; callers pin the key
+signing.key      signs the keys that it hands out
+witness.key      cosigns the collector's log
+state/   keys.sqlite      the second lock itself: in a file of its own, and in no backup
+but one that ages out
+witness.sqlite   what the log looked like last
+policy-set.json  the signed policy that it acts on
+"""
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from base.clock import Clock
+from base.door import host_and_port
+from base.durable import replace
+from base.errors import SetupError
+from base.paths import Paths
+from base.pki import (
+    Authority,
+    certificate_spki_sha256_of_pem,
+    load_ed25519,
+    new_server_key,
+    private_pem,
+)
+from guard.app import Guard
+from guard.config import Config, first_config, read_config
+from guard.keys import Keys
+from guard.trust import OwnKeys, load
+from guard.witness import Witness
+from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
+
+_TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_NAME: Final = re.compile(r"[^\s+]+")  # signed-note: a key's name has no space and no plus
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy, the collector and the readers have to know of a guard."""
+
+    origin: str
+    signing_key: str  # base64; the policy's guard.signing_key
+    witness: str  # C2SP verifier key; the policy's guard.witness
+    tls_pin: str
+    ca_pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Premises:
+    """The files of one guard."""
+
+    paths: Paths
+
+    @property
+    def config_file(self) -> Path:
+        """What the operator decides."""
+        return self.paths.config / "config.toml"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The server's certificate."""
+        return self.paths.config / "tls.pem"
+
+    @property
+    def tls_key(self) -> Path:
+        """The server's key, which callers pin."""
+        return self.paths.config / "tls.key"
+
+    @property
+    def authority_file(self) -> Path:
+        """The certificate of the authority of callers and server."""
+        return self.paths.config / "ca.pem"
+
+    @property
+    def policy_file(self) -> Path:
+        """The signed policy."""
+        return self.paths.state / "policy-set.json"
+
+    def config(self) -> Config:
+        """Return the configuration.
+
+        Raises:
+            SetupError: There is none yet, or it has a mistake.
+
+        """
+        return read_config(self.config_file)
+
+    def authority(self) -> Authority:
+        """Return the authority that certifies collector and readers."""
+        return Authority.load(self.paths.config)
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """Return the key that signs handed-out keys."""
+        return load_ed25519(self.paths.config / "signing.key")
+
+    def witness_key(self) -> Ed25519PrivateKey:
+        """Return the key that cosigns the log."""
+        return load_ed25519(self.paths.config / "witness.key")
+
+    def keys(self) -> Keys:
+        """Return the second lock."""
+        return Keys(self.paths.state / "keys.sqlite")
+
+    def witness(self) -> Witness:
+        """Return the witness."""
+        name = self.config().name
+        return Witness(self.paths.state / "witness.sqlite", name, self.witness_key())
+
+    def own_keys(self) -> OwnKeys:
+        """Return the public keys by which a policy has to name this guard."""
+        witness = self.witness_key().public_key().public_bytes_raw()
+        return OwnKeys(
+            signing_key=self.signing_key().public_key().public_bytes_raw(),
+            witness=verifier_key(self.config().name, ALGORITHM_COSIGNATURE, witness),
+        )
+
+    def card(self) -> Card:
+        """Return what others have to know of this guard."""
+        own = self.own_keys()
+        try:
+            pin = certificate_spki_sha256_of_pem(self.tls_certificate.read_bytes()).hex()
+        except OSError as exc:
+            raise SetupError(f"{self.tls_certificate}: {exc.strerror}; restore it") from exc
+        return Card(
+            origin=self.config().origin,
+            signing_key=base64.b64encode(own.signing_key).decode("ascii"),
+            witness=own.witness,
+            tls_pin=pin,
+            ca_pem=self.authority().pem.decode("ascii"),
+        )
+
+    def open(self, clock: Clock) -> Guard:
+        """Return the guard, ready to serve."""
+        config = self.config()
+        self.paths.make()
+        return Guard(
+            tenant=config.tenant,
+            signing_key=self.signing_key(),
+            keys=self.keys(),
+            witness=self.witness(),
+            policy_set=lambda: load(self.policy_file),
+            clock=clock,
+        )
+
+
+def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> None:
+    """Make keys, authority, certificate and configuration: what `init` does.
+
+    Raises:
+        SetupError: There is a guard already, or origin, tenant or name are not usable.
+
+    """
+    host, _port = host_and_port(config.origin)
+    _address = config.address
+    if not _TENANT.fullmatch(config.tenant):
+        raise SetupError(f"the tenant {config.tenant!r} must be of a-z, 0-9 and '-'")
+    if not _NAME.fullmatch(config.name):
+        raise SetupError(f"the name {config.name!r} must have no space and no '+'")
+    if premises.config_file.exists():
+        raise SetupError(f"{premises.config_file} exists; this guard is set up already")
+    premises.paths.make()
+    folder = premises.paths.config
+    authority, server = Authority.create(f"Assent guard of {config.tenant}"), new_server_key()
+    authority.save(folder)
+    replace(premises.tls_key, private_pem(server))
+    replace(premises.tls_certificate, authority.server_certificate(server, (host, *hosts)))
+    for name in ("signing.key", "witness.key"):
+        replace(folder / name, private_pem(Ed25519PrivateKey.generate()))
+    # Last, because its presence says that all the rest is there: init may be run again
+    # after a crash, and then makes everything anew.
+    replace(premises.config_file, first_config(config))
