@@ -209,3 +209,17 @@ def _fetch_policy(door: Door, file: EnrolmentFile, folder: Path, now: Now) -> No
     if in_force.policy is None:
         raise RejectedError(f"{in_force.problem}; ask who gave you the enrolment file")
     same_origin(in_force.policy.collector.origin, file.origin)
+
+
+def is_in_memory(folder: Path) -> bool:
+    """Whether what is written in *folder* stays off the disk (tmpfs or ramfs).
+
+    The longest mount point that contains the folder decides (proc(5), mountinfo).
+    """
+    kind, longest = "", -1
+    for line in Path("/proc/self/mountinfo").read_text("utf-8").splitlines():
+        before, _, after = line.partition(" - ")
+        mounted = Path(before.split()[4].encode().decode("unicode_escape"))
+        if folder.resolve().is_relative_to(mounted) and len(mounted.parts) >= longest:
+            kind, longest = after.split()[0], len(mounted.parts)
+    return kind in ("tmpfs", "ramfs")

@@ -68,6 +68,7 @@ class Pipeline:
         self._arrivals = 0
         self._roll = Roll(self._lost)
         self._unspooled: list[SealedBatch] = []
+        self._forgotten_until = 0
 
     def take(self, arrived: Iterable[Event], now: Now) -> None:
         """Carry *arrived* into the hold-back, and what has waited long enough to the spool.
@@ -100,6 +101,10 @@ class Pipeline:
     def permits(self) -> Mapping[Category, Permit]:
         """Return what is let in now; a category that is being shut is not."""
         return {c: p for c, p in self._permits.items() if c not in self._shut_at}
+
+    def being_shut(self) -> frozenset[Category]:
+        """Return what was shut and waits for `settle`."""
+        return frozenset(self._shut_at)
 
     def shut(self, categories: Iterable[Category], at: int) -> None:
         """Shut the gate, now: what is younger than *at* less the hold-back is dropped.
@@ -136,7 +141,8 @@ class Pipeline:
         return self._roll.discard(category) + sum(sealed.events for sealed in unspooled)
 
     def forget_since(self, since: Now, now: Now) -> None:
-        """Forget everything in memory that happened at *since* or later."""
+        """Forget everything that happened from *since* to *now*, on its way here too."""
+        self._forgotten_until = now.boot
         kept = [entry for entry in self._held if entry[0] < since.boot]
         forgotten = len(self._held) - len(kept)
         self._held = kept
@@ -180,6 +186,9 @@ class Pipeline:
             return False
         if event.at < permit.since:
             self._counters.drop(Drop.EARLY)
+            return False
+        if event.at <= self._forgotten_until:
+            self._lost(event, Drop.FORGOTTEN)
             return False
         shut_at = self._shut_at.get(category)
         if shut_at is not None and event.at > shut_at - HOLD_BACK_NANOSECONDS:

@@ -229,6 +229,16 @@ class Spool:
         self._batches[name] = aside
         self._write_local(aside)
 
+    def drop(self, name: str) -> None:
+        """Delete a batch that the collector was told to forget.
+
+        Raises:
+            OSError: It is still here and will be offered again.
+
+        """
+        self._drop(self._batches[name])
+        self.forgotten += 1
+
     # --- forget -----------------------------------------------------------------------
 
     def forget(

@@ -32,6 +32,7 @@ class Situation:
     inside_scope: bool | None = None
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
     storable: Mapping[Category, bool] = MappingProxyType({})
+    halting: bool = False  # the organisation said halt, and the disk did not take it
     making_pause: bool = False
     closing: frozenset[Category] = frozenset()
 
@@ -40,7 +41,9 @@ def facts_of(situation: Situation) -> Facts:
     """Return the facts of *situation*."""
     pause = pause_at(situation.standing, situation.now)
     return Facts(
-        not_halted=Fact.of(not is_halted(situation.standing, situation.policy)),
+        not_halted=Fact.of(
+            not (is_halted(situation.standing, situation.policy) or situation.halting)
+        ),
         policy_valid=Fact.of(situation.policy.policy is not None),
         clock_trusted=Fact.of(not (situation.clock_doubt or situation.standing.clock_doubt)),
         indicator_shown=Fact.of(situation.indicator_shown),

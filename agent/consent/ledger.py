@@ -12,8 +12,10 @@ before it.  An act holds once its line is on the disk, and only then.  What a re
 What the lines mean is said in `standing`.
 """
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +59,7 @@ class Ledger:
         self._length = 0
         self._hash = _FIRST
         self._lines = 0
+        self._restrictions = 0  # begun and not written down
         self.standing = Standing()
 
     @classmethod
@@ -80,17 +83,18 @@ class Ledger:
             ) from exc
         return ledger
 
-    def mark_unfinished(self) -> None:
-        """Leave a mark that an act was begun; the next successful `append` removes it.
+    @contextlib.contextmanager
+    def restriction(self) -> Iterator[None]:
+        """Leave a mark, from now until what restricts is written down.
 
-        Not synced: it has to survive a crash of this process, not of the machine, for an
-        act that the machine did not survive was never acknowledged.
+        Whoever is killed inside, or leaves with an exception, leaves the mark for the next
+        start: somebody asked for something, so a click is needed.
         """
-        # A full disk must not keep a restriction from being made.
-        try:
-            self._mark.touch(mode=0o600)
-        except OSError:
-            return
+        self._restrictions += 1
+        self._leave_mark()
+        yield
+        self._restrictions -= 1
+        self._take_mark_away()
 
     def append(self, entry: Entry, now: Now) -> None:
         """Make *entry* durable; `standing` is as after it when this returns.
@@ -114,7 +118,7 @@ class Ledger:
         )
         standing = after(self.standing, line, self._device)
         data = msgspec.json.encode(line)
-        self.mark_unfinished()
+        self._leave_mark()
         try:
             self._cut()
             self._disk.append(self._path, data + b"\n")
@@ -124,7 +128,22 @@ class Ledger:
                 "make room on the disk and try again"
             ) from exc
         self._taken(data, standing)
-        self._mark.unlink(missing_ok=True)
+        self._take_mark_away()
+
+    def _leave_mark(self) -> None:
+        """Mark that an act was begun.
+
+        Not synced: it has to survive a crash of this process, not of the machine, for an
+        act that the machine did not survive was never acknowledged.
+        """
+        # A full disk must not keep a restriction from being made.
+        with contextlib.suppress(OSError):
+            self._mark.touch(mode=0o600)
+
+    def _take_mark_away(self) -> None:
+        if not self._restrictions:
+            with contextlib.suppress(OSError):  # then the next start asks for a click
+                self._mark.unlink()
 
     def _cut(self) -> None:
         """Remove what an append that failed may have left behind the last good line."""

@@ -1,0 +1,350 @@
+"""`assent-agent`: runs the agent, shows what it does, and restricts it.
+
+Nothing here can start capture: granting, opting in and resuming take a click in the tray.
+"""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from agent import config as configuration
+from agent import control, doctor, enroll, offline
+from agent.consent.policy import load as load_policy
+from agent.service import Service
+from agent.transport import Door
+from base import durable
+from base.clock import SystemClock
+from base.command import run as run_command
+from base.errors import AssentError, ConsentError, ExitCode, RetryableError
+from base.logs import start_logging
+from base.paths import Paths, paths_for
+from base.process import become_undumpable
+from wire.category import Category
+from wire.control import (
+    Answer,
+    Done,
+    Forget,
+    GetStatus,
+    OptOut,
+    Pause,
+    Refused,
+    Silent,
+    Status,
+    Withdraw,
+)
+from wire.errors import WireError
+
+CATEGORIES: Final = click.Choice([category.value for category in Category])
+as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Completion: eval "$(_ASSENT_AGENT_COMPLETE=bash_source assent-agent)" '
+    "(or zsh_source, fish_source).",
+)
+def agent() -> None:
+    """Records your work only while you agree, and shows and stops it at any time.
+
+    Commands can only restrict.  To agree, opt in or resume, use the menu of the tray icon.
+
+    \b
+    Examples:
+      assent-agent status              what is recorded right now, or why nothing is
+      assent-agent pause --forget 5    silence for 30 minutes, and the last 5 forgotten
+      assent-agent opt-out screen      never record the screen again
+      assent-agent doctor              what keeps it from working here, and how to mend it
+    """  # noqa: D301 - click's mark
+
+
+# --- running ----------------------------------------------------------------------------
+
+
+@agent.command("run")
+@click.option("--verbose", is_flag=True, help="Log decisions too (never what was captured).")
+def run_agent(*, verbose: bool) -> None:
+    """Run the agent in this desktop session, until it is stopped or you choose Quit."""
+    become_undumpable()
+    paths = paths_for("agent").make()
+    settings = configuration.load(paths.config)
+    start_logging("agent", paths.logs, verbose=verbose or settings.log_level == "debug")
+    device = enroll.load_device(paths.state)
+    asyncio.run(_run(paths, settings, device))
+
+
+async def _run(paths: Paths, settings: configuration.Config, device: enroll.Device) -> None:
+    await Service(paths, settings, device).run()
+
+
+@agent.command("enroll")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--rights-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write your rights key to this file, for you alone, instead of showing it.",
+)
+def enroll_device(file: Path, rights_key: Path | None) -> None:
+    """Make this device one of the programme that FILE comes from.
+
+    Nothing is recorded by that: you are asked first, in a window of the tray.
+
+    \b
+    Example:
+      assent-agent enroll ~/Downloads/assent-enrolment.json --rights-key ~/rights.key
+    """  # noqa: D301 - click's mark
+    become_undumpable()
+    paths = paths_for("agent").make()
+    now = SystemClock().now()
+    if rights_key is not None and rights_key.exists():
+        raise click.UsageError(f"{rights_key} exists; choose a file that does not")
+    identity = enroll.enroll(enroll.read_file(file, now), paths.state, now, Door)
+    if enroll.is_in_memory(paths.runtime):
+        durable.replace(paths.runtime / enroll.IDENTITY, identity.encode("ascii") + b"\n")
+    click.echo("This device is enrolled.  Nothing is recorded until you agree in the tray.")
+    if rights_key is None:
+        click.echo("Your rights key follows.  It is shown only now: print it or keep it safe.")
+        click.echo("With it you read, get back and erase what was recorded, without this device.")
+        click.echo(identity)
+        return
+    durable.replace(rights_key, identity.encode("ascii") + b"\n")
+    click.echo(f"Your rights key is in {rights_key}; keep it somewhere safe, not only here.")
+
+
+# --- looking ----------------------------------------------------------------------------
+
+
+@agent.command("status")
+@as_json
+def show_status(*, as_json: bool) -> None:
+    """Say what is recorded right now, or why nothing is, and what waits to be sent."""
+    answer = control.ask(paths_for("agent").runtime, GetStatus())
+    if answer is None:
+        if as_json:
+            _print({"running": False})
+        raise RetryableError(
+            "the agent is not running, so nothing is recorded; start it with `assent-agent run`"
+        )
+    if not isinstance(answer, Status):
+        raise AssentError("the agent gave an answer to another question; restart it")
+    if as_json:
+        _print({"running": True, **msgspec.to_builtins(answer)})
+    else:
+        _show(answer)
+
+
+def _show(status: Status) -> None:
+    def line(name: str, value: object) -> None:
+        click.echo(f"{name:<12} {value}")
+
+    line("state", f"{status.reason}: {status.detail}")
+    line("recording", ", ".join(status.recording) or "nothing")
+    for each in status.categories:
+        level = f"level {each.level}" if each.offered else "not asked for"
+        granted = "agreed" if each.granted else "not agreed"
+        flag = ", opted out" if each.opted_out else ""
+        line(f"  {each.category}", f"{granted}{flag}, {level}")
+    line("programme", status.programme or "no valid policy")
+    line("indicator", status.indicator or "shown")
+    line("kept", _counts(status.kept))
+    line("dropped", _counts(status.dropped))
+    spool = status.spool
+    line(
+        "batches",
+        f"{spool.held} held, {spool.waiting} waiting, {spool.sent} sent, "
+        f"{spool.quarantined} set aside, {spool.forgotten} forgotten",
+    )
+    line("disk", f"{spool.bytes / 1e6:.1f} of {spool.quota_bytes / 1e6:.0f} MB")
+    line("collector", status.collector.origin)
+    receipt = status.collector.last_receipt_at
+    line("  receipt", "none yet" if receipt is None else _time(receipt))
+    if status.collector.last_error:
+        line("  trouble", status.collector.last_error)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())) or "none"
+
+
+def _time(wall: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall / 1e9))
+
+
+@agent.command("config")
+@as_json
+def show_config(*, as_json: bool) -> None:
+    """Show the configuration in force, where everything lies, and what the policy asks for.
+
+    \b
+    Keys of config.toml (they can only restrict):
+      quota_bytes = 1073741824     room for sealed batches; when full, recording stops
+      log_level   = "info"         or "debug"
+      opt_out     = ["screen"]     categories never recorded here, or ["all"]
+    """  # noqa: D301 - click's mark
+    paths = paths_for("agent")
+    settings = configuration.load(paths.config)
+    in_force = load_policy(paths.state, SystemClock().now())
+    policy = in_force.policy
+    facts = {
+        "paths": {
+            name: str(getattr(paths, name)) for name in ("config", "state", "logs", "runtime")
+        },
+        "config": msgspec.to_builtins(settings),
+        "opt_outs": {
+            place: sorted(categories)
+            for place, categories in configuration.outside_opt_outs(settings).items()
+        },
+        "policy": {"problem": in_force.problem}
+        if policy is None
+        else {
+            "digest": (in_force.digest or b"").hex(),
+            "programme": policy.programme,
+            "controller": policy.controller.name,
+            "collector": policy.collector.origin,
+            "guard": f"{policy.guard.name}, run by {policy.guard.run_by}",
+            "hold_seconds": policy.hold_seconds,
+            "categories": {rule.category.value: rule.level for rule in policy.categories},
+            "applications": [f"{a.process} ({a.window_class})" for a in policy.applications],
+        },
+    }
+    if as_json:
+        _print(facts)
+        return
+    for section, values in facts.items():
+        click.echo(f"[{section}]")
+        for name, value in dict(values).items():
+            click.echo(f"  {name:<13} {value}")
+
+
+@agent.command("doctor")
+@as_json
+def examine(*, as_json: bool) -> None:
+    """Find everything that keeps the agent from working here, and say how to mend it.
+
+    Ends with 3 if something does.
+    """
+    findings = asyncio.run(doctor.examine(paths_for("agent"), SystemClock(), os.environ))
+    if as_json:
+        _print([msgspec.to_builtins(finding) for finding in findings])
+    else:
+        for finding in findings:
+            click.echo(f"{finding.mark:<8} {finding.name}: {finding.what}")
+            if finding.mend:
+                click.echo(f"         {finding.mend}")
+    if any(finding.blocks for finding in findings):
+        raise click.exceptions.Exit(ExitCode.SETUP)
+
+
+# --- restricting ------------------------------------------------------------------------
+
+
+@agent.command("pause")
+@click.option(
+    "--forget",
+    type=click.IntRange(0),
+    default=0,
+    metavar="MINUTES",
+    help="Forget the last minutes too.",
+)
+@as_json
+def pause(*, forget: int, as_json: bool) -> None:
+    """Stop recording for 30 minutes; after that it waits until you click Resume."""
+    _restrict(Pause(forget_minutes=forget), as_json=as_json)
+
+
+@agent.command("opt-out")
+@click.argument("category", type=CATEGORIES, required=False)
+@click.option("--all", "everything", is_flag=True, help="All categories.")
+@as_json
+def opt_out(*, category: str | None, everything: bool, as_json: bool) -> None:
+    """Never record CATEGORY; what of it is still on this machine is deleted."""
+    _restrict(OptOut(category=_category(category, everything=everything)), as_json=as_json)
+
+
+@agent.command("withdraw")
+@click.argument("category", type=CATEGORIES, required=False)
+@click.option("--all", "everything", is_flag=True, help="All categories.")
+@click.option("--erase", is_flag=True, help="Also ask for the deletion of what was sent.")
+@as_json
+def withdraw(*, category: str | None, everything: bool, erase: bool, as_json: bool) -> None:
+    """Take back your consent for CATEGORY; what of it is still here is deleted."""
+    chosen = _category(category, everything=everything)
+    _restrict(Withdraw(category=chosen, erase=erase), as_json=as_json)
+
+
+@agent.command("forget")
+@click.argument("minutes", type=click.IntRange(1))
+@as_json
+def forget(*, minutes: int, as_json: bool) -> None:
+    """Delete what was recorded in the last MINUTES and is still on this machine."""
+    _restrict(Forget(minutes=minutes), as_json=as_json)
+
+
+def _category(category: str | None, *, everything: bool) -> Category | None:
+    if (category is None) is not everything:
+        raise click.UsageError("name one category, or say --all")
+    return None if category is None else Category(category)
+
+
+def _restrict(command: OptOut | Withdraw | Pause | Forget, *, as_json: bool) -> None:
+    paths = paths_for("agent").make()
+    answer = control.ask(paths.runtime, command)
+    if answer is None:
+        become_undumpable()
+        answer = offline.restrict(paths, command, SystemClock())
+    _report(answer, as_json=as_json)
+
+
+def _report(answer: Answer, *, as_json: bool) -> None:
+    match answer:
+        case Refused(why=why):
+            raise AssentError(why)
+        case Silent(at=at, wall=wall):
+            text = f"silent since {_time(wall)}: nothing later exists anywhere"
+            facts: dict[str, Any] = {"silent": True, "at": at, "wall": wall}
+        case Done(detail=detail):
+            text, facts = detail, {"done": detail}
+        case _:
+            raise AssentError("the agent gave an answer to another question; restart it")
+    if as_json:
+        _print(facts)
+    else:
+        click.echo(text)
+
+
+# --- what only a click can do -----------------------------------------------------------
+
+
+def _refuse(name: str, what: str) -> Callable[[], None]:
+    @agent.command(name, help=f"{what}: only in the tray's own window, never by a command.")
+    def refuse() -> None:
+        raise ConsentError(control.ONLY_IN_THE_TRAY)
+
+    return refuse
+
+
+for _name, _what in (
+    ("grant", "Agree to a category"),
+    ("opt-in", "Lower an opt-out flag"),
+    ("resume", "Resume after a pause"),
+):
+    _refuse(_name, _what)
+
+
+def _print(facts: object) -> None:
+    click.echo(json.dumps(facts, indent=2, default=str))
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    run_command(agent, "assent-agent", refusals=(WireError,))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""What each command does: those that restrict, and those that take a click in the tray.
+
+A restriction counts from the moment it is asked for, is written down once everything is
+silent, and is answered last.  What leads to more capture is written down first and counts
+only then.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Final, Protocol, assert_never
+
+from agent.config import EVERYTHING
+from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
+from agent.consent.facts import Situation
+from agent.consent.ledger import Ledger
+from agent.consent.policy import PolicyInForce
+from agent.consent.seen import SeenClock
+from agent.consent.standing import (
+    ClockConfirmed,
+    Entry,
+    Granted,
+    OptedIn,
+    OptedOut,
+    Paused,
+    Resumed,
+    Withdrawn,
+)
+from agent.delivery import Delivery
+from agent.enroll import Device
+from agent.handover import back
+from agent.pipeline import Pipeline
+from agent.spool import Spool
+from agent.status import notice_of
+from agent.withdraw import enforce
+from base.clock import NANOSECONDS, Clock, Now
+from base.errors import AssentError
+from wire.category import Category
+from wire.control import (
+    Answer,
+    Command,
+    ConfirmClock,
+    Done,
+    Forget,
+    GetNotice,
+    GetStatus,
+    Grant,
+    Heartbeat,
+    OptIn,
+    OptOut,
+    Pause,
+    Quit,
+    Refused,
+    Resume,
+    Silent,
+    Status,
+    Withdraw,
+)
+from wire.errors import NotCoveredError
+from wire.grant import ConsentRecord, sign_consent
+from wire.ids import BootInstant, WallInstant
+from wire.policy import words_sha256
+
+_LOG: Final = logging.getLogger(__name__)
+
+MOST_MINUTES: Final = 7 * 24 * 60  # more is "withdraw": it says what it means
+
+
+class Host(Protocol):
+    """What the commands need; the service is it."""
+
+    clock: Clock
+    device: Device
+    ledger: Ledger
+    spool: Spool
+    pipeline: Pipeline
+    delivery: Delivery
+    seen: SeenClock
+    outside: dict[str, frozenset[Category]]
+    making_pause: bool
+    closing: set[Category]
+
+    @property
+    def policy(self) -> PolicyInForce:
+        """The policy in force."""
+
+    def situation(self, now: Now) -> Situation:
+        """Return everything that has a say in what may be captured."""
+        ...
+
+    def status(self) -> Status:
+        """Return the whole status as of now."""
+        ...
+
+    def poke(self) -> None:
+        """Decide, and let sources and tray follow."""
+
+    def stop(self) -> None:
+        """End the agent."""
+
+    async def restrict(
+        self, entry: Callable[[Now], Entry], before_keeping: Callable[[], None] = ...
+    ) -> Now:
+        """Carry out a restriction that is counted already."""
+        ...
+
+
+class Commands:
+    """Carries out commands, one answer each."""
+
+    def __init__(self, host: Host) -> None:
+        """Prepare."""
+        self._host = host
+
+    async def answer(self, command: Command) -> Answer:
+        """Return the answer to *command*; what could not be done is `Refused`."""
+        try:
+            return await self._answer(command)
+        except AssentError as exc:
+            self._host.poke()
+            return Refused(why=str(exc))
+        except OSError as exc:
+            self._host.poke()
+            return Refused(why=f"not everything could be deleted ({exc.strerror}); try again")
+
+    async def _answer(  # noqa: C901, PLR0911 - one case for each command
+        self, command: Command
+    ) -> Answer:
+        match command:
+            case GetStatus() | Heartbeat():
+                return self._host.status()
+            case GetNotice():
+                return self._notice()
+            case Pause(forget_minutes=minutes):
+                return await self._pause(minutes)
+            case OptOut(category=category):
+                entry = OptedOut(category=category)
+                return await self._end(category, entry)
+            case Withdraw(category=category, erase=erase):
+                return await self._end(category, Withdrawn(category=category, erase=erase))
+            case Forget(minutes=minutes):
+                return self._forget(minutes)
+            case Quit():
+                self._host.stop()
+                return Done(detail="capture stops; the agent ends")
+            case Grant():
+                return self._grant(command)
+            case OptIn(category=category):
+                return self._opt_in(category)
+            case Resume():
+                return self._resume()
+            case ConfirmClock():
+                return self._confirm_clock()
+            case _:
+                assert_never(command)
+
+    async def adopt(self, place: str, categories: frozenset[Category]) -> None:
+        """Raise the flags that another place than the tray asks for."""
+        category = None if categories == EVERYTHING else min(categories)
+        try:
+            await self._end(category, OptedOut(category=category, by=place))
+        except (AssentError, OSError) as exc:
+            _LOG.warning("an opt-out of the %s holds but is not written down: %s", place, exc)
+
+    # --- restrictions -----------------------------------------------------------------
+
+    async def _pause(self, minutes: int) -> Answer:
+        host = self._host
+        _check_minutes(minutes, least=0)
+        asked_at = host.clock.now()
+
+        def forget() -> None:
+            self._forget_memory(asked_at, minutes)
+
+        host.making_pause = True
+        at = await host.restrict(_paused, forget)
+        host.making_pause = False
+        if minutes:
+            host.spool.forget(since=back(asked_at, minutes * 60 * NANOSECONDS))
+        return self._silent(at)
+
+    async def _end(self, category: Category | None, entry: Entry) -> Answer:
+        """Opt out or withdraw: silence, then the record, then what must not remain."""
+        host = self._host
+        categories = EVERYTHING if category is None else frozenset({category})
+        host.closing |= categories
+        at = await host.restrict(lambda _now: entry)
+        host.closing -= categories
+        for each in categories:
+            host.pipeline.discard(each)
+        enforce(host.ledger.standing, host.spool)
+        return self._silent(at)
+
+    def _forget(self, minutes: int) -> Answer:
+        _check_minutes(minutes, least=1)
+        now = self._host.clock.now()
+        self._forget_memory(now, minutes)
+        batches = self._host.spool.forget(since=back(now, minutes * 60 * NANOSECONDS))
+        self._host.delivery.wake()
+        return Done(
+            detail=f"what was recorded in the last {minutes} minutes is deleted here, "
+            f"with {batches} sealed batches; what was on its way is asked back"
+        )
+
+    def _forget_memory(self, now: Now, minutes: int) -> None:
+        if minutes:
+            self._host.pipeline.forget_since(back(now, minutes * 60 * NANOSECONDS), now)
+
+    def _silent(self, at: Now) -> Silent:
+        self._host.delivery.wake()
+        self._host.poke()
+        return Silent(at=BootInstant(at.boot), wall=WallInstant(at.wall))
+
+    # --- what takes a click -----------------------------------------------------------
+
+    def _notice(self) -> Answer:
+        policy = self._host.policy.policy
+        if policy is None:
+            return Refused(why=self._host.policy.problem)
+        return notice_of(policy, self._host.situation(self._host.clock.now()))
+
+    def _grant(self, command: Grant) -> Answer:
+        host = self._host
+        policy, digest, now = host.policy.policy, host.policy.digest, host.clock.now()
+        if policy is None or digest is None:
+            return Refused(why=host.policy.problem)
+        rule = policy.rule(command.category)
+        try:
+            words = words_sha256(policy, command.category)
+        except NotCoveredError as exc:
+            return Refused(why=str(exc))
+        if rule is None or command.words_sha256 != words:
+            return Refused(why="the policy has changed since this was shown; look at it again")
+        enforce(host.ledger.standing, host.spool)  # of what was withdrawn nothing may come back
+        record = ConsentRecord(
+            record_id=str(uuid.uuid4()),
+            subject=host.device.subject,
+            device=host.device.id,
+            controller=policy.controller.name,
+            programme=policy.programme,
+            purpose=policy.purpose,
+            category=command.category,
+            level=rule.level,
+            recipients=tuple(recipient.name for recipient in policy.recipients),
+            policy_digest=digest,
+            words_sha256=words,
+            given_at=WallInstant(now.wall),
+        )
+        host.ledger.append(Granted(signed=sign_consent(record, host.device.key)), now)
+        host.closing.discard(command.category)
+        return self._done(f"your consent for {command.category} is on record")
+
+    def _opt_in(self, category: Category | None) -> Answer:
+        host = self._host
+        categories = EVERYTHING if category is None else frozenset({category})
+        for place, closed in host.outside.items():
+            if categories & closed:
+                return Refused(why=f"the {place} opts out of this too; change that first")
+        enforce(host.ledger.standing, host.spool)
+        host.ledger.append(OptedIn(category=category), host.clock.now())
+        host.closing -= categories
+        return self._done("the opt-out is lowered")
+
+    def _resume(self) -> Answer:
+        self._host.ledger.append(Resumed(), self._host.clock.now())
+        self._host.making_pause = False
+        return self._done("resumed")
+
+    def _confirm_clock(self) -> Answer:
+        now = self._host.clock.now()
+        self._host.ledger.append(ClockConfirmed(), now)
+        self._host.seen.believe(now)
+        return self._done("the clock is trusted again")
+
+    def _done(self, detail: str) -> Done:
+        self._host.delivery.wake()
+        self._host.poke()
+        return Done(detail=detail)
+
+
+def _paused(now: Now) -> Entry:
+    until = deadline_after(now, PAUSE_NANOSECONDS)
+    return Paused(until_wall=until.wall, until_boot=until.boot)
+
+
+def _check_minutes(minutes: int, *, least: int) -> None:
+    if not least <= minutes <= MOST_MINUTES:
+        raise AssentError(f"{minutes} minutes cannot be forgotten; from {least} to {MOST_MINUTES}")

@@ -1,0 +1,347 @@
+"""What goes on with the collector: uploads, deletions, consents, keys, halts, renewal.
+
+The shell around `upload` (which decides) and `transport` (which talks): it reads the spool,
+runs one request at a time in a worker thread, and carries out what the answer means.
+Nothing of it can start capture; a halt that it hears of closes it.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, assert_never
+
+from agent.consent.facts import is_halted
+from agent.consent.policy import PolicyInForce
+from agent.consent.standing import Entry, Standing
+from agent.consent.standing import Registered as RegisteredEntry
+from agent.enroll import Device, renew
+from agent.guard_keys import GuardKeys
+from agent.handover import Outcome
+from agent.spool import Spool
+from agent.transport import Door, same_origin
+from agent.upload import (
+    Ack,
+    Confirmed,
+    Delete,
+    Gone,
+    Idle,
+    Quarantine,
+    Register,
+    Registered,
+    Retry,
+    Send,
+    Step,
+    Task,
+    Unknown,
+    View,
+    Wait,
+    next_task,
+    on_response,
+    until,
+)
+from base.clock import NANOSECONDS, Clock
+from base.errors import AssentError, SetupError
+from wire.category import Category
+from wire.collector_http import Deleted, Logged, decode, verify_logged
+from wire.errors import WireError
+from wire.frame import core_hash, split
+from wire.ids import BatchHash, WallInstant
+from wire.leaf import Kind, deletion_payload, grant_payload
+from wire.policy import Policy
+from wire.receipt import decode_receipt, verify_receipt
+
+_LOG: Final = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 10.0  # a halt has to close an agent that is online within so long
+RENEWAL_SECONDS: Final = 3600.0  # certificates live days
+LOOK_AGAIN_SECONDS: Final = 1.0  # for what nobody announces: a hold that ends
+
+
+class Host(Protocol):
+    """What the delivery needs to know and say; the service is it."""
+
+    @property
+    def standing(self) -> Standing:
+        """Where consent stands."""
+
+    @property
+    def policy(self) -> PolicyInForce:
+        """The policy in force."""
+
+    def write_down(self, entry: Entry) -> None:
+        """Make an entry of the ledger durable; raises LedgerError."""
+
+    def on_halt(self, why: str) -> None:
+        """Close: the organisation has halted the programme."""
+
+    def on_news(self) -> None:
+        """Look again at what may be captured and at what to show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Knock:
+    """One attempt: the door, and what its answer has to prove."""
+
+    door: Door
+    call: Callable[[], Outcome]
+    check: Callable[[bytes], None]
+
+
+class Delivery:
+    """Talks to the collector for as long as the agent runs."""
+
+    def __init__(
+        self, host: Host, device: Device, spool: Spool, keys: GuardKeys, clock: Clock
+    ) -> None:
+        """Prepare; nothing is connected yet."""
+        self._host = host
+        self._device = device
+        self._spool = spool
+        self._keys = keys
+        self._clock = clock
+        self._view = View()
+        self._failures = 0
+        self._door: Door | None = None
+        self._pins: tuple[str, ...] = ()
+        self._wake_up = asyncio.Event()
+        self._ask_now = asyncio.Event()
+        self._upload_error = ""
+        self._poll_error = ""
+        self.last_receipt_at: WallInstant | None = None
+
+    @property
+    def last_error(self) -> str:
+        """What is wrong with the collector, in one line; empty when all is well."""
+        return self._upload_error or self._poll_error
+
+    def wake(self) -> None:
+        """Look at once: there may be something to send, to delete or to ask for."""
+        self._wake_up.set()
+        self._ask_now.set()
+
+    async def run(self) -> None:
+        """Deliver and poll until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._deliver())
+                tasks.create_task(self._poll())
+                tasks.create_task(self._renew())
+        finally:
+            if self._door is not None:
+                self._door.close()
+
+    # --- uploads and deletions --------------------------------------------------------
+
+    async def _deliver(self) -> None:
+        while True:
+            now = self._clock.now().boot
+            self._view = self._look()
+            match next_task(self._view, now):
+                case Idle():
+                    await self._rest(LOOK_AGAIN_SECONDS)
+                case Wait(until=instant):
+                    await self._rest(min(LOOK_AGAIN_SECONDS, (instant - now) / NANOSECONDS))
+                case task:
+                    await self._do(task)
+
+    def _look(self) -> View:
+        """Return what there is to do; without a valid policy there is nobody to do it with."""
+        policy = self._host.policy
+        if policy.policy is None:
+            return replace(self._view, deletions=(), unregistered=(), ready=())
+        standing = self._host.standing
+        ready = tuple(Send(name=b.name, grant=b.local.grant) for b in self._spool.ready())
+        wanted = {grant.hash for grant in standing.grants.values()}
+        wanted |= {send.grant for send in ready if send.grant in standing.records}
+        return replace(
+            self._view,
+            deletions=tuple(self._spool.deletions()),
+            unregistered=tuple(sorted(wanted - standing.registered)),
+            ready=ready,
+            frozen=is_halted(standing, policy),
+        )
+
+    async def _do(self, task: Task) -> None:
+        """Carry out one task and what its answer means."""
+        try:
+            knock = self._knock(task)
+        except (AssentError, WireError, OSError) as exc:
+            _LOG.warning("cannot deliver: %s", exc)
+            self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), door=False)
+            return
+        outcome = await asyncio.to_thread(knock.call)
+        step = on_response(
+            task,
+            outcome,
+            failures=self._failures,
+            dice=random.random(),  # noqa: S311 - jitter, no secret
+            check=knock.check,
+        )
+        try:
+            self._apply(task, step)
+        except (AssentError, OSError) as exc:
+            # What was not made durable is offered again.
+            _LOG.warning("the collector's answer could not be noted: %s", exc)
+            self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), door=False)
+        self._host.on_news()
+
+    def _knock(self, task: Task) -> _Knock:
+        """Prepare the request for *task*; for a batch, mark it before its first byte."""
+        policy = self._policy()
+        door, log = self._open_door(policy), policy.collector.log
+        match task:
+            case Delete(name=name):
+                payload = deletion_payload(BatchHash(bytes.fromhex(name)))
+                return _Knock(
+                    door=door,
+                    call=lambda: door.delete(name),
+                    check=lambda body: verify_logged(
+                        decode(body, Deleted).tombstone, Kind.TOMBSTONE, payload, log
+                    ),
+                )
+            case Register(grant=grant):
+                signed = self._host.standing.records[grant]
+                return _Knock(
+                    door=door,
+                    call=lambda: door.register(signed),
+                    check=lambda body: verify_logged(
+                        decode(body, Logged), Kind.GRANT, grant_payload(grant), log
+                    ),
+                )
+            case Send(name=name):
+                return self._knock_with_batch(door, name, log)
+            case _:
+                assert_never(task)
+
+    def _knock_with_batch(self, door: Door, name: str, log: str) -> _Knock:
+        frame = self._spool.read(name)
+        batch, core = BatchHash(bytes.fromhex(name)), core_hash(split(frame).core)
+        self._spool.mark_maybe_sent(name)
+        return _Knock(
+            door=door,
+            call=lambda: door.send(name, frame),
+            check=lambda body: verify_receipt(decode_receipt(body), batch, core, log),
+        )
+
+    def _apply(self, task: Task, step: Step) -> None:  # noqa: C901 - one case for each step
+        if isinstance(step, Retry):
+            self._later(task, step.after_seconds, step.why, door=step.door)
+            return
+        self._failures = 0
+        self._upload_error = ""
+        self._view = replace(
+            self._view, later={t: at for t, at in self._view.later.items() if t != task}
+        )
+        match step:
+            case Ack(name=name):
+                self.last_receipt_at = WallInstant(self._clock.now().wall)
+                if self._spool.has(name):  # it may have been forgotten while it was sent
+                    self._spool.ack(name)
+            case Confirmed(name=name):
+                self._spool.deletion_confirmed(name)
+            case Registered(grant=grant):
+                self._host.write_down(RegisteredEntry(grant=grant))
+                self._ask_now.set()  # the guard's keys are given only after this
+            case Unknown(grant=grant):
+                self._host.write_down(RegisteredEntry(grant=grant, known=False))
+            case Quarantine(name=name, why=why):
+                self._upload_error = f"a batch is set aside for good: {why}"
+                if self._spool.has(name):
+                    self._spool.quarantine(name, why)
+            case Gone(name=name):
+                if self._spool.has(name):
+                    self._spool.drop(name)
+            case _:
+                assert_never(step)
+
+    def _later(self, task: Task, seconds: float, why: str, *, door: bool) -> None:
+        self._upload_error = why
+        instant = until(self._clock.now().boot, seconds)
+        if door:
+            self._failures += 1
+            self._view = replace(self._view, door_opens=instant)
+        else:
+            self._view = replace(self._view, later={**self._view.later, task: instant})
+        self._host.on_news()
+
+    async def _rest(self, seconds: float) -> None:
+        self._wake_up.clear()
+        try:
+            await asyncio.wait_for(self._wake_up.wait(), max(seconds, 0.01))
+        except TimeoutError:
+            return
+
+    # --- halts, keys, certificate -----------------------------------------------------
+
+    async def _poll(self) -> None:
+        while True:
+            self._ask_now.clear()
+            try:
+                await self._ask()
+                self._poll_error = ""
+            except (AssentError, WireError, OSError) as exc:
+                self._poll_error = str(exc)
+            self._host.on_news()
+            try:
+                await asyncio.wait_for(self._ask_now.wait(), POLL_SECONDS)
+            except TimeoutError:
+                continue
+
+    async def _ask(self) -> None:
+        """Ask whether the programme is halted, and for the keys that are missing."""
+        policy = self._policy()
+        door = self._open_door(policy)
+        state = await asyncio.to_thread(door.state)
+        if state.halted:
+            self._host.on_halt(" ".join(state.why.split())[:200])
+        self._keys.use_guard(policy.guard.signing_key)
+        standing = self._host.standing
+        granted = [
+            category
+            for category, grant in standing.grants.items()
+            if grant.hash in standing.registered
+        ]
+        for category, month in self._keys.missing(granted, self._clock.now()):
+            await self._fetch_key(door, category, month)
+
+    async def _fetch_key(self, door: Door, category: Category, month: str) -> None:
+        answer = await asyncio.to_thread(door.guard_key, category, month)
+        self._keys.add(category, month, answer)
+        _LOG.info("the guard's key for %s of %s is here", category, month)
+        self._host.on_news()
+
+    async def _renew(self) -> None:
+        while True:
+            try:
+                policy = self._policy()
+                pins = policy.collector.tls_pins
+                if await asyncio.to_thread(renew, self._device, self._clock.now(), pins):
+                    _LOG.info("the device's certificate was renewed")
+                    self._forget_door()
+            except (AssentError, WireError, OSError) as exc:
+                _LOG.info("the certificate could not be renewed: %s", exc)
+            await asyncio.sleep(RENEWAL_SECONDS)
+
+    # --- the door ---------------------------------------------------------------------
+
+    def _policy(self) -> Policy:
+        policy = self._host.policy.policy
+        if policy is None:
+            raise SetupError(self._host.policy.problem)
+        return policy
+
+    def _open_door(self, policy: Policy) -> Door:
+        """Return the door that the policy names; a new one when its pins have changed."""
+        same_origin(policy.collector.origin, self._device.enrolment.origin)
+        if self._door is None or self._pins != policy.collector.tls_pins:
+            self._forget_door()
+            self._pins = policy.collector.tls_pins
+            self._door = self._device.door(self._pins)
+        return self._door
+
+    def _forget_door(self) -> None:
+        if self._door is not None:
+            self._door.close()
+        self._door = None

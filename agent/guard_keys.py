@@ -1,0 +1,105 @@
+"""The guard's public keys that this device may seal to, one a category and month.
+
+`guard-keys.json` keeps them as they were signed; each is verified whenever it is loaded, so
+a file that was tampered with opens no third lock.  Without a key nothing of that category
+can be sealed, so nothing of it is captured.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from base import durable
+from base.clock import NANOSECONDS, Now
+from wire.category import Category
+from wire.errors import WireError
+from wire.guard_http import KeyAnswer, KeyRequest, verify_key
+from wire.ids import SubjectId
+
+_LOG: Final = logging.getLogger(__name__)
+
+FILE_NAME: Final = "guard-keys.json"
+AHEAD: Final = timedelta(days=3)  # the next month's key is fetched so long before it begins
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    category: Category
+    month: str
+    answer: KeyAnswer
+
+
+class GuardKeys:
+    """The keys at hand, verified under the guard that the policy names."""
+
+    def __init__(self, folder: Path, subject: SubjectId) -> None:
+        """Nothing is loaded yet: which guard is the right one is not known."""
+        self._path = folder / FILE_NAME
+        self._subject = subject
+        self._signing_key = ""
+        self._kept: dict[tuple[Category, str], KeyAnswer] = {}
+        self._keys: dict[tuple[Category, str], bytes] = {}
+
+    @property
+    def keys(self) -> Mapping[tuple[Category, str], bytes]:
+        """The public keys by category and month ("2027-03")."""
+        return MappingProxyType(self._keys)
+
+    def use_guard(self, signing_key: str) -> None:
+        """Take the guard of the policy in force; keys that another one signed are not used."""
+        if signing_key == self._signing_key:
+            return
+        self._signing_key = signing_key
+        self._keys = {}
+        for kept in self._read():
+            try:
+                self._take(kept.category, kept.month, kept.answer)
+            except WireError as exc:
+                _LOG.info("a kept key of the guard is not used: %s", exc)
+
+    def add(self, category: Category, month: str, answer: KeyAnswer) -> None:
+        """Take a key that was just fetched.
+
+        Raises:
+            WireError: Not signed by the guard that the policy names, for exactly this.
+            OSError: It could not be kept; it is used until the agent ends.
+
+        """
+        self._take(category, month, answer)
+        kept = [
+            _Kept(category=category, month=month, answer=answer)
+            for (category, month), answer in self._kept.items()
+        ]
+        durable.replace(self._path, msgspec.json.encode(kept))
+
+    def has(self, category: Category, now: Now) -> bool:
+        """Whether *category* could be sealed at *now*."""
+        return (category, month_at(now)) in self._keys
+
+    def missing(self, categories: Iterable[Category], now: Now) -> list[tuple[Category, str]]:
+        """Return what to fetch: this month's keys, and near its end the next month's."""
+        soon = Now(
+            boot=now.boot, wall=now.wall + int(AHEAD.total_seconds()) * NANOSECONDS, boot_id=""
+        )
+        months = dict.fromkeys((month_at(now), month_at(soon)))
+        return [(c, m) for m in months for c in categories if (c, m) not in self._keys]
+
+    def _take(self, category: Category, month: str, answer: KeyAnswer) -> None:
+        request = KeyRequest(subject=self._subject, category=category, month=month)
+        self._keys[category, month] = verify_key(answer, request, self._signing_key)
+        self._kept[category, month] = answer
+
+    def _read(self) -> list[_Kept]:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=list[_Kept])
+        except (OSError, msgspec.DecodeError):
+            return []  # they are fetched again
+
+
+def month_at(now: Now) -> str:
+    """Return the month ("2027-03", UTC) of *now*."""
+    return datetime.fromtimestamp(now.wall / NANOSECONDS, UTC).strftime("%Y-%m")

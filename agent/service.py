@@ -1,0 +1,437 @@
+"""The agent process: facts in, verdict out, sources and gate moved accordingly.
+
+Three things happen here, and each in one place:
+
+- `decide` asks the gate.  What may no longer be captured is shut in the same call.
+- `move` makes sources and permits follow: close, settle what was on its way, open.
+- `restrict` is what pause, opt-out and withdrawal have in common, in the order that makes
+  "silent" true: gate shut, sources closed, hold-back dropped, written down, answered.
+
+What each command does stands in `commands`; processes are in `children`, the collector in
+`delivery`.
+"""
+
+import asyncio
+import logging
+import signal
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from agent import control
+from agent.children import Sensor, Starter, start_process
+from agent.commands import Commands
+from agent.config import Config, outside_opt_outs
+from agent.consent.facts import Situation, facts_of
+from agent.consent.gate import Facts, decide
+from agent.consent.ledger import Ledger, LedgerError
+from agent.consent.policy import PolicyInForce
+from agent.consent.scope import FocusTimeline
+from agent.consent.seen import SeenClock
+from agent.consent.standing import ClockDoubted, Entry, Halted, Standing
+from agent.consent.states import Flag
+from agent.counters import Counters, Drop
+from agent.delivery import Delivery
+from agent.enroll import Device
+from agent.lock import only_one
+from agent.numbers import Numbers
+from agent.pipeline import Pipeline
+from agent.programme import Programme
+from agent.sources import CONTEXT, Sources, plan
+from agent.spool import Spool
+from agent.status import Told, status_of
+from agent.tray import Tray
+from agent.withdraw import banned, enforce
+from base.clock import NANOSECONDS, Clock, Now, SystemClock
+from base.paths import Paths
+from wire.category import Category
+from wire.control import Answer, Command, Items, Reason, Settings, SpoolStatus, Status
+from wire.ids import PolicyDigest
+
+_LOG: Final = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 0.1  # while something is captured: events leave the hold-back
+IDLE_SECONDS: Final = 1.0
+TROUBLE_NANOSECONDS: Final = 5 * NANOSECONDS  # before a source that failed is tried again
+DECISIONS_KEPT: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """One change of the verdict; says when and why, never what was on the screen."""
+
+    at: int
+    reason: Reason
+    categories: frozenset[Category]
+
+
+class Service:
+    """The agent.  `run` lasts until somebody stops it."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config,
+        device: Device,
+        *,
+        clock: Clock | None = None,
+        start: Starter = start_process,
+        opt_outs: Callable[[Config], dict[str, frozenset[Category]]] = outside_opt_outs,
+    ) -> None:
+        """Read what is on the disk, and finish what a crash left undone.
+
+        Raises:
+            AssentError: State that must be readable is not.
+            OSError: The same, or what was withdrawn could not be deleted.
+
+        """
+        self.paths = paths
+        self.config = config
+        self.device = device
+        self.clock = clock or SystemClock()
+        self._opt_outs = opt_outs
+        now = self.clock.now()
+        self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
+        self.spool = Spool(
+            paths.state / "spool",
+            device.key,
+            numbers := Numbers(paths.state),
+            now,
+            quota_bytes=config.quota_bytes,
+        )
+        enforce(self.ledger.standing, self.spool)
+        self.seen = SeenClock(paths.state, self.ledger.standing.last_seen, now)
+        self.programme = Programme(paths.state, device, now)
+        self.timeline = FocusTimeline()
+        self.counters = Counters()
+        self.pipeline = Pipeline(
+            timeline=self.timeline,
+            counters=self.counters,
+            number=numbers.event,
+            seal=self.programme.seal,
+            spool=self.spool.put,
+            why_not=lambda category: self.verdict.reasons[category],
+        )
+        self.verdict = decide(Facts())
+        self.sources = Sources(start, self)
+        self.tray = Tray(start, self)
+        self.delivery = Delivery(self, device, self.spool, self.programme.keys, self.clock)
+        self.commands = Commands(self)
+        # Restrictions that count from the moment they are asked for, until they are on the
+        # disk; the disk may refuse, and then they go on counting.
+        self.making_pause = False
+        self.closing: set[Category] = set()
+        self._halting = False
+        self._clock_doubt = ""
+        self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
+        self._trouble: dict[str, tuple[str, int]] = {}
+        self._moving = asyncio.Lock()
+        self._must_move = asyncio.Event()
+        self._stop = asyncio.Event()
+        self.outside = self._opt_outs(config)
+        self.decide()
+
+    # --- what is known ----------------------------------------------------------------
+
+    @property
+    def standing(self) -> Standing:
+        """Where consent stands."""
+        return self.ledger.standing
+
+    @property
+    def policy(self) -> PolicyInForce:
+        """The policy in force."""
+        return self.programme.in_force
+
+    def situation(self, now: Now) -> Situation:
+        """Return everything that has a say in what may be captured."""
+        return Situation(
+            now=now,
+            standing=self.standing,
+            policy=self.policy,
+            clock_doubt=self._clock_doubt,
+            indicator_shown=not self.tray.why_hidden(now),
+            inside_scope=self.timeline.current(),
+            outside_opt_outs=frozenset().union(*self.outside.values()),
+            storable=MappingProxyType({c: not self._why_unstorable(c, now) for c in Category}),
+            halting=self._halting,
+            making_pause=self.making_pause,
+            closing=frozenset(self.closing),
+        )
+
+    def _why_unstorable(self, category: Category, now: Now) -> str:
+        if self.pipeline.is_blocked:
+            return "The disk takes no more; make room on it."
+        if not self.spool.has_room:
+            return f"{self.spool.quota_bytes >> 20} MiB wait to be sent; see `assent-agent doctor`."
+        if not self.programme.keys.has(category, now):
+            return "The guard's key for this month has not come yet from the collector."
+        return ""
+
+    def status(self) -> Status:
+        """Return the whole status as of now."""
+        now = self.clock.now()
+        situation = self.situation(now)
+        spool, permits = self.spool, self.pipeline.permits()
+        ready = spool.ready()
+        told = Told(
+            recording=self.verdict.categories & permits.keys() & self.sources.open_categories(),
+            kept=dict(self.counters.kept),
+            dropped=dict(self.counters.dropped),
+            spool=SpoolStatus(
+                held=spool.number_held(),
+                waiting=len(ready),
+                quarantined=spool.number_quarantined(),
+                sent=spool.number_sent(),
+                forgotten=spool.forgotten,
+                bytes=spool.used_bytes,
+                quota_bytes=spool.quota_bytes,
+            ),
+            last_receipt_at=self.delivery.last_receipt_at,
+            last_error=self.delivery.last_error,
+            indicator=self.tray.why_hidden(now),
+            storage=next(filter(None, (self._why_unstorable(c, now) for c in self._granted())), ""),
+            trouble=" ".join(why for why, _until in self._trouble.values()),
+        )
+        return status_of(situation, self.verdict, self.device, told)
+
+    def _granted(self) -> list[Category]:
+        return list(self.standing.grants)
+
+    # --- decide and move --------------------------------------------------------------
+
+    def decide(self) -> None:
+        """Ask the gate; shut at once what it no longer permits."""
+        now = self.clock.now()
+        before, self.verdict = self.verdict, decide(facts_of(self.situation(now)))
+        if before != self.verdict:
+            self._note_decision(now)
+        self.pipeline.shut(self.pipeline.permits().keys() - self._wanted(), now.boot)
+
+    def poke(self) -> None:
+        """Decide, and let sources and tray follow."""
+        self.decide()
+        wanted = self._wanted()
+        if wanted != self.pipeline.permits().keys() or self.sources.differ_from(self._plan()):
+            self._must_move.set()
+        self.tray.show(self.status)
+
+    def _wanted(self) -> frozenset[Category]:
+        """Return what may have its source open: permitted, asked for, and of use."""
+        return self.verdict.sources & self.programme.asked_for
+
+    def _plan(self) -> dict[str, Settings]:
+        return plan(self._wanted(), self.policy.policy)
+
+    async def move(self, before_keeping: Callable[[], None] = lambda: None) -> None:
+        """Close what is not wanted, settle it, open what is; the caller holds `_moving`.
+
+        *before_keeping* runs when everything is silent and before open batches are sealed.
+        """
+        await self.sources.close_unless(self._plan())
+        before_keeping()
+        now = self.clock.now()
+        gone = banned(self.standing) | self.closing
+        for category in self.pipeline.being_shut():
+            self.pipeline.settle((category,), now, keep=category not in gone)
+        self.decide()
+        for category in self._wanted() - self.pipeline.permits().keys():
+            permit = self.programme.permit(self.standing.grants[category], now)
+            if permit is not None:
+                self.pipeline.permit(permit)
+        blocked = [name for name, (_why, until) in self._trouble.items() if until > now.boot]
+        self.sources.open(self._plan(), blocked)
+
+    async def restrict(
+        self,
+        entry: Callable[[Now], Entry],
+        before_keeping: Callable[[], None] = lambda: None,
+    ) -> Now:
+        """Carry out a restriction that is counted already; return when everything is silent.
+
+        1. the gate is shut; 2. sources are closed and all that was on its way has arrived;
+        3. the hold-back is dropped, open batches are sealed or forgotten; 4. it is written
+        down; 5. only then "silent" may be said, with the instant after all of this.
+
+        Raises:
+            LedgerError: It is not written down; everything stays shut all the same.
+
+        """
+        with self.ledger.restriction():
+            self.decide()
+            async with self._moving:
+                await self.move(before_keeping)
+                now = self.clock.now()
+                self.ledger.append(entry(now), now)
+        return self.clock.now()
+
+    # --- from the sensors -------------------------------------------------------------
+
+    def on_items(self, sensor: Sensor, items: Items) -> None:
+        """Take what a sensor saw: first who had the focus, then the events."""
+        self._trouble.pop(sensor.name, None)
+        scope = self.timeline.current()
+        for focus in items.focus:
+            inside = focus.inside and self.programme.lists(focus.process, focus.window_class)
+            self.timeline.note(focus.at, inside)
+        self.counters.drop(Drop.BY_SENSOR, items.suppressed)
+        self.pipeline.take(items.events, self.clock.now())
+        if self.timeline.current() is not scope:
+            self.poke()
+
+    def on_closed(self, sensor: Sensor) -> None:
+        """Note that a source is silent; without the context source the scope is unknown."""
+        if sensor.name == CONTEXT:
+            self.timeline.note(self.clock.now().boot, None)
+        self.poke()
+
+    def on_trouble(self, sensor: Sensor, why: str) -> None:
+        """Note that a source failed; it is tried again later, the others go on."""
+        _LOG.warning("%s", why)
+        self._trouble[sensor.name] = (why, self.clock.now().boot + TROUBLE_NANOSECONDS)
+        self.poke()
+
+    # --- from the data subject --------------------------------------------------------
+
+    async def answer(self, command: Command) -> Answer:
+        """Carry out a command of the tray's own window."""
+        return await self.commands.answer(command)
+
+    # --- from the collector -----------------------------------------------------------
+
+    def write_down(self, entry: Entry) -> None:
+        """Make an entry of the ledger durable."""
+        self.ledger.append(entry, self.clock.now())
+
+    def on_news(self) -> None:
+        """Look again at what may be captured and at what to show."""
+        self.poke()
+
+    def on_halt(self, why: str) -> None:
+        """Close: the organisation halted the programme; only a new policy lifts that."""
+        halted = self.standing.halted
+        digest = self.policy.digest or PolicyDigest(b"")
+        if halted is not None and halted.policy in (digest, b""):
+            return
+        self._halting = True
+        self.poke()
+        try:
+            self.write_down(Halted(policy=digest, why=why))
+            self._halting = False
+        except LedgerError as exc:
+            _LOG.error("%s", exc)
+        self.poke()
+
+    # --- with time --------------------------------------------------------------------
+
+    async def _tick(self) -> None:
+        """Let time pass: events leave the hold-back, pauses run out, policies expire."""
+        looked_at = 0
+        while True:
+            now = self.clock.now()
+            self.pipeline.take((), now)
+            if now.boot - looked_at >= IDLE_SECONDS * NANOSECONDS or not looked_at:
+                looked_at = now.boot
+                await self._look_around(now)
+            capturing = bool(self.pipeline.permits())
+            await asyncio.sleep(TICK_SECONDS if capturing else IDLE_SECONDS)
+
+    async def _look_around(self, now: Now) -> None:
+        self.programme.keep_up(now)
+        self._watch_clock(now)
+        self.pipeline.retry_spool(now)
+        policy = self.policy.policy
+        try:
+            enforce(self.standing, self.spool)
+            if policy is not None:
+                self.spool.leave_hold(now, policy.hold_seconds)
+        except OSError as exc:
+            _LOG.warning("the spool could not be moved on: %s", exc.strerror)
+        self.outside = self._opt_outs(self.config)
+        self.poke()
+        await self._adopt_outside_opt_outs()
+
+    def _watch_clock(self, now: Now) -> None:
+        self._clock_doubt = self.seen.doubt(now)
+        if self._clock_doubt and not self.standing.clock_doubt:
+            self.poke()
+            try:
+                self.write_down(ClockDoubted(why=self._clock_doubt))
+            except LedgerError as exc:
+                _LOG.error("%s", exc)
+
+    async def _adopt_outside_opt_outs(self) -> None:
+        """Raise the flag for what another place opts out of.
+
+        So that it stays raised when that place changes its mind: nobody but the data
+        subject may lower it.
+        """
+        for place, categories in self.outside.items():
+            raised = {c for c in Category if self.standing.flags[c] is Flag.OPTED_OUT}
+            if not categories <= raised:
+                await self.commands.adopt(place, categories - raised)
+
+    def _note_decision(self, now: Now) -> None:
+        verdict = self.verdict
+        decision = Decision(at=now.boot, reason=verdict.reason, categories=verdict.categories)
+        self.decisions.append(decision)
+        _LOG.debug("verdict: %s %s", verdict.reason, ", ".join(sorted(verdict.categories)))
+
+    # --- run --------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End the agent: seal what is open, end the children."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until `stop`.
+
+        Raises:
+            SetupError: Another agent of this person runs.
+
+        """
+        with only_one(self.paths.state):
+            server = await control.serve(self.paths.runtime, self.answer)
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self.stop)
+            self.sources.begin()
+            self.tray.begin()
+            work = [
+                asyncio.create_task(coroutine)
+                for coroutine in (self._tick(), self._follow(), self.delivery.run())
+            ]
+            work.append(asyncio.create_task(self._until_stopped()))
+            try:
+                done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # raises for a defect of ours: it ends us, and all capture
+            finally:
+                server.close()
+                await self._end(work)
+
+    async def _until_stopped(self) -> None:
+        await self._stop.wait()
+
+    async def _follow(self) -> None:
+        """Move whenever the verdict asks for it."""
+        while True:
+            await self._must_move.wait()
+            self._must_move.clear()
+            async with self._moving:
+                await self.move()
+            self.tray.show(self.status)
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        now = self.clock.now()
+        self.pipeline.shut(tuple(Category), now.boot)
+        await self.sources.stop()
+        for category in self.pipeline.being_shut():
+            self.pipeline.settle((category,), self.clock.now(), keep=True)
+        await self.tray.stop()
+        self.seen.save(self.clock.now())

@@ -1,0 +1,154 @@
+"""What the data subject is told: the `Status` and its one line of words.  Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final
+
+from agent.consent.facts import Situation, consent_at
+from agent.consent.gate import Verdict
+from agent.consent.states import Consent, Flag
+from agent.enroll import Device
+from base.clock import NANOSECONDS
+from wire.category import Category, registry
+from wire.control import (
+    CategoryStatus,
+    CollectorStatus,
+    Notice,
+    NoticeItem,
+    Reason,
+    SpoolStatus,
+    Status,
+)
+from wire.ids import WallInstant
+from wire.policy import Policy
+
+_WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
+    {
+        Reason.HALTED_BY_ORG: "The programme is halted; nothing is recorded or sent.",
+        Reason.OPTED_OUT: "You opted out; to opt in again, use the tray's menu.",
+        Reason.NOT_CONSENTED: "You have not agreed to anything; see the tray's menu.",
+        Reason.CONSENT_STALE: "The policy has changed; what you agreed to does not cover it. "
+        "The tray's menu shows the new one.",
+        Reason.POLICY_INVALID: "There is no valid policy.",
+        Reason.CLOCK_UNTRUSTED: "The clock cannot be trusted; confirm it in the tray's menu.",
+        Reason.INDICATOR_MISSING: "The tray icon is not shown, so nothing is recorded.",
+        Reason.SESSION_BLOCKED: "The session is locked or not yours.",
+        Reason.PAUSED_UNTIL: "Paused.",
+        Reason.RESUME_PENDING: "The pause is over; nothing is recorded until you click Resume.",
+        Reason.OUTSIDE_SCOPE: "The window you use is not of a listed program.",
+        Reason.SENSITIVE: "A field for secrets has the focus.",
+        Reason.REDACTOR_DOWN: "Redaction does not run.",
+        Reason.STORAGE_BLOCKED: "What would be recorded could not be kept safely.",
+        Reason.ACTIVE: "Recording.",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What else there is to tell, besides the situation and the verdict."""
+
+    recording: frozenset[Category]  # what the gate permits and a source is open for
+    kept: dict[str, int]
+    dropped: dict[str, int]
+    spool: SpoolStatus
+    last_receipt_at: WallInstant | None
+    last_error: str
+    indicator: str
+    storage: str  # why nothing can be kept; empty when it can
+    trouble: str  # of a sensor; empty when there is none
+
+
+def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told) -> Status:
+    """Return the status as of *situation*."""
+    policy = situation.policy.policy
+    until = situation.standing.paused_until
+    digest = situation.policy.digest
+    return Status(
+        reason=verdict.reason,
+        detail=_detail(situation, verdict.reason, told),
+        recording=tuple(sorted(told.recording)),
+        paused_until=None if until is None else WallInstant(until.wall),
+        categories=tuple(_category(situation, told, c) for c in Category),
+        programme="" if policy is None else policy.programme,
+        policy_digest="" if policy is None or digest is None else digest.hex(),
+        kept=told.kept,
+        dropped=told.dropped,
+        spool=told.spool,
+        collector=CollectorStatus(
+            origin=device.enrolment.origin,
+            last_receipt_at=told.last_receipt_at,
+            last_error=told.last_error,
+        ),
+        indicator=told.indicator,
+    )
+
+
+def notice_of(policy: Policy, situation: Situation) -> Notice:
+    """Return the notice as the consent window shows it."""
+    digest = situation.policy.digest or b""
+    return Notice(
+        policy_digest=digest.hex(),
+        heading=f"{policy.programme}: may this computer record your work?",
+        text=policy.notice,
+        items=tuple(
+            NoticeItem(
+                category=rule.category,
+                level=rule.level,
+                title=registry()[rule.category].title,
+                words=policy.words(rule.category),
+                granted=_granted(situation, rule.category),
+            )
+            for rule in policy.categories
+        ),
+    )
+
+
+def _category(situation: Situation, told: Told, category: Category) -> CategoryStatus:
+    policy = situation.policy.policy
+    rule = None if policy is None else policy.rule(category)
+    flagged = situation.standing.flags[category] is Flag.OPTED_OUT
+    return CategoryStatus(
+        category=category,
+        offered=rule is not None,
+        level="" if rule is None else rule.level,
+        granted=_granted(situation, category),
+        opted_out=flagged or category in situation.outside_opt_outs,
+        recording=category in told.recording,
+    )
+
+
+def _granted(situation: Situation, category: Category) -> bool:
+    return consent_at(situation.standing, situation.policy, category) is Consent.GIVEN
+
+
+def _detail(situation: Situation, reason: Reason, told: Told) -> str:
+    parts = [_WORDS[reason]]
+    match reason:
+        case Reason.HALTED_BY_ORG if situation.standing.halted is not None:
+            parts.append(situation.standing.halted.why)
+        case Reason.OPTED_OUT if situation.outside_opt_outs:
+            parts.append("An opt-out is set outside the tray (environment, file or configuration).")
+        case Reason.NOT_CONSENTED:
+            parts.append(situation.standing.lost)
+        case Reason.CONSENT_STALE | Reason.POLICY_INVALID:
+            parts.append(situation.policy.problem)
+        case Reason.CLOCK_UNTRUSTED:
+            parts.append(situation.standing.clock_doubt or situation.clock_doubt)
+        case Reason.INDICATOR_MISSING:
+            parts.append(told.indicator)
+        case Reason.PAUSED_UNTIL if situation.standing.paused_until is not None:
+            parts = [f"Paused until {_clock_time(situation.standing.paused_until.wall)}."]
+        case Reason.STORAGE_BLOCKED:
+            parts.append(told.storage)
+        case Reason.ACTIVE | Reason.OUTSIDE_SCOPE:
+            parts.append(told.trouble)
+        case _:
+            pass
+    return " ".join(part for part in parts if part)
+
+
+def _clock_time(wall: int) -> str:
+    return datetime.fromtimestamp(wall / NANOSECONDS, UTC).astimezone().strftime("%H:%M")
