@@ -26,9 +26,9 @@ from tray.view import (
     Show,
     account,
     by_itself,
+    pause_left,
     paused,
     state_line,
-    time_left,
     view,
 )
 from tray.windows import (
@@ -166,7 +166,7 @@ class Controls:
         resume, clock = self._sheets.get(Page.RESUME), self._sheets.get(Page.CLOCK)
         if isinstance(resume, ResumeSheet):
             if paused(status):
-                resume.refresh(status, _left(status, now))
+                resume.refresh(status, pause_left(status, now))
             else:
                 resume.close()
         if isinstance(clock, ClockSheet):
@@ -265,13 +265,6 @@ class Controls:
 
     def _now(self) -> WallInstant:
         return WallInstant(self._clock.now().wall)
-
-
-def _left(status: Status, now: WallInstant) -> str | None:
-    """Return what remains of a pause that still runs."""
-    if status.reason is not Reason.RESUME_PENDING and status.paused_until is not None:
-        return time_left(status.paused_until, now)
-    return None
 
 
 def _outcome(replies: Sequence[Reply]) -> str:

@@ -19,7 +19,7 @@ WIDTH: Final = 680  # about 80 characters a line, which is read easily
 EDGE: Final = 24
 GAP: Final = 12
 AROUND: Final = 230  # pixels: heading, buttons, edges and the window's title bar
-NOTICE: Final = (136, 320)  # pixels: the notice is scrolled in as much as the screen has room for
+NOTICE: Final = (136, 240)  # pixels: the notice gets what the screen has room for, and scrolls
 CHOICES: Final = 420  # pixels: four categories with their words, which are to stay in sight
 
 Gone = Callable[["Sheet"], None]
@@ -208,9 +208,7 @@ def scrolled(text: str) -> "Gtk.Widget":
     pane = _pane()
     least, most = NOTICE
     room = _screen_height() - AROUND - CHOICES
-    pane.set_min_content_height(least)
-    pane.set_max_content_height(min(max(room, least), most))
-    pane.set_propagate_natural_height(True)
+    pane.set_min_content_height(min(max(room, least), most))
     pane.set_shadow_type(Gtk.ShadowType.IN)
     pane.add(view)
     return pane

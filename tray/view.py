@@ -168,6 +168,14 @@ def paused(status: Status) -> bool:
     }
 
 
+def pause_left(status: Status, now: WallInstant) -> str | None:
+    """Return what remains of a pause that still runs, whatever reason stands before it."""
+    until = status.paused_until
+    if until is None or until <= now or status.reason is Reason.RESUME_PENDING:
+        return None
+    return time_left(until, now)
+
+
 def by_itself(before: Status | None, now: Status, *, asked: bool) -> Page | None:
     """Return the window that opens without a click when the state goes from *before* to *now*.
 

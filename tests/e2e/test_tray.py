@@ -230,9 +230,9 @@ def test_the_icon_and_its_title_follow_the_state(seat: Seat) -> None:
     ):
         seat.agent.push(status)
         wait_until(title, partial(_is_titled, seat, title))
-        seat.person.click_tray(state_line(seat), screenshot=PICTURES / f"tray-menu-{name}.png")
-        seat.person.click(NOW, "Close")
-        seat.person.wait_until_gone(NOW)
+        seat.person.click_tray("Withdraw consent…", screenshot=PICTURES / f"tray-menu-{name}.png")
+        seat.person.click(WITHDRAW, "Cancel")
+        seat.person.wait_until_gone(WITHDRAW)
 
 
 def _is_titled(seat: Seat, title: str) -> bool:
@@ -257,6 +257,19 @@ def test_opening_the_menu_asks_for_the_true_state(seat: Seat) -> None:
     seat.person.tray_menu()
     wait_until("another look", lambda: seat.agent.looks > looks)
     wait_until("the new state", lambda: state_line(seat) == "Not recording: you have opted out")
+
+
+def test_the_state_line_opens_a_window_that_says_more(seat: Seat) -> None:
+    """How it stands with each category, and where it goes."""
+    seat.person.click_tray("Recording: Keyboard, Screen")
+    seat.person.wait_for_window(NOW)
+    wait_until("the button", lambda: seat.person.can_click(NOW, "Close"))
+    seat.picture("now")
+    said = "\n".join(seat.person.texts(NOW))
+    assert "Keyboard: is recorded now" in said
+    assert "Sent to: https://collector.example:8443" in said
+    seat.person.click(NOW, "Close")
+    seat.person.wait_until_gone(NOW)
 
 
 def test_pause_is_one_click(seat: Seat) -> None:

@@ -18,6 +18,7 @@ from tray.view import (
     View,
     account,
     by_itself,
+    pause_left,
     state_line,
     time_left,
     view,
@@ -230,6 +231,22 @@ def test_resume_is_offered_only_where_there_is_a_pause(status: Status, *, offere
     resume = line(view(status, NOW), "Resume…")
     assert resume.enabled is offered
     assert resume.act == Show(page=Page.RESUME)
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds", "left"),
+    [
+        (Reason.PAUSED_UNTIL, 90, "1:30"),
+        (Reason.INDICATOR_MISSING, 90, "1:30"),
+        (Reason.INDICATOR_MISSING, 0, None),
+        (Reason.RESUME_PENDING, 90, None),
+    ],
+)
+def test_the_resume_window_knows_whether_the_pause_still_runs(
+    reason: Reason, seconds: int, left: str | None
+) -> None:
+    """Its heading is the countdown, or says that the pause is over."""
+    assert pause_left(a_status(reason, paused_until=NOW + seconds * SECOND), NOW) == left
 
 
 def test_a_flag_is_raised_at_once_and_cleared_in_a_window() -> None:
