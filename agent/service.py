@@ -47,7 +47,8 @@ from agent.withdraw import banned, enforce
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
-from wire.control import Answer, Command, Items, Reason, Settings, SpoolStatus, Status
+from wire.control import Answer, Command, FocusSeen, Items, Reason, Settings, SpoolStatus, Status
+from wire.event import Focus
 from wire.ids import PolicyDigest
 
 _LOG: Final = logging.getLogger(__name__)
@@ -273,11 +274,14 @@ class Service:
         """Take what a sensor saw: first who had the focus, then the events."""
         self._trouble.pop(sensor.name, None)
         scope = self.timeline.current()
-        for focus in items.focus:
-            inside = focus.inside and self.programme.lists(focus.process, focus.window_class)
-            self.timeline.note(focus.at, inside)
+        events = list(items.events)
+        for seen in items.focus:
+            inside = seen.inside and self.programme.lists(seen.process, seen.window_class)
+            self.timeline.note(seen.at, inside)
+            if inside and self.pipeline.takes(Category.WINDOW):
+                events.append(_window_event(seen))
         self.counters.drop(Drop.BY_SENSOR, items.suppressed)
-        self.pipeline.take(items.events, self.clock.now())
+        self.pipeline.take(events, self.clock.now())
         if self.timeline.current() is not scope:
             self.poke()
 
@@ -435,3 +439,16 @@ class Service:
             self.pipeline.settle((category,), self.clock.now(), keep=True)
         await self.tray.stop()
         self.seen.save(self.clock.now())
+
+
+def _window_event(seen: FocusSeen) -> Focus:
+    return Focus(
+        at=seen.at,
+        process=seen.process,
+        window_class=seen.window_class,
+        title=seen.title,
+        x=seen.x,
+        y=seen.y,
+        width=seen.width,
+        height=seen.height,
+    )

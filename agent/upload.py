@@ -10,8 +10,7 @@ nobody.  A batch follows its consent record, never the other way round.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias, assert_never
 
 from agent.handover import Answered, NoAnswer, Outcome
@@ -81,7 +80,7 @@ class View:
     ready: tuple[Send, ...] = ()
     frozen: bool = False
     door_opens: int = 0
-    later: Mapping[Task, int] = MappingProxyType({})
+    later: Mapping[Task, int] = field(default_factory=dict)
 
 
 def next_task(view: View, now: int) -> Task | Wait | Idle:

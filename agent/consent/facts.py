@@ -4,8 +4,7 @@ Each line says where one fact comes from; what nobody knows stays UNKNOWN.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from agent.consent.clocks import has_passed
 from agent.consent.gate import CategoryFacts, Fact, Facts
@@ -31,7 +30,7 @@ class Situation:
     indicator_shown: bool | None = None
     inside_scope: bool | None = None
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
-    storable: Mapping[Category, bool] = MappingProxyType({})
+    storable: Mapping[Category, bool] = field(default_factory=dict)
     halting: bool = False  # the organisation said halt, and the disk did not take it
     making_pause: bool = False
     closing: frozenset[Category] = frozenset()
@@ -53,7 +52,7 @@ def facts_of(situation: Situation) -> Facts:
         inside_scope=Fact.of(situation.inside_scope),
         not_sensitive=Fact.YES,  # each event is judged by redaction, not the whole moment
         redactor_up=Fact.YES,  # redaction runs inside the sensor: no sensor, no events
-        categories=MappingProxyType({c: _category_facts(situation, c) for c in Category}),
+        categories={c: _category_facts(situation, c) for c in Category},
     )
 
 

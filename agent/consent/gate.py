@@ -5,9 +5,8 @@ fact is phrased so that YES permits, and it is three-valued: what is not known i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from types import MappingProxyType
 from typing import Final
 
 from wire.category import Category
@@ -53,7 +52,7 @@ class Facts:
     inside_scope: Fact = Fact.UNKNOWN
     not_sensitive: Fact = Fact.UNKNOWN
     redactor_up: Fact = Fact.UNKNOWN
-    categories: Mapping[Category, CategoryFacts] = MappingProxyType({})
+    categories: Mapping[Category, CategoryFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +90,7 @@ def decide(facts: Facts) -> Verdict:
         categories=frozenset(c for c, failing in blocking.items() if not failing),
         sources=frozenset(c for c, failing in blocking.items() if MOMENTARY.issuperset(failing)),
         reason=_closest_to_yes(facts, reasons),
-        reasons=MappingProxyType(reasons),
+        reasons=reasons,
     )
 
 

@@ -5,8 +5,7 @@ then `after`, which moves it by one line through the tables of `states`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
 import msgspec
@@ -154,12 +153,18 @@ class Grant:
 class Standing:
     """The sum of all lines."""
 
-    consents: Mapping[Category, Consent] = MappingProxyType(
-        dict.fromkeys(Category, Consent.UNKNOWN)
+    consents: Mapping[Category, Consent] = field(
+        default_factory=lambda: dict.fromkeys(Category, Consent.UNKNOWN)
     )
-    grants: Mapping[Category, Grant] = MappingProxyType({})  # of the categories that are GIVEN
-    flags: Mapping[Category, Flag] = MappingProxyType(dict.fromkeys(Category, Flag.CLEAR))
-    records: Mapping[GrantHash, SignedConsent] = MappingProxyType({})  # all that were ever given
+    grants: Mapping[Category, Grant] = field(
+        default_factory=dict
+    )  # of the categories that are GIVEN
+    flags: Mapping[Category, Flag] = field(
+        default_factory=lambda: dict.fromkeys(Category, Flag.CLEAR)
+    )
+    records: Mapping[GrantHash, SignedConsent] = field(
+        default_factory=dict
+    )  # all that were ever given
     erasing: frozenset[Category] = frozenset()  # withdrawn, and what was sent is to be deleted
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
@@ -224,9 +229,9 @@ def _granted(standing: Standing, signed: SignedConsent, device: Ed25519PublicKey
     state = consent_after(standing.consents[category], Act.GRANT)
     return replace(
         standing,
-        consents=MappingProxyType({**standing.consents, category: state}),
-        grants=MappingProxyType({**standing.grants, category: grant}),
-        records=MappingProxyType({**standing.records, grant.hash: signed}),
+        consents={**standing.consents, category: state},
+        grants={**standing.grants, category: grant},
+        records={**standing.records, grant.hash: signed},
         erasing=standing.erasing - {category},
         lost="",
     )
@@ -237,12 +242,12 @@ def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: b
     kept = {c: grant for c, grant in standing.grants.items() if c not in categories}
     return replace(
         standing,
-        consents=MappingProxyType({**standing.consents, **moved}),
-        grants=MappingProxyType(kept),
+        consents={**standing.consents, **moved},
+        grants=kept,
         erasing=standing.erasing | set(categories) if erase else standing.erasing,
     )
 
 
 def _flagged(standing: Standing, categories: tuple[Category, ...], act: Act) -> Standing:
     moved = {c: flag_after(standing.flags[c], act) for c in categories}
-    return replace(standing, flags=MappingProxyType({**standing.flags, **moved}))
+    return replace(standing, flags={**standing.flags, **moved})
