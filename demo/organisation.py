@@ -1,0 +1,204 @@
+"""A throw-away organisation: the parties, their keys, a signed policy, collector and guard.
+
+Everything goes through the programs' own commands, in the order in which real parties would
+type them (docs/guides/first-steps.md).  Each program has a folder of its own; what one party
+must not have, it does not get.
+"""
+
+import socket
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from demo.programs import Program, ProgramError
+
+TENANT: Final = "acme"
+CONTROLLER: Final = "Acme Demo Ltd"
+REPRESENTATIVES: Final = "Works Council of Acme Demo"
+READER: Final = "training-team"
+PARTIES: Final = {"controller": CONTROLLER, "council": REPRESENTATIVES}
+APPROVERS: Final = {"controller": "Ada", "council": "Grace"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the policy of this organisation asks for; the rest are the draft's safe defaults."""
+
+    applications: tuple[str, ...] = ("xterm:XTerm",)
+    levels: dict[str, str] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)
+    hold_seconds: int = 2
+    test_only: bool = False
+
+
+class Organisation:
+    """The parties below *folder*; `with Organisation(folder, plan) as organisation: ...`."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.governance = Program("governance", folder)
+        self.collector = Program("collector", folder)
+        self.guard = Program("guard", folder)
+        self.reader = Program("reader", folder)
+        self.policy = folder / "policy"
+        self.keys = folder / "parties"
+
+    def __enter__(self) -> Self:
+        try:
+            self.found()
+            self.serve()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def found(self) -> None:
+        """Make every party, introduce them to each other, and have the policy signed."""
+        guard = self._make_guard()
+        collector = self._make_collector()
+        self._make_reader()
+        self._introduce(guard, collector)
+        self._sign_policy(guard, collector)
+        self.collector.run("publish", self.policy)
+        self.guard.run("trust", self.policy, "--yes")
+
+    def serve(self) -> None:
+        """Start guard and collector and wait until they answer."""
+        for program in (self.guard, self.collector):
+            port_file = program.home / "port"
+            port_file.unlink(missing_ok=True)
+            program.serve("serve", "--port-file", port_file)
+            program.wait_until("open port", port_file.exists)
+
+    def stop(self) -> None:
+        """Stop what serves."""
+        for program in (self.collector, self.guard):
+            program.stop()
+
+    def enrolment_file(self, name: str) -> Path:
+        """Return a new enrolment file for one workstation."""
+        path = self.folder / f"{name}.enrol"
+        self.collector.run("token", "--out", path)
+        return path
+
+    def access_grant(self, *categories: str, why: str = "train the demo model") -> Path:
+        """Return a grant to open what was captured around today, approved by both parties."""
+        today = datetime.now(UTC).date()
+        request = self.folder / "access-request.json"
+        grant = self.folder / "access-grant.json"
+        chosen = [word for category in categories for word in ("--category", category)]
+        first, last = today - timedelta(days=1), today + timedelta(days=1)
+        self.reader.run(
+            *("request", "--purpose", "train-computer-use", *chosen),
+            *("--from", first.isoformat(), "--to", last.isoformat(), "--why", why),
+            *("--programme", "pilot", "--out", request),
+        )
+        self._approve(request, grant, "controller")
+        self._approve(grant, grant, "council")
+        return grant
+
+    def _approve(self, what: Path, grant: Path, party: str) -> None:
+        key = self.keys / party / "approver-key.pem"
+        name = APPROVERS[party]
+        self.governance.run("approve", what, "--key", key, "--name", name, "--out", grant, "--yes")
+
+    def _make_guard(self) -> dict[str, str]:
+        origin = f"https://127.0.0.1:{free_port()}"
+        facts: dict[str, str] = self.guard.facts("init", "--origin", origin, "--tenant", TENANT)
+        return facts
+
+    def _make_collector(self) -> dict[str, str]:
+        origin = f"https://127.0.0.1:{free_port()}"
+        facts: dict[str, str] = self.collector.facts("init", "--origin", origin, "--tenant", TENANT)
+        return facts
+
+    def _make_reader(self) -> None:
+        self.reader.run("keygen", "--name", READER)
+
+    def _introduce(self, guard: dict[str, str], collector: dict[str, str]) -> None:
+        """The guard certifies collector and reader, the collector certifies the reader."""
+        authority = self.folder / "guard-ca.pem"
+        authority.write_text(guard["ca_pem"])
+        certificate = self.folder / "collector-at-guard.pem"
+        self.guard.run(
+            *("certify", "--role", "collector", collector["guard_csr"]),
+            *("--name", "main", "--out", certificate),
+        )
+        self.collector.run(
+            *("connect-guard", "--origin", guard["origin"], "--pin", guard["tls_pin"]),
+            *("--ca", authority, "--certificate", certificate),
+        )
+
+    def _sign_policy(self, guard: dict[str, str], collector: dict[str, str]) -> None:
+        self.policy.mkdir(exist_ok=True)
+        for party, legal_name in PARTIES.items():
+            home = self.keys / party
+            self.governance.run("keys", "new", home, "--party", legal_name)
+            self.governance.run(
+                *("keys", "new", home, "--party", legal_name),
+                *("--name", APPROVERS[party], "--role", "approver"),
+            )
+        self.governance.run("draft", self.policy / "policy.json", *self._wishes(guard, collector))
+        public = [
+            word
+            for party in PARTIES
+            for word in ("--public", self.keys / party / "policy-key.public.json")
+        ]
+        for party in PARTIES:
+            key = self.keys / party / "policy-key.pem"
+            first = public if party == next(iter(PARTIES)) else []
+            self.governance.run("sign", self.policy, "--key", key, *first, "--yes")
+        self.governance.run("verify", self.policy)
+
+    def _wishes(self, guard: dict[str, str], collector: dict[str, str]) -> list[str | Path]:
+        plan = self.plan
+        next_year = datetime.now(UTC).date() + timedelta(days=365)
+        words: list[str | Path] = [
+            *("--programme", "pilot", "--tenant", TENANT),
+            *("--controller", CONTROLLER, "--controller-contact", "privacy@acme.example"),
+            *("--representatives", REPRESENTATIVES),
+            *("--representatives-contact", "council@acme.example"),
+            *("--jurisdiction", "DE"),
+            *("--origin", collector["origin"], "--pin", collector["tls_pin"]),
+            *("--log-key", collector["log_key"]),
+            *("--guard-name", "the council's guard", "--guard-run-by", REPRESENTATIVES),
+            *("--guard-key", guard["signing_key"], "--witness", guard["witness"]),
+            *("--recipient", f"{READER}={self.reader_recipient}"),
+            *("--threshold", "2", "--hold", str(plan.hold_seconds)),
+            *("--assessment", "DPIA-2026-DEMO", "--assessment-expires", next_year.isoformat()),
+        ]
+        for party in PARTIES:
+            words += ["--approver", self.keys / party / "approver-key.public.json"]
+        for application in plan.applications:
+            words += ["--application", application]
+        for category, level in plan.levels.items():
+            words += ["--level", f"{category}={level}"]
+        for category, rate in plan.rates.items():
+            words += ["--rate", f"{category}={rate}"]
+        return [*words, "--test-only"] if plan.test_only else words
+
+    @property
+    def reader_recipient(self) -> str:
+        """The reader's public key."""
+        raise NotImplementedError
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+__all__ = ["Organisation", "Plan", "ProgramError", "free_port"]

@@ -1,0 +1,198 @@
+"""A data subject's workstation: a virtual desktop, the enrolled agent, and the person at it.
+
+`Workstation` starts all of it in one folder and stops it again.  What the person does goes
+through `person` (mouse and eyes) and `typist` (keyboard, with a record of every stroke).
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from demo.desktop import DesktopError, VirtualDesktop, wait_until
+from demo.person import Person
+from demo.programs import Program
+from demo.typist import Typist
+from wire.category import Category, registry
+
+CONSENT: Final = "Assent: what may be recorded"
+RESUME: Final = "Assent: your pause is over"
+RESUME_EARLY: Final = "Assent: your pause still runs"
+OPT_IN: Final = "Assent: opt in again"
+WITHDRAW: Final = "Assent: withdraw consent"
+PAUSE: Final = "Pause for 30 minutes"
+PATIENCE_SECONDS: Final = 1.0  # the windows ignore clicks of the first moments
+
+
+class Workstation:
+    """One workstation below *folder*."""
+
+    def __init__(self, folder: Path, enrolment: Path, env: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.desktop = VirtualDesktop(folder / "desktop")
+        self.env = env or {}
+        self._enrolment = enrolment
+        self._parts: list[Any] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _start(self) -> None:
+        self.desktop.start()
+        self.agent = Program("agent", self.folder, {**self.desktop.env, **self.env})
+        self.person = Person(self.desktop.env)
+        self.typist = Typist(self.desktop.env, self.folder / "typed.jsonl")
+        self._parts = [self.typist]
+        self.rights_key = self.folder / "rights-key.txt"
+        self.agent.run("enroll", self._enrolment, "--rights-key", self.rights_key)
+        self.run_agent()
+
+    def run_agent(self) -> None:
+        """Start the agent and wait until its tray is on the panel."""
+        self.agent.serve("run")
+        self.person.wait_for_tray(30)
+
+    def stop(self) -> None:
+        """Stop agent and desktop."""
+        if hasattr(self, "agent"):
+            self.agent.stop()
+        for part in self._parts:
+            part.close()
+        self.desktop.stop()
+
+    # --- what the person does -----------------------------------------------------------
+
+    def open_terminal(self, title: str = "work") -> None:
+        """Open a terminal that swallows what is typed, and give it the focus."""
+        command = ["xterm", "-geometry", "100x30+60+60", "-T", title, "-e", "cat"]
+        self.desktop.run(f"terminal-{title}", command)
+        self.person.activate(title, 20)
+
+    def consent(self, *categories: Category, picture: Path | None = None) -> None:
+        """Switch categories on in the consent window, which opens by itself, and agree."""
+        if self.person.find_window(CONSENT) is None and not self._soon(CONSENT):
+            self.person.click_tray("What may be recorded…")
+        self.person.wait_for_window(CONSENT)
+        time.sleep(PATIENCE_SECONDS)
+        for category in categories:
+            self.person.click(CONSENT, registry()[category].title)
+        if picture is not None:
+            self.desktop.screenshot(picture)
+        self.person.click(CONSENT, "Agree to the selected")
+        self.wait_for_status("the grants", lambda s: set(categories) <= granted(s))
+
+    def pause(self, picture: Path | None = None) -> dict[str, Any]:
+        """Click on "Pause for 30 minutes"; return the status once it says paused."""
+        self.person.click_tray(PAUSE, screenshot=picture)
+        return self.wait_for_status("the pause", lambda s: s["reason"] == "paused-until")
+
+    def resume(self, picture: Path | None = None) -> None:
+        """Open the resume window from the menu and click on Resume."""
+        self.person.click_tray("Resume…")
+        title = self.either_window(RESUME, RESUME_EARLY)
+        time.sleep(PATIENCE_SECONDS)
+        if picture is not None:
+            self.desktop.screenshot(picture)
+        self.person.click(title, "Resume now")
+        self.wait_for_status("the end of the pause", lambda s: s["reason"] != "paused-until")
+
+    def either_window(self, *titles: str) -> str:
+        """Return the first of these windows that is there."""
+
+        def there() -> str | None:
+            return next((title for title in titles if self.person.find_window(title)), None)
+
+        return wait_until(f"one of {titles}", there)
+
+    # --- what the agent says --------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return what `assent-agent status --json` says."""
+        said: dict[str, Any] = json.loads(self.agent.run("status", "--json"))
+        return said
+
+    def wait_for_status(
+        self, what: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 30.0
+    ) -> dict[str, Any]:
+        """Return the first status for which *holds* is true.
+
+        Raises:
+            DesktopError: It did not come; the message has the last status.
+
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            status = self.status()
+            if holds(status):
+                return status
+            if time.monotonic() > deadline:
+                raise DesktopError(f"waited {seconds:g} s in vain for {what}: {brief(status)}")
+
+    def wait_until_sent(self, seconds: float = 60.0) -> dict[str, Any]:
+        """Return the status when no sealed batch is left on this machine."""
+
+        def empty(status: dict[str, Any]) -> bool:
+            spool = status["spool"]
+            return not spool["held"] and not spool["waiting"] and bool(spool["sent"])
+
+        return self.wait_for_status("an empty spool", empty, seconds)
+
+    def kill_tray(self) -> None:
+        """Kill the tray (SIGKILL)."""
+        os.kill(self.child("tray"), signal.SIGKILL)
+
+    def child(self, module: str) -> int:
+        """Return the process id of the agent's child that runs *module*.
+
+        Raises:
+            DesktopError: There is none.
+
+        """
+        for pid in children(self.agent.pid):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if module.encode() in words:
+                return pid
+        raise DesktopError(f"the agent has no child {module}")
+
+    def _soon(self, title: str) -> bool:
+        try:
+            self.person.wait_for_window(title, 5)
+        except DesktopError:
+            return False
+        return True
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of the direct children of *pid*."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(each) for each in (task / "children").read_text("ascii").split()]
+    return found
+
+
+def granted(status: dict[str, Any]) -> set[str]:
+    """Return the categories that a status says are granted."""
+    return {each["category"] for each in status["categories"] if each["granted"]}
+
+
+def brief(status: dict[str, Any]) -> str:
+    """Return the parts of a status that explain why something does not happen."""
+    parts = {k: status[k] for k in ("reason", "detail", "recording", "indicator", "spool")}
+    return json.dumps({**parts, "collector": status["collector"]})
