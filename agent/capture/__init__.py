@@ -9,7 +9,7 @@ from agent.capture.source import KeyStroke, Source, SourceError
 from agent.capture.window import WindowSource
 from wire.event import Button, Move, Scroll
 
-__all__ = ["KeyStroke", "Source", "SourceError", "input_source", "window_source"]
+__all__ = ["KeyStroke", "Source", "SourceError", "WindowSource", "input_source", "window_source"]
 
 
 def input_source(*, keys: bool, pointer: bool) -> Source[KeyStroke | Move | Button | Scroll]:

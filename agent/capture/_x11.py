@@ -4,6 +4,7 @@ python-xlib's errors become `SourceError` here and nowhere else.  Errors about w
 went away while we asked are answers, not failures.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -19,6 +20,24 @@ GONE: Final = (error.BadWindow, error.BadDrawable, error.BadMatch, error.BadValu
 """What the server answers about a window that no longer exists."""
 
 
+def local_name(name: str | None) -> str:
+    """Return how to call the display *name* (None: the session's own) by its local socket only.
+
+    Left to themselves, the X libraries go on to try the network.
+
+    Raises:
+        SourceError: There is no such name, or the display is another machine's.
+
+    """
+    name = os.environ.get("DISPLAY", "") if name is None else name
+    host, colon, number = name.removeprefix("unix/").rpartition(":")
+    if not colon:
+        raise SourceError("there is no display (DISPLAY is not set): start in an X11 session")
+    if host not in {"", "unix"}:
+        raise SourceError("the display is another machine's; recording works on this one only")
+    return f"unix/:{number}"
+
+
 def connect(name: str | None) -> Display:
     """Connect to the display *name* (None: the session's own).
 
@@ -26,11 +45,12 @@ def connect(name: str | None) -> Display:
         SourceError: Nothing answers there, or it does not let us in.
 
     """
+    local = local_name(name)
     try:
-        display = Display(name)
+        display = Display(local)
     except (error.DisplayError, OSError) as exc:
-        where = "the display of this session" if name is None else f"display {name}"
-        raise SourceError(f"{where} cannot be reached; is an X11 session running?") from exc
+        number = local.removeprefix("unix/")
+        raise SourceError(f"display {number} does not answer; is an X11 session running?") from exc
     # Nobody waits for the answer to what is sent without a reply; a window may be gone by then.
     display.set_error_handler(_overhear)
     return display

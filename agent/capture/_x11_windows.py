@@ -92,23 +92,29 @@ class X11Windows:
             while self._news:
                 yield self._news.pop(0)
 
-    def scene(self) -> tuple[Scene, BootInstant]:
-        """Return the scene; see `WindowSource.scene`."""
-        display, stack = self._connection(), self._stack
-        if stack is None:
-            raise SourceError("this window source follows the focus only")
+    def steady_since(self) -> BootInstant:
+        """Return since when nothing moved; see `WindowSource.steady_since`."""
+        display = self._connection()
         with _x11.watched():
             display.sync()  # every change before this request is in the queue now
             self._read(display)
+        return self._unchanged_since
+
+    def scene(self) -> Scene:
+        """Return the scene; see `WindowSource.scene`."""
+        stack = self._stack
+        if stack is None:
+            raise SourceError("this window source follows the focus only")
+        self.steady_since()
+        with _x11.watched():
             for _ in range(LOOKS):
                 if self._scene is not None:
-                    return self._scene, self._unchanged_since
+                    return self._scene
                 # Reading takes several questions.  A change between two of them comes as an
                 # event before the answer to `sync`, and then the answers do not belong together.
                 self._scene = stack.read(self._focused, titles=self._titles)
-                display.sync()
-                self._read(display)
-            return stack.empty(), BootInstant(self._clock())
+                self.steady_since()
+            return stack.empty()
 
     def close(self) -> None:
         """Unhook and synchronise; see `Source.close`."""

@@ -16,6 +16,7 @@ import mss.tools
 import numpy as np
 import numpy.typing as npt
 
+from agent.capture import _x11
 from agent.capture.source import SourceError
 from agent.geometry import Box
 
@@ -40,7 +41,7 @@ class Grabber:
 
         """
         with _mapped():
-            self._mss = mss.MSS(backend=BACKEND, display=self._name)
+            self._mss = mss.MSS(backend=BACKEND, display=_x11.local_name(self._name))
 
     def desktop(self) -> Box:
         """Return the bounds of all monitors together, as they were at `open`."""

@@ -65,8 +65,17 @@ class WindowSource(Protocol):
         """Yield the changes of focus; see `Source.drain`.  The first one comes at once."""
         ...
 
-    def scene(self) -> tuple[Scene, BootInstant]:
-        """Return the scene as the platform has it now, and since when it has been like this.
+    def steady_since(self) -> BootInstant:
+        """Return since when no window came, went, moved or changed its place in the stack.
+
+        Raises:
+            SourceError: The source has ended; close it.
+
+        """
+        ...
+
+    def scene(self) -> Scene:
+        """Return the scene as the platform has it now.  Dearer than `steady_since`.
 
         Raises:
             SourceError: The source has ended; close it.

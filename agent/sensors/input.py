@@ -1,0 +1,80 @@
+"""The input sensor: keys and pointer, keys redacted to the level that the policy allows."""
+
+import os
+from collections.abc import Iterator
+
+from agent import capture
+from agent.capture import KeyStroke, Source, SourceError, permission
+from agent.redact import keys
+from agent.sensors import _loop
+from wire.control import InputSettings, Settings
+from wire.event import Button, Key, Move, Scroll
+from wire.ids import BootInstant
+
+
+class InputFeed:
+    """What is typed and pointed at, redacted."""
+
+    def __init__(
+        self, settings: InputSettings, source: Source[KeyStroke | Move | Button | Scroll]
+    ) -> None:
+        self._level = settings.key_level
+        self._source = source
+
+    def open(self) -> None:
+        """Hook in."""
+        permission.require(os.environ)
+        self._source.open()
+
+    def fileno(self) -> int:
+        """Return the source's descriptor."""
+        return self._source.fileno()
+
+    def due(self) -> BootInstant | None:
+        """Return when the source has something held back to give."""
+        return self._source.due()
+
+    def collect(self, *, room: bool) -> Iterator[Key | Move | Button | Scroll]:
+        """Yield what was typed and pointed at."""
+        del room  # events are read in any case, so that the X server need not keep them
+        for event in self._source.drain():
+            if isinstance(event, KeyStroke):
+                yield keys.key(
+                    at=event.at,
+                    code=event.code,
+                    keysym=event.keysym,
+                    pressed=event.pressed,
+                    level=self._level,
+                )
+            else:
+                yield event
+
+    def suppressed(self) -> int:
+        """Return 0: nothing is held back here."""
+        return 0
+
+    def lost(self) -> None:
+        """Do nothing: each event stands by itself."""
+
+    def close(self) -> None:
+        """Unhook."""
+        self._source.close()
+
+
+def feed(settings: Settings) -> InputFeed:
+    """Return a closed feed with these settings.
+
+    Raises:
+        SourceError: They are another sensor's, or ask for nothing.
+
+    """
+    if not isinstance(settings, InputSettings):
+        raise SourceError("the input sensor was given another sensor's settings")
+    if not (settings.keys or settings.pointer):
+        raise SourceError("neither keys nor pointer may be watched")
+    source = capture.input_source(keys=settings.keys, pointer=settings.pointer)
+    return InputFeed(settings, source)
+
+
+if __name__ == "__main__":
+    _loop.main("input", feed)

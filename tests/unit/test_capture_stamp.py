@@ -1,0 +1,51 @@
+"""Server time becomes boot time: late reading is undone, wrong clocks are not believed."""
+
+from agent.capture.stamp import LARGEST_CORRECTION, MILLISECOND, ServerClock
+from wire.ids import BootInstant
+
+OPENED = BootInstant(5_000_000_000)
+
+
+def at(milliseconds: float) -> BootInstant:
+    return BootInstant(OPENED + round(milliseconds * MILLISECOND))
+
+
+def test_an_event_that_waited_is_dated_back() -> None:
+    """Two events that happened 10 ms apart stay 10 ms apart, though both are read at once."""
+    clock = ServerClock(OPENED)
+    clock.instant(1000, at(0))  # read at once: the least delay
+    first, second = clock.instant(1010, at(40)), clock.instant(1020, at(40))
+    assert (first, second) == (at(10), at(20))
+
+
+def test_no_event_is_dated_later_than_it_was_read_or_before_the_opening() -> None:
+    """A better estimate of the offset never moves an event out of its source's time."""
+    clock = ServerClock(OPENED)
+    assert clock.instant(1000, at(30)) == at(30)
+    # This one waited less, so the first was 30 ms late: it is dated as read, not earlier.
+    assert clock.instant(1001, at(31)) == at(31)
+    assert ServerClock(at(50)).instant(7, at(50)) == at(50)
+
+
+def test_instants_never_go_backwards() -> None:
+    """Whatever the delays, events keep their order."""
+    clock = ServerClock(OPENED)
+    read = [(0, 20.0), (1, 20.5), (2, 3.0 + 20), (3, 23.1), (4, 50.0), (5, 24.0 + 30)]
+    instants = [clock.instant(stamp, at(milliseconds)) for stamp, milliseconds in read]
+    assert instants == sorted(instants)
+
+
+def test_server_time_may_wrap() -> None:
+    """49.7 days after the server's start its clock begins again at 0."""
+    clock = ServerClock(OPENED)
+    clock.instant((1 << 32) - 5, at(0))
+    assert clock.instant(5, at(100)) == at(10)
+
+
+def test_a_clock_that_stopped_is_not_believed() -> None:
+    """After a suspend the server's clock is behind; events are not dated into the sleep."""
+    clock = ServerClock(OPENED)
+    clock.instant(1000, at(0))
+    woken = BootInstant(OPENED + 2 * LARGEST_CORRECTION)
+    assert clock.instant(1001, woken) == woken
+    assert clock.instant(1011, BootInstant(woken + 50 * MILLISECOND)) == woken + 10 * MILLISECOND
