@@ -21,6 +21,7 @@ from collector.log import append
 from collector.refusal import RefusedError, Why
 from wire.ids import PolicyDigest, WallInstant
 from wire.leaf import Kind, policy_payload
+from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, policy_digest, verify
 
 FILES: Final = ("root.json", "targets.json", "policy.json")
@@ -47,7 +48,7 @@ def read_folder(folder: Path, now: WallInstant) -> Published:
 
     Raises:
         SetupError: A file is missing or too large.
-        WireError: The policy is not signed as it must be.
+        WireError: The policy is not signed as it must be, or one party could have done it.
 
     """
     try:
@@ -58,6 +59,7 @@ def read_folder(folder: Path, now: WallInstant) -> Published:
         raise SetupError(f"{folder}: a policy of more than {LARGEST_BYTES} bytes is none")
     moment = datetime.fromtimestamp(now / NANOSECONDS, UTC)
     policy = verify(root=root, targets=targets, policy=text, now=moment)
+    check_parties(root, policy)
     return Published(
         digest=policy_digest(text), root=root, targets=targets, text=text, policy=policy
     )

@@ -1,0 +1,365 @@
+"""A collector and a guard that really listen, and workstations and readers that talk to them.
+
+Everything is the real thing, on loopback, in threads of the test; only the collector's clock
+can be moved.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from starlette.types import ASGIApp
+
+from base.clock import NANOSECONDS, Now, SystemClock
+from base.door import Response
+from base.https import OneDoor
+from base.paths import Paths
+from base.pki import (
+    Authority,
+    Role,
+    client_uri,
+    new_server_key,
+    private_pem,
+    signing_request,
+    spki_sha256,
+)
+from base.serving import Clients, Credentials, Listener
+from collector import enrol, halt, policies
+from collector.app import build
+from collector.assembly import Collector
+from collector.config import with_guard
+from collector.premises import Premises, move_in
+from guard.app import Guard, make_app
+from guard.keys import Keys
+from guard.trust import PolicySet
+from guard.witness import Witness
+from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
+from tests.fakes.tls import WAIT_SECONDS
+from wire.category import Category
+from wire.collector_http import Certified, EnrolRequest, ErrorAnswer, State
+from wire.frame import Core, decode_core, encode_core, join_unsigned, split
+from wire.grant import SignedConsent, grant_hash
+from wire.guard_http import KeyAnswer
+from wire.ids import DeviceId, PolicyDigest, SubjectId, WallInstant, key_id
+from wire.policy import Policy, words_sha256
+from wire.sealing import seal, sign
+from wire.xwing import public_key_of
+
+TENANT = "acme"
+PLAINTEXT = b"nobody here can read this " * 20
+_KEPT_SEEDS = [secrets.token_bytes(32) for _ in range(2)]  # X-Wing keys are slow to make
+RECIPIENTS = tuple(public_key_of(seed) for seed in _KEPT_SEEDS)
+
+
+def today(days: int = 0) -> str:
+    return f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
+
+
+class MovableClock:
+    """The real clock, moved by as much as a test wants."""
+
+    def __init__(self) -> None:
+        self._real = SystemClock()
+        self.moved = timedelta()
+
+    def now(self) -> Now:
+        now = self._real.now()
+        by = int(self.moved.total_seconds()) * NANOSECONDS
+        return dataclasses.replace(now, wall=now.wall + by, boot=now.boot + by)
+
+
+@contextlib.contextmanager
+def listening(listener: Listener, app: ASGIApp, credentials: Credentials) -> Iterator[None]:
+    thread = threading.Thread(target=listener.run, args=(app, credentials), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.stop()
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+
+
+@dataclass(kw_only=True)
+class GuardSite:
+    """A guard that listens; `authority` certifies its clients."""
+
+    authority: Authority
+    folder: Path
+    origin: str
+    pin: str
+    policy: PolicySet | None = None
+
+
+@contextlib.contextmanager
+def guard_site(folder: Path, org: Organisation) -> Iterator[GuardSite]:
+    """Run the real guard with the keys that *org* names in its policy."""
+    folder.mkdir()
+    authority, key = Authority.create("Guard"), new_server_key()
+    authority.save(folder)
+    (folder / "tls.key").write_bytes(private_pem(key))
+    (folder / "tls.pem").write_bytes(authority.server_certificate(key, ["127.0.0.1"]))
+    listener = Listener("127.0.0.1", 0)
+    site = GuardSite(
+        authority=authority,
+        folder=folder,
+        origin=f"https://127.0.0.1:{listener.port}",
+        pin=spki_sha256(key.public_key()).hex(),
+    )
+    keys = Keys(folder / "keys.sqlite")
+    witness = Witness(folder / "witness.sqlite", WITNESS_NAME, org.witness)
+    guard = Guard(
+        tenant=TENANT,
+        signing_key=org.guard,
+        keys=keys,
+        witness=witness,
+        policy_set=lambda: site.policy,
+        clock=SystemClock(),
+    )
+    with listening(listener, make_app(guard), _credentials(folder)):
+        yield site
+    keys.close()
+    witness.close()
+
+
+@dataclass(kw_only=True)
+class Site:
+    """A collector that listens, with a policy in force and a guard beside it."""
+
+    org: Organisation
+    premises: Premises
+    collector: Collector
+    clock: MovableClock
+    guard: GuardSite
+    policy: Policy
+    digest: PolicyDigest
+    doors: list[OneDoor] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        return self.collector.config.origin
+
+    def token(self, days: float = 1) -> str:
+        now = self.collector.now()
+        until = WallInstant(now + int(days * 24 * 3600) * NANOSECONDS)
+        with self.collector.index.writing() as connection:
+            return enrol.new_token(connection, now, until)
+
+    def door(self, certificate: Path | None = None, key: Path | None = None) -> OneDoor:
+        one = OneDoor(
+            self.origin,
+            (self.premises.tls_pin(),),
+            self.premises.authority().pem.decode(),
+            certificate,
+            key,
+            WAIT_SECONDS,
+        )
+        self.doors.append(one)
+        return one
+
+    def enrols(self, token: str, key: Ed25519PrivateKey) -> Response:
+        request = EnrolRequest(token=token, csr=signing_request(key).decode())
+        return self.door().request("POST", "/v1/enroll", msgspec.json.encode(request))
+
+    def workstation(self) -> "Workstation":
+        """Enrol a new device of a new data subject."""
+        subject = SubjectId(secrets.token_bytes(16))
+        org = dataclasses.replace(self.org, device=ed25519(), subject=subject)
+        answer = self.enrols(self.token(), org.device)
+        assert answer.status == 201, answer.body
+        certified = msgspec.json.decode(answer.body, type=Certified)
+        files = self.keep(org.device, certified)
+        return Workstation(org=org, site=self, door=self.door(*files), files=files)
+
+    def reader(self, name: str) -> OneDoor:
+        """Return the door of a certified reader."""
+        key = ed25519()
+        with self.collector.index.writing() as connection:
+            certified = enrol.certify_reader(
+                connection,
+                self.collector.registry,
+                signing_request(key),
+                name,
+                self.collector.now(),
+            )
+        return self.with_key(key, certified)
+
+    def with_key(self, key: Ed25519PrivateKey, certified: Certified) -> OneDoor:
+        return self.door(*self.keep(key, certified))
+
+    def keep(self, key: Ed25519PrivateKey, certified: Certified) -> tuple[Path, Path]:
+        """Write certificate and key as files; return both."""
+        folder = self.premises.paths.runtime / secrets.token_hex(8)
+        folder.mkdir(parents=True)
+        (folder / "key.pem").write_bytes(private_pem(key))
+        (folder / "certificate.pem").write_text(certified.certificate)
+        return folder / "certificate.pem", folder / "key.pem"
+
+    def certify(self, key: Ed25519PrivateKey, uri: str) -> OneDoor:
+        """Return the door of a client that the authority certified past all rules."""
+        pem = self.premises.authority().certify(signing_request(key), uri)
+        return self.with_key(key, Certified(certificate=pem.decode(), expires_at=WallInstant(0)))
+
+    def halts(self, why: str = "", *, halted: bool = True) -> None:
+        with self.collector.index.writing() as connection:
+            halt.set_state(connection, State(halted=halted, why=why), self.collector.now())
+
+
+@dataclass(kw_only=True)
+class Workstation:
+    """An enrolled device, and what its agent would do."""
+
+    org: Organisation  # with this device's key and this data subject
+    site: Site
+    door: OneDoor
+    files: tuple[Path, Path]  # certificate and key
+
+    @property
+    def id(self) -> DeviceId:
+        return DeviceId(spki_sha256(self.org.device.public_key()))
+
+    def consent(self, category: Category = Category.KEYS, **changes: object) -> SignedConsent:
+        """Return a consent record under the policy in force, not yet handed in."""
+        level = self.site.policy.rule(category)
+        usual: dict[str, object] = {
+            "category": category,
+            "level": level.level if level else "",
+            "words_sha256": words_sha256(self.site.policy, category),
+        }
+        return self.org.consent(self.site.digest, **(usual | changes))
+
+    def registers(self, signed: SignedConsent) -> Response:
+        return self.door.request("POST", "/v1/consents", msgspec.json.encode(signed))
+
+    def consents(self, category: Category = Category.KEYS) -> SignedConsent:
+        """Hand in a good consent record; return it."""
+        signed = self.consent(category)
+        assert self.registers(signed).status in (200, 201)
+        return signed
+
+    def asks_key(self, category: Category = Category.KEYS, month: str = "") -> Response:
+        month = month or today()[:7]
+        return self.door.request("GET", f"/v1/guard-key?category={category}&month={month}")
+
+    def seals(self, signed: SignedConsent, **changes: object) -> bytes:
+        """Return a frame that everything allows, unless *changes* to its core spoil it."""
+        answer = self.asks_key()
+        assert answer.status == 200, answer.body
+        guard_key = msgspec.json.decode(answer.body, type=KeyAnswer).public_key
+        core = Core(
+            origin=self.site.origin,
+            tenant=TENANT,
+            programme=self.site.policy.programme,
+            device=self.id,
+            subject=self.org.subject,
+            policy=self.site.digest,
+            grant=grant_hash(signed),
+            category=Category.KEYS,
+            day=today(),
+            recipients=tuple(key_id(key) for key in RECIPIENTS),
+            guard_key=key_id(guard_key),
+            purpose=self.site.policy.purpose,
+            expires=today(30),
+        )
+        core = msgspec.structs.replace(core, **changes)
+        sealed = seal(core, PLAINTEXT, RECIPIENTS, guard_key)
+        return sign(sealed.unsigned, 1, self.org.device)
+
+    def spoils(self, frame: bytes, **changes: object) -> bytes:
+        """Return *frame* with another core, signed again: only its scope is wrong."""
+        parts = split(frame)
+        core = msgspec.structs.replace(decode_core(parts.core), **changes)
+        return sign(join_unsigned(encode_core(core), parts.shelf, parts.body), 2, self.org.device)
+
+    def puts(self, frame: bytes, name: str = "") -> Response:
+        name = name or hashlib.sha256(frame).hexdigest()
+        return self.door.request("PUT", f"/v1/batches/{name}", frame)
+
+    def deletes(self, frame: bytes) -> Response:
+        name = hashlib.sha256(frame).hexdigest()
+        return self.door.request("DELETE", f"/v1/batches/{name}")
+
+
+@contextlib.contextmanager
+def collector_site(folder: Path, limits: str = "") -> Iterator[Site]:
+    """Set up and run guard and collector below *folder*, with a signed policy in force.
+
+    *limits* are lines of the section `[limits]` of config.toml.
+    """
+    org, clock = Organisation(), MovableClock()
+    listener = Listener("127.0.0.1", 0)
+    premises = Premises(
+        Paths(
+            config=folder / "config",
+            state=folder / "state",
+            logs=folder / "logs",
+            runtime=folder / "run",
+        )
+    )
+    move_in(premises, origin=f"https://127.0.0.1:{listener.port}", tenant=TENANT, listen=None)
+    with premises.config_file.open("a") as config:
+        config.write(f"[limits]\n{limits}\n")
+    with guard_site(folder / "guard", org) as guard:
+        _connect(premises, guard)
+        collector = Collector.open(premises, clock)
+        policy = msgspec.structs.replace(
+            org.policy(),
+            collector=msgspec.structs.replace(
+                org.policy().collector,
+                origin=collector.config.origin,
+                log=collector.log.verifier_key,
+                tls_pins=(premises.tls_pin(),),
+            ),
+        )
+        signed = org.publish(folder / "policy", policy, at=datetime.now(UTC))
+        guard.policy = PolicySet(root=signed.root, targets=signed.targets, policy=signed.policy)
+        published = policies.read_folder(folder / "policy", collector.now())
+        with collector.index.writing() as connection:
+            policies.publish(connection, published, collector.now())
+        site = Site(
+            org=org,
+            premises=premises,
+            collector=collector,
+            clock=clock,
+            guard=guard,
+            policy=policy,
+            digest=published.digest,
+        )
+        with listening(listener, build(collector), _credentials(premises.paths.config)):
+            yield site
+            for door in site.doors:
+                door.close()
+        collector.close()
+
+
+def refusal(answer: Response) -> tuple[int, str]:
+    """Return status and name of a refusal."""
+    error = msgspec.json.decode(answer.body, type=ErrorAnswer).error
+    assert "\n" not in error
+    return answer.status, error.partition(":")[0]
+
+
+def _connect(premises: Premises, guard: GuardSite) -> None:
+    request = (premises.guard_folder / "client.csr").read_bytes()
+    uri = client_uri(TENANT, Role.COLLECTOR, "main")
+    (premises.guard_folder / "client.pem").write_bytes(guard.authority.certify(request, uri))
+    (premises.guard_folder / "ca.pem").write_bytes(guard.authority.pem)
+    config = with_guard(premises.config_file.read_bytes(), guard.origin, (guard.pin,))
+    premises.config_file.write_bytes(config)
+
+
+def _credentials(folder: Path) -> Credentials:
+    return Credentials(
+        certificate=folder / "tls.pem",
+        key=folder / "tls.key",
+        client_authority=folder / "ca.pem",
+        clients=Clients.OPTIONAL,
+    )
