@@ -63,10 +63,12 @@ class IndicatorWatch:
             bus.add_message_handler(lambda message: self._on_signal(message, changed))
             for rule in _MATCHES:
                 await _ask_bus(bus, "AddMatch", rule)
-            while bus.connected:
+            # One wait for the whole session: dbus-fast's own future dies with who awaits it.
+            end = asyncio.ensure_future(_end_of(bus))
+            while not end.done():
                 changed.clear()  # before asking: what changes meanwhile is asked again
                 self._say(await why_hidden(bus, tray_pid))
-                await _first(changed.wait(), _end_of(bus))
+                await _either(changed.wait(), end)
         finally:
             bus.disconnect()
 
@@ -156,13 +158,12 @@ async def _end_of(bus: MessageBus) -> None:
     await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast leaves it open
 
 
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Return as soon as one of *waits* does; raise what it raised."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
+async def _either(wait: Coroutine[Any, Any, object], end: "asyncio.Future[None]") -> None:
+    """Return as soon as one of them does; raise what it raised.  *end* goes on if it has not."""
+    waiting = asyncio.ensure_future(wait)
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
+        await asyncio.wait([waiting, end], return_when=asyncio.FIRST_COMPLETED)
+        if end.done():
+            end.result()
     finally:
-        for task in tasks:
-            task.cancel()
+        waiting.cancel()
