@@ -160,7 +160,7 @@ async def _end_of(bus: MessageBus) -> None:
 
 async def _either(wait: Coroutine[Any, Any, object], end: "asyncio.Future[None]") -> None:
     """Return as soon as one of them does; raise what it raised.  *end* goes on if it has not."""
-    waiting = asyncio.ensure_future(wait)
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(wait)
     try:
         await asyncio.wait([waiting, end], return_when=asyncio.FIRST_COMPLETED)
         if end.done():
