@@ -67,9 +67,9 @@ class Organisation:
         """Make every party, introduce them to each other, and have the policy signed."""
         guard = self._make_guard()
         collector = self._make_collector()
-        self._make_reader()
-        self._introduce(guard, collector)
-        self._sign_policy(guard, collector)
+        reader = self._make_reader()
+        self._introduce(guard, collector, reader)
+        self._sign_policy(guard, collector, reader)
         self.collector.run("publish", self.policy)
         self.guard.run("trust", self.policy, "--yes")
 
@@ -123,24 +123,44 @@ class Organisation:
         facts: dict[str, str] = self.collector.facts("init", "--origin", origin, "--tenant", TENANT)
         return facts
 
-    def _make_reader(self) -> None:
-        self.reader.run("keygen", "--name", READER)
+    def _make_reader(self) -> dict[str, str]:
+        facts: dict[str, str] = self.reader.facts("keygen", "--name", READER)
+        return facts
 
-    def _introduce(self, guard: dict[str, str], collector: dict[str, str]) -> None:
+    def _introduce(
+        self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
+    ) -> None:
         """The guard certifies collector and reader, the collector certifies the reader."""
-        authority = self.folder / "guard-ca.pem"
-        authority.write_text(guard["ca_pem"])
-        certificate = self.folder / "collector-at-guard.pem"
+        guard_authority = self.folder / "guard-ca.pem"
+        guard_authority.write_text(guard["ca_pem"])
+        for_collector, at_guard, at_collector = (
+            self.folder / f"{name}.pem"
+            for name in ("collector-at-guard", "reader-at-guard", "reader-at-collector")
+        )
         self.guard.run(
             *("certify", "--role", "collector", collector["guard_csr"]),
-            *("--name", "main", "--out", certificate),
+            *("--name", "main", "--out", for_collector),
         )
+        for_reader = ("certify", "--role", "reader", reader["csr"], "--name", READER, "--out")
+        self.guard.run(*for_reader, at_guard)
+        self.collector.run(*for_reader, at_collector)
         self.collector.run(
             *("connect-guard", "--origin", guard["origin"], "--pin", guard["tls_pin"]),
-            *("--ca", authority, "--certificate", certificate),
+            *("--ca", guard_authority, "--certificate", for_collector),
+        )
+        self.reader.run(
+            *("connect", "guard", "--origin", guard["origin"], "--pin", guard["tls_pin"]),
+            *("--ca", guard_authority, "--certificate", at_guard),
+        )
+        self.reader.run(
+            *("connect", "collector", "--origin", collector["origin"]),
+            *("--pin", collector["tls_pin"]),
+            *("--ca", collector["ca_pem"], "--certificate", at_collector),
         )
 
-    def _sign_policy(self, guard: dict[str, str], collector: dict[str, str]) -> None:
+    def _sign_policy(
+        self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
+    ) -> None:
         self.policy.mkdir(exist_ok=True)
         for party, legal_name in PARTIES.items():
             home = self.keys / party
@@ -149,7 +169,9 @@ class Organisation:
                 *("keys", "new", home, "--party", legal_name),
                 *("--name", APPROVERS[party], "--role", "approver"),
             )
-        self.governance.run("draft", self.policy / "policy.json", *self._wishes(guard, collector))
+        self.governance.run(
+            "draft", self.policy / "policy.json", *self._wishes(guard, collector, reader)
+        )
         public = [
             word
             for party in PARTIES
@@ -161,7 +183,9 @@ class Organisation:
             self.governance.run("sign", self.policy, "--key", key, *first, "--yes")
         self.governance.run("verify", self.policy)
 
-    def _wishes(self, guard: dict[str, str], collector: dict[str, str]) -> list[str | Path]:
+    def _wishes(
+        self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
+    ) -> list[str | Path]:
         plan = self.plan
         next_year = datetime.now(UTC).date() + timedelta(days=365)
         words: list[str | Path] = [
@@ -174,7 +198,7 @@ class Organisation:
             *("--log-key", collector["log_key"]),
             *("--guard-name", "the council's guard", "--guard-run-by", REPRESENTATIVES),
             *("--guard-key", guard["signing_key"], "--witness", guard["witness"]),
-            *("--recipient", f"{READER}={self.reader_recipient}"),
+            *("--recipient", f"{READER}={reader['recipient']}"),
             *("--threshold", "2", "--hold", str(plan.hold_seconds)),
             *("--assessment", "DPIA-2026-DEMO", "--assessment-expires", next_year.isoformat()),
         ]
@@ -187,11 +211,6 @@ class Organisation:
         for category, rate in plan.rates.items():
             words += ["--rate", f"{category}={rate}"]
         return [*words, "--test-only"] if plan.test_only else words
-
-    @property
-    def reader_recipient(self) -> str:
-        """The reader's public key."""
-        raise NotImplementedError
 
 
 def free_port() -> int:
