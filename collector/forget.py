@@ -69,7 +69,7 @@ def entomb(
 def sweep(
     index: Index, store: BodyStore, batch: BatchHash, device: DeviceId, now: WallInstant
 ) -> None:
-    """Remove the file behind this device's tombstone, and note that it is gone."""
+    """Remove the file behind this device's tombstone, note that, and overwrite row and salt."""
     frame = store.get(batch)
     if frame is not None and _is_of(device, frame):
         # Safe without a lock: only this device could commit a row for these bytes, and its
@@ -81,6 +81,7 @@ def sweep(
             .where(tombstones.c.batch == batch, tombstones.c.device == device)
             .values(swept_at=now)
         )
+    index.forget_deleted()
 
 
 def unswept(connection: Connection) -> list[tuple[BatchHash, DeviceId]]:

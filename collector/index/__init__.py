@@ -71,6 +71,14 @@ class Index:
         except OperationalError as exc:
             raise RetryableError(f"the index cannot be written: {exc.orig}") from exc
 
+    def forget_deleted(self) -> None:
+        """Overwrite what was deleted: secure_delete did so in the file, this empties the -wal.
+
+        A reader in the middle of a transaction can hold it up; then the next call does it.
+        """
+        with self._engine.connect() as connection:
+            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()

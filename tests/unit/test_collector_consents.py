@@ -1,0 +1,224 @@
+"""Consent records, policies and guard keys: what has to be here before a batch may come."""
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import select
+
+from base.errors import RejectedError, SetupError
+from collector import policies
+from collector.index.tables import consents, leaves
+from tests.fakes.organisation import ed25519
+from tests.fakes.site import Site, Workstation, collector_site, refusal, today
+from wire.category import Category
+from wire.collector_http import Logged, verify_logged
+from wire.errors import ForgedError, WireError
+from wire.grant import SignedConsent, grant_hash
+from wire.guard_http import KeyAnswer, KeyRequest, verify_key
+from wire.leaf import Kind, grant_payload
+from wire.policy import Policy
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with collector_site(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture
+def workstation(site: Site) -> Workstation:
+    return site.workstation()
+
+
+# --- consent records --------------------------------------------------------------------
+
+
+def test_a_consent_record_is_kept_as_signed_and_stands_in_the_log(
+    site: Site, workstation: Workstation
+) -> None:
+    """The controller's proof, and a leaf that the device can check."""
+    signed = workstation.consent()
+    answer = workstation.registers(signed)
+    logged = msgspec.json.decode(answer.body, type=Logged)
+
+    assert answer.status == 201
+    verify_logged(logged, Kind.GRANT, grant_payload(grant_hash(signed)), site.policy.collector.log)
+    with pytest.raises(ForgedError):
+        verify_logged(logged, Kind.GRANT, bytes(32), site.policy.collector.log)
+    with site.collector.index.reading() as connection:
+        row = connection.execute(
+            select(consents).where(consents.c.grant == grant_hash(signed))
+        ).one()
+    assert (row.record, row.signature) == (signed.record, signed.signature)
+
+
+def test_the_same_record_again_is_the_same_leaf(workstation: Workstation) -> None:
+    """Handing it in twice is handing it in."""
+    signed = workstation.consent()
+    first, again = workstation.registers(signed), workstation.registers(signed)
+    assert (first.status, again.status) == (201, 200)
+    assert first.body == again.body
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"device": b"d" * 32}, (403, "not-this-device")),
+        ({"programme": "other"}, (403, "not-this-programme")),
+        ({"policy_digest": b"p" * 32}, (409, "policy-unknown")),
+        ({"policy_digest": b"short"}, (422, "malformed")),
+        ({"subject": b"short"}, (422, "malformed")),
+        ({"level": "text"}, (422, "consent-mismatch")),
+        ({"level": "everything"}, (422, "consent-mismatch")),
+        ({"words_sha256": b"w" * 32}, (422, "consent-mismatch")),
+    ],
+    ids=lambda value: value[1] if isinstance(value, tuple) else "-".join(value),
+)
+def test_a_consent_that_no_policy_asked_for_is_refused(
+    workstation: Workstation, changes: dict[str, object], refused: tuple[int, str]
+) -> None:
+    """Other words, another level, another policy: no yes to what is asked here."""
+    assert refusal(workstation.registers(workstation.consent(Category.KEYS, **changes))) == refused
+
+
+def test_a_consent_signed_by_somebody_else_is_refused(workstation: Workstation) -> None:
+    """Nobody says yes for another device."""
+    workstation.org = dataclasses.replace(workstation.org, device=ed25519())
+    signed = workstation.consent()
+    assert refusal(workstation.registers(signed)) == (422, "forged")
+
+    garbage = SignedConsent(record=b"{}", signature=bytes(64))
+    assert refusal(workstation.registers(garbage)) == (422, "forged")
+
+
+def test_no_consent_is_taken_during_a_halt(site: Site, workstation: Workstation) -> None:
+    """A halt freezes what would lead to more."""
+    site.halts("stop")
+    answer = workstation.registers(workstation.consent())
+    site.halts(halted=False)
+    assert refusal(answer) == (503, "halted")
+
+
+# --- guard keys -------------------------------------------------------------------------
+
+
+def test_the_guards_key_comes_through_with_the_guards_word(
+    site: Site, workstation: Workstation
+) -> None:
+    """The device checks it against the policy: the collector cannot put its own in."""
+    workstation.consents()
+    answer = workstation.asks_key()
+    request = KeyRequest(subject=workstation.org.subject, category=Category.KEYS, month=today()[:7])
+    key = msgspec.json.decode(answer.body, type=KeyAnswer)
+
+    assert verify_key(key, request, site.policy.guard.signing_key) == key.public_key
+    assert workstation.asks_key().body == answer.body
+
+
+def test_another_subject_gets_another_key(site: Site, workstation: Workstation) -> None:
+    """One key for each person, so that one person can be erased."""
+    workstation.consents()
+    other = site.workstation()
+    other.consents()
+    assert workstation.asks_key().body != other.asks_key().body
+
+
+def test_no_consent_no_key(workstation: Workstation) -> None:
+    """A key is for whoever agreed, and for what they agreed to."""
+    assert refusal(workstation.asks_key()) == (409, "consent-unknown")
+    workstation.consents(Category.KEYS)
+    assert workstation.asks_key(Category.KEYS).status == 200
+    assert refusal(workstation.asks_key(Category.SCREEN)) == (409, "consent-unknown")
+
+
+@pytest.mark.parametrize("month", ["2020-01", "2999-01", "2027-13", "2027", "", "x"])
+def test_only_months_around_now_have_keys(workstation: Workstation, month: str) -> None:
+    """A device cannot make the guard keep keys for all eternity."""
+    workstation.consents()
+    path = f"/v1/guard-key?category=keys&month={month}"
+    assert refusal(workstation.door.request("GET", path)) == (422, "month-refused")
+
+
+def test_last_and_next_month_have_keys(workstation: Workstation) -> None:
+    """Around midnight at the end of a month both are needed."""
+    workstation.consents()
+    first = datetime.now(UTC).replace(day=1)
+    for moment in (first - timedelta(days=1), first, first + timedelta(days=31)):
+        assert workstation.asks_key(month=f"{moment:%Y-%m}").status == 200
+
+
+# --- policies ---------------------------------------------------------------------------
+
+
+def test_the_three_files_are_served_as_published(site: Site, workstation: Workstation) -> None:
+    """To the byte, since signatures are over bytes."""
+    for name in policies.FILES:
+        answer = workstation.door.request("GET", f"/v1/policy/{name}")
+        published = site.premises.paths.config.parent / "policy" / name
+        assert answer.body == published.read_bytes()
+
+
+def signed_folder(site: Site, folder: Path, policy: Policy, *, days_ago: int = 0) -> Path:
+    site.org.publish(folder, policy, at=datetime.now(UTC) - timedelta(days=days_ago))
+    return folder
+
+
+def publish(site: Site, folder: Path) -> bool:
+    published = policies.read_folder(folder, site.collector.now())
+    with site.collector.index.writing() as connection:
+        return policies.publish(connection, published, site.collector.now())
+
+
+def test_the_same_policy_again_changes_nothing(site: Site) -> None:
+    """Publishing twice is publishing."""
+    folder = site.premises.paths.config.parent / "policy"
+    with site.collector.index.reading() as connection:
+        before = connection.execute(select(leaves.c.number)).all()
+    assert not publish(site, folder)
+    with site.collector.index.reading() as connection:
+        assert connection.execute(select(leaves.c.number)).all() == before
+
+
+def test_a_policy_of_another_root_is_not_put_in_force(site: Site, tmp_path: Path) -> None:
+    """Devices trust the root that they enrolled with, and no second one."""
+    other = dataclasses.replace(site.org, controller=ed25519(), council=ed25519())
+    folder = tmp_path / "policy"
+    other.publish(folder, site.policy, at=datetime.now(UTC))
+    with pytest.raises(RejectedError, match="another root"):
+        publish(site, folder)
+
+
+def test_an_unsigned_or_missing_policy_is_not_put_in_force(site: Site, tmp_path: Path) -> None:
+    """Every signature is checked before anything is served."""
+    folder = signed_folder(site, tmp_path / "policy", site.policy)
+    text = (folder / "policy.json").read_bytes()
+    (folder / "policy.json").write_bytes(text.replace(b"pilot", b"pirat"))
+    with pytest.raises(WireError):
+        publish(site, folder)
+    (folder / "targets.json").unlink()
+    with pytest.raises(SetupError, match="missing"):
+        publish(site, folder)
+    (folder / "targets.json").write_bytes(bytes(policies.LARGEST_BYTES + 1))
+    with pytest.raises(SetupError, match="more than"):
+        publish(site, folder)
+
+
+@pytest.mark.parametrize("field", ["origin", "tenant", "log", "pin"])
+def test_a_policy_about_another_collector_is_refused(site: Site, field: str) -> None:
+    """A mistake in the policy is found here, not on a thousand workstations."""
+    published = policies.read_folder(
+        site.premises.paths.config.parent / "policy", site.collector.now()
+    )
+    ours = {
+        "origin": site.origin,
+        "tenant": "acme",
+        "pin": site.premises.tls_pin(),
+        "log": site.collector.log.verifier_key,
+    }
+    policies.check_is_about(published, **ours)
+    with pytest.raises(RejectedError, match=field if field != "pin" else "does not pin"):
+        policies.check_is_about(published, **{**ours, field: "other"})
