@@ -213,6 +213,7 @@ class Organisation:
         *,
         consent: SignedConsent | None = None,
         opening_core: bytes | None = None,
+        level: str = "classes",
         **changes: object,
     ) -> Sealed:
         """Return a frame with *events* (one key press by default); *changes* are to its core."""
@@ -241,7 +242,7 @@ class Organisation:
             core_hash=core_hash(opening_core or encode_core(core)),
             wall=wall(NOW),
             boot=BootInstant(5_000_000_000),
-            level="classes",
+            level=level,
             counters={"seen": 1},
             gaps=(),
         )

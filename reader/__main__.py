@@ -1,0 +1,426 @@
+# ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
+"""`assent-reader`: ask for access, fetch what was released, open it, export it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from base.clock import NANOSECONDS, SystemClock
+from base.command import run
+from base.durable import private_folder, replace
+from base.errors import RejectedError, SetupError
+from base.paths import paths_for
+from base.process import become_undumpable
+from reader.export import jsonl
+from reader.fetch import Collector, Guard, Tally, fetch
+from reader.keys import make_keys
+from reader.library import Library
+from reader.opening import Fault, Opened
+from reader.premises import PEERS, Premises, connect
+from reader.request import check_request, new_request_id, valid_until
+from reader.verify import Opener, Report
+from wire.category import Category
+from wire.errors import MalformedError, WireError
+from wire.grant import AccessGrant, AccessRequest, decode_request, encode_request
+from wire.ids import BatchHash, WallInstant
+from wire.policy import Purpose
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+ANY_FILE = click.Path(dir_okay=False, path_type=Path)
+ANY_FOLDER = click.Path(file_okay=False, path_type=Path)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Read what people agreed to share: nothing opens without a logged, approved release.
+
+    \b
+      assent-reader keygen --name training-team
+      (the policy names the recipient; collector and guard certify reader.csr)
+      assent-reader connect collector --origin ... --pin ... --ca ... --certificate ...
+      assent-reader connect guard --origin ... --pin ... --ca ... --certificate ...
+      assent-reader request --category keys --from 2027-03-01 --to 2027-03-31 \\
+          --programme pilot --why "first training run" --out request.json
+      (the approvers make grant.json of it)
+      assent-reader fetch --grant grant.json
+      assent-reader open
+    """
+
+
+# --- set up -------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--name", required=True, help="What certificates and requests call this reader.")
+@JSON
+def keygen(name: str, as_json: bool) -> None:
+    """Make the identity that opens releases, and the key that calls collector and guard.
+
+    Keep a copy of identity.txt offline: without it nothing that was sealed to it opens again.
+
+    \b
+    Example:
+      assent-reader keygen --name training-team
+    """
+    premises = _premises()
+    facts = {
+        "name": name,
+        "recipient": make_keys(premises, name),
+        "recipient_file": str(premises.recipient_file),
+        "csr": str(premises.request_file),
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(facts))
+        return
+    click.echo(facts["recipient"])
+    click.echo(f"recipient  {premises.recipient_file}  for the policy (above)", err=True)
+    click.echo(f"csr        {premises.request_file}  for collector and guard", err=True)
+    click.echo(f"identity   {premises.identity_file}  yours alone; keep a copy", err=True)
+
+
+@cli.command("connect")
+@click.argument("peer", type=click.Choice(PEERS))
+@click.option("--origin", required=True, help="https://host:port.")
+@click.option("--pin", "pins", required=True, multiple=True, help="SHA-256 of its key; repeatable.")
+@click.option("--ca", type=EXISTING_FILE, required=True, help="Its authority's certificate.")
+@click.option("--certificate", type=EXISTING_FILE, required=True, help="What it made of our csr.")
+def connect_command(
+    peer: str, origin: str, pins: tuple[str, ...], ca: Path, certificate: Path
+) -> None:
+    """Say how to reach the collector or the guard; again when a certificate was renewed.
+
+    \b
+    Example:
+      assent-reader connect guard --origin https://guard.council.example:8444 \\
+          --pin 3f1c... --ca guard-ca.pem --certificate reader-at-guard.pem
+    """
+    premises = _premises()
+    premises.settings()
+    connect(
+        premises,
+        peer,
+        origin=origin,
+        pins=pins,
+        authority=ca.read_bytes(),
+        certificate=certificate.read_bytes(),
+    )
+    click.echo(f"the {peer} is {origin}")
+
+
+# --- asking and fetching ------------------------------------------------------------------
+
+
+@cli.command("request")
+@click.option("--programme", required=True, help="As the policy has it.")
+@click.option("--purpose", default=Purpose.TRAIN_COMPUTER_USE.value, show_default=True)
+@click.option(
+    "--category",
+    "categories",
+    required=True,
+    multiple=True,
+    type=click.Choice([c.value for c in Category]),
+    help="Repeatable.",
+)
+@click.option("--from", "first_day", required=True, metavar="YYYY-MM-DD", help="First day.")
+@click.option("--to", "last_day", required=True, metavar="YYYY-MM-DD", help="Last day, included.")
+@click.option("--why", required=True, help="What for; the approvers read it before they sign.")
+@click.option("--days", "valid_days", default=30, show_default=True, help="How long it is valid.")
+@click.option("--out", required=True, type=ANY_FILE)
+def request_command(
+    programme: str,
+    purpose: str,
+    categories: tuple[str, ...],
+    first_day: str,
+    last_day: str,
+    why: str,
+    valid_days: int,
+    out: Path,
+) -> None:
+    """Write a request for access; it opens nothing until the approvers have signed it.
+
+    \b
+    Example:
+      assent-reader request --programme pilot --category keys --category screen \\
+          --from 2027-03-01 --to 2027-03-31 --why "first training run" --out request.json
+    """
+    premises = _premises()
+    asked = AccessRequest(
+        request_id=new_request_id(),
+        reader=premises.settings().name,
+        recipient=premises.recipient(),
+        programme=programme,
+        purpose=purpose,
+        categories=tuple(sorted({Category(category) for category in categories})),
+        first_day=first_day,
+        last_day=last_day,
+        expires_at=valid_until(_now(), valid_days),
+        why=why.strip(),
+    )
+    check_request(asked)
+    replace(out, encode_request(asked), mode=0o644)
+    click.echo(f"{out}  request {asked.request_id}, valid until {_day(asked.expires_at)}")
+    click.echo(f"next: each approver runs assent-govern approve {out} ...")
+
+
+@cli.command("fetch")
+@click.option("--grant", "grant_file", required=True, type=EXISTING_FILE, help="Approved request.")
+@JSON
+def fetch_command(grant_file: Path, as_json: bool) -> None:
+    """Download what the grant covers, and have the guard release it; may be run again.
+
+    Each batch that is released stands in the collector's log, for the people concerned to see.
+
+    \b
+    Example:
+      assent-reader fetch --grant grant.json
+    """
+    premises = _premises()
+    grant = _grant(grant_file)
+    library = _library(premises)
+    with (
+        closing(Collector(premises)) as collector,
+        closing(Guard(premises)) as guard,
+        _progress(shown=not as_json) as progress,
+    ):
+        tally = fetch(grant, library, collector, guard, now=_now(), progress=progress)
+    if as_json:
+        click.echo(msgspec.json.encode(tally))
+    else:
+        _say_tally(tally)
+    if tally.refused:
+        raise RejectedError(f"refused: {_counted(tally.refused)}")
+
+
+# --- opening ------------------------------------------------------------------------------
+
+
+@cli.command("open")
+@click.option("--joined", type=ANY_FOLDER, help="Write each as an age file for stock tools.")
+@JSON
+def open_command(joined: Path | None, as_json: bool) -> None:
+    """Open everything that was released, in memory, and say what it is.
+
+    With --joined each batch becomes <hash>.age, the genuine age file that it is: any age
+    tool that knows the post-quantum recipient opens it with identity.txt. These files need
+    no guard any more, so keep them as carefully as plaintext.
+
+    \b
+    Example:
+      assent-reader open
+      assent-reader open --joined joined/
+    """
+    become_undumpable()
+    opener = _opener(_premises())
+    report, written = Report(), 0
+    for batch, result in opener.each():
+        report.add(batch, result)
+        if joined is not None and isinstance(result, Opened):
+            body = result.checked.verified.parts.body
+            replace(private_folder(joined) / f"{batch.hex()}.age", result.age_header + body)
+            written += 1
+    _show_report(report, as_json=as_json)
+    if joined is not None and not as_json:
+        click.echo(f"{joined}  {written} age files")
+    _refuse_faults(report)
+
+
+@cli.command("verify")
+@JSON
+def verify_command(as_json: bool) -> None:
+    """Check every batch here from signature to content; write nothing, say what is wrong.
+
+    \b
+    Example:
+      assent-reader verify --json
+    """
+    become_undumpable()
+    report = Report()
+    for batch, result in _opener(_premises()).each():
+        report.add(batch, result)
+    _show_report(report, as_json=as_json)
+    _refuse_faults(report)
+    if not as_json:
+        click.echo("verified: each batch names a consent that covers it, and was released to us")
+
+
+@cli.command("export")
+@click.option("--out", required=True, type=ANY_FOLDER, help="A new folder.")
+@JSON
+def export_command(out: Path, as_json: bool) -> None:
+    """Write everything that was released as PLAINTEXT: JSON Lines, PNG pictures, an index.
+
+    A batch that is refused is left out; the exit code is 6 then.
+
+    \b
+    Example:
+      assent-reader export --out export-2027-03/
+    """
+    become_undumpable()
+    premises = _premises()
+    opener = _opener(premises)
+    report, batches = Report(), list[BatchHash]()
+    for batch, result in opener.each():
+        report.add(batch, result)
+        if isinstance(result, Opened):
+            batches.append(batch)
+    _refuse_faults(report)
+    if not batches:
+        raise SetupError("nothing is released here yet; run assent-reader fetch first")
+    exported = jsonl.export(batches, opener.open, out, _now())
+    if as_json:
+        click.echo(msgspec.json.encode(exported))
+        return
+    click.echo(
+        f"{out}  {exported.events} events of {exported.batches} batches, "
+        f"{exported.pictures} pictures, {exported.bytes} bytes"
+    )
+    click.echo(
+        "PLAINTEXT of people's work lies there now. PLAINTEXT.txt says what that asks of you."
+    )
+
+
+@cli.command()
+@JSON
+def status(as_json: bool) -> None:
+    """Say who this reader is and what is here; opens nothing.
+
+    \b
+    Example:
+      assent-reader status
+    """
+    premises = _premises()
+    name = premises.settings().name
+    library = _library(premises)
+    frames = list(library.batches())
+    doors = {peer: premises.door(peer).origin for peer in PEERS if _knows(premises, peer)}
+    facts = {
+        "name": name,
+        "recipient": premises.recipient(),
+        "frames": len(frames),
+        "released": sum(library.has_release(batch) for batch in frames),
+        **doors,
+    }
+    if as_json:
+        click.echo(msgspec.json.encode(facts))
+        return
+    for key, value in facts.items():
+        click.echo(f"{key:10} {value}")
+
+
+# --- small parts --------------------------------------------------------------------------
+
+
+def _premises() -> Premises:
+    return Premises(paths_for("reader"))
+
+
+def _library(premises: Premises) -> Library:
+    premises.settings()  # says what to do where nothing is set up yet
+    return Library(premises.paths.make().state)
+
+
+def _opener(premises: Premises) -> Opener:
+    library = _library(premises)
+    return Opener(library=library, identity=premises.identity(), today=_today())
+
+
+def _knows(premises: Premises, peer: str) -> bool:
+    return (premises.peer(peer) / "door.toml").exists()
+
+
+def _grant(path: Path) -> AccessGrant:
+    try:
+        grant = msgspec.json.decode(path.read_bytes(), type=AccessGrant)
+    except msgspec.DecodeError as exc:
+        raise MalformedError(f"{path}: not an approved grant: {exc}") from exc
+    decode_request(grant.request)
+    return grant
+
+
+@contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn())
+    # On standard error, so that it never stands between facts; a log file gets none of it.
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
+        tasks = {what: bars.add_task(what, total=None) for what in ("frames", "releases")}
+        yield lambda what, done, of: bars.update(tasks[what], completed=done, total=of)
+
+
+def _say_tally(tally: Tally) -> None:
+    click.echo(f"{tally.listed} batches listed, {tally.fetched} fetched ({tally.bytes} bytes)")
+    click.echo(f"{tally.released} released now, {tally.here_already} before")
+    if tally.erased:
+        click.echo(f"{tally.erased} erased meanwhile")
+
+
+def _show_report(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(
+            msgspec.json.encode(
+                {
+                    "opened": report.opened,
+                    "data_subjects": len(report.subjects),
+                    "faults": report.faults,
+                }
+            )
+        )
+        return
+    table = Table("category", "batches", "events", "bytes", "from (UTC)", "to (UTC)")
+    for category, total in sorted(report.opened.items()):
+        numbers = (str(total.batches), str(total.events), str(total.bytes))
+        table.add_row(category, *numbers, _time(total.first), _time(total.last))
+    Console().print(table)
+    click.echo(f"data subjects: {len(report.subjects)}")
+    for fault, names in sorted(report.faults.items()):
+        said = "waiting for release" if fault is Fault.NOT_RELEASED else f"REFUSED, {fault}"
+        click.echo(f"{said}: {len(names)}, as {names[0][:16]}")
+
+
+def _refuse_faults(report: Report) -> None:
+    if report.refused:
+        counted = {
+            fault.value: len(names)
+            for fault, names in report.faults.items()
+            if fault is not Fault.NOT_RELEASED
+        }
+        raise RejectedError(f"{report.refused} batches are refused: {_counted(counted)}")
+
+
+def _counted(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{why} {count}" for why, count in sorted(reasons.items()))
+
+
+def _now() -> WallInstant:
+    return WallInstant(SystemClock().now().wall)
+
+
+def _today() -> date:
+    return datetime.fromtimestamp(_now() // NANOSECONDS, UTC).date()
+
+
+def _day(at: int) -> str:
+    return f"{datetime.fromtimestamp(at // NANOSECONDS, UTC):%Y-%m-%d}"
+
+
+def _time(at: int | None) -> str:
+    if at is None:
+        return ""
+    return f"{datetime.fromtimestamp(at // NANOSECONDS, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    run(cli, "assent-reader", refusals=(WireError,))
+
+
+if __name__ == "__main__":
+    main()

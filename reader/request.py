@@ -1,0 +1,48 @@
+"""A request for access, before anybody has approved it."""
+
+import secrets
+from datetime import date
+from typing import Final
+
+from base.errors import SetupError
+from wire.grant import AccessRequest
+from wire.ids import WallInstant
+
+_DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000
+MOST_VALID_DAYS: Final = 90  # an access that is needed for longer is asked for again
+
+
+def new_request_id() -> str:
+    """Return a name for a request that no other one has."""
+    return secrets.token_hex(16)
+
+
+def valid_until(now: WallInstant, days: int) -> WallInstant:
+    """Return when a grant that is asked for now ends.
+
+    Raises:
+        SetupError: Not a sensible number of days.
+
+    """
+    if not 1 <= days <= MOST_VALID_DAYS:
+        raise SetupError(f"a grant is valid for 1 to {MOST_VALID_DAYS} days")
+    return WallInstant(now + days * _DAY_NANOSECONDS)
+
+
+def check_request(request: AccessRequest) -> None:
+    """Refuse a request that no approver could make sense of.
+
+    Raises:
+        SetupError: It asks for no day or no category, or gives no reason.
+
+    """
+    try:
+        first, last = date.fromisoformat(request.first_day), date.fromisoformat(request.last_day)
+    except ValueError as exc:
+        raise SetupError(f"a day is written as in 2027-03-31: {exc}") from exc
+    if last < first:
+        raise SetupError(f"the last day, {last}, is before the first, {first}")
+    if not request.categories:
+        raise SetupError("name at least one category")
+    if not request.why.strip():
+        raise SetupError("say why: the approvers will read it before they sign")

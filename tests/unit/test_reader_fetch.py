@@ -1,0 +1,329 @@
+"""Fetching stops anywhere and goes on; what nobody agreed to is never kept or asked for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from base.errors import RejectedError, RetryableError
+from guard.keys import Found
+from guard.release import Refused, release
+from guard.trust import PolicySet
+from reader.fetch import fetch
+from reader.library import Library
+from reader.opening import Fault
+from reader.verify import Opener, Report
+from tests.fakes.organisation import NOW, READER, Organisation, PolicyFolder, Sealed, raw, wall
+from wire.category import Category
+from wire.collector_http import (
+    KeptConsent,
+    LoggedRelease,
+    ReleaseList,
+    ReleaseOrder,
+    StoredFrame,
+)
+from wire.frame import decode_core, split
+from wire.guard_http import ReleaseAnswer, ReleaseAnswers, ReleaseRequest
+from wire.ids import BatchHash, GrantHash, key_id
+from wire.tlog import Tree
+from wire.xwing import public_key_of
+
+ACME = Organisation()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> PolicyFolder:
+    return ACME.publish(tmp_path_factory.mktemp("policy"))
+
+
+@dataclass
+class CollectorInMemory:
+    """A collector of a few frames; it logs a release for each that is asked for."""
+
+    frames_here: dict[BatchHash, Sealed] = field(default_factory=dict)
+    erased: set[BatchHash] = field(default_factory=set)
+    without_consent: set[GrantHash] = field(default_factory=set)
+    downloads: int = 0
+    ordered: list[BatchHash] = field(default_factory=list)
+    breaks_after: int | None = None
+
+    def hold(self, *sealed: Sealed) -> None:
+        self.frames_here |= {one.hash: one for one in sealed}
+
+    def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
+        for number, (name, one) in enumerate(self.frames_here.items()):
+            if one.core.category is category and first_day <= one.core.day <= last_day:
+                yield StoredFrame(
+                    batch_hash=name,
+                    index=number,
+                    category=category,
+                    day=one.core.day,
+                    bytes=len(one.frame),
+                )
+
+    def frame(self, batch: BatchHash) -> bytes | None:
+        if self.breaks_after is not None and self.downloads >= self.breaks_after:
+            raise RetryableError("the line went dead")
+        self.downloads += 1
+        return None if batch in self.erased else self.frames_here[batch].frame
+
+    def consent(self, grant: GrantHash) -> KeptConsent | None:
+        for one in self.frames_here.values():
+            if one.core.grant == grant and grant not in self.without_consent:
+                return KeptConsent(
+                    record=one.consent.record,
+                    signature=one.consent.signature,
+                    device_key=raw(ACME.device),
+                )
+        return None
+
+    def releases(self, order: ReleaseOrder) -> ReleaseList:
+        batches = [BatchHash(name) for name in order.batches]
+        self.ordered += batches
+        logged = [
+            ACME.log_release(self.frames_here[name], order.grant, ACME.recipient)
+            for name in batches
+        ]
+        return ReleaseList(
+            checkpoint=ACME.cosigned(ACME.checkpoint()),
+            releases=tuple(
+                LoggedRelease(
+                    batch_hash=one.batch_hash,
+                    entry=one.entry,
+                    salt=one.salt,
+                    index=one.index,
+                    proof=ACME.tree.inclusion(one.index, ACME.tree.size),
+                )
+                for one in logged
+            ),
+        )
+
+
+@dataclass
+class GuardInMemory:
+    """The guard's real rules, without a network."""
+
+    policy_set: PolicySet
+    away: bool = False
+
+    def release(self, request: ReleaseRequest) -> ReleaseAnswers:
+        if self.away:
+            raise RetryableError("the guard is away")
+        found = Found(seed=ACME.guard_seed, key_id=key_id(public_key_of(ACME.guard_seed)))
+        outcome = release(
+            request,
+            caller=READER,
+            policy_set=self.policy_set,
+            find_key=lambda *_: found,
+            now=wall(NOW),
+        )
+        if isinstance(outcome, Refused):
+            raise RejectedError(outcome.why)
+        return ReleaseAnswers(
+            batches=tuple(
+                ReleaseAnswer(batch_hash=asked.batch_hash, refused=one.refusal, error=one.why)
+                if isinstance(one, Refused)
+                else ReleaseAnswer(batch_hash=asked.batch_hash, released=one.sealed)
+                for asked, one in zip(request.batches, outcome, strict=True)
+            )
+        )
+
+
+@pytest.fixture
+def collector() -> CollectorInMemory:
+    ACME.tree = Tree()
+    return CollectorInMemory()
+
+
+@pytest.fixture
+def guard(published: PolicyFolder) -> GuardInMemory:
+    return GuardInMemory(
+        PolicySet(root=published.root, targets=published.targets, policy=published.policy)
+    )
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return Library(tmp_path / "state")
+
+
+def opened(library: Library) -> Report:
+    report = Report()
+    for batch, result in Opener(library=library, identity=ACME.identity, today=NOW.date()).each():
+        report.add(batch, result)
+    return report
+
+
+def test_what_the_grant_covers_is_fetched_released_and_opens(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """Other categories and other days are not even asked for."""
+    inside = [ACME.seal(published.digest) for _ in range(3)]
+    collector.hold(*inside, ACME.seal(published.digest, day="2027-04-01"))
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert (tally.listed, tally.fetched, tally.released) == (3, 3, 3)
+    assert set(collector.ordered) == {one.hash for one in inside}
+    report = opened(library)
+    assert report.refused == 0
+    assert report.opened[Category.KEYS].batches == 3
+    assert report.opened[Category.KEYS].events == 3
+
+
+def test_fetching_again_fetches_and_releases_nothing_twice(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """What is here stays; only what is new is logged."""
+    collector.hold(ACME.seal(published.digest))
+    fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    collector.hold(ACME.seal(published.digest))
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert (tally.listed, tally.fetched, tally.released, tally.here_already) == (2, 1, 1, 1)
+    assert len(collector.ordered) == 2
+    assert collector.downloads == 2
+
+
+def test_a_fetch_that_broke_off_goes_on_where_it_stopped(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """First the line dies, then the guard is away, then all is well."""
+    collector.hold(*(ACME.seal(published.digest) for _ in range(3)))
+    collector.breaks_after = 2
+    with pytest.raises(RetryableError):
+        fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert len(list(library.batches())) == 2
+    collector.breaks_after, guard.away = None, True
+    with pytest.raises(RetryableError):
+        fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert opened(library).opened == {}
+    guard.away = False
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert (tally.fetched, tally.released) == (0, 3)
+    assert collector.downloads == 3
+
+
+def test_a_batch_without_a_consent_record_is_neither_kept_nor_released(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """I10, at the first possible moment; the others go on."""
+    good = ACME.seal(published.digest)
+    bad = ACME.seal(published.digest, consent=ACME.consent(published.digest, record_id="c-2"))
+    collector.hold(good, bad)
+    collector.without_consent.add(bad.core.grant)
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert tally.refused == {Fault.NO_CONSENT: 1}
+    assert collector.ordered == [good.hash]
+    assert list(library.batches()) == [good.hash]
+
+
+def test_bytes_that_are_not_what_was_listed_are_not_kept(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """A collector that answers with other frames, or with noise."""
+    one, other = ACME.seal(published.digest), ACME.seal(published.digest)
+    collector.frames_here = {one.hash: other}
+    assert fetch(ACME.grant(), library, collector, guard, now=wall(NOW)).refused == {
+        Fault.WRONG_HASH: 1
+    }
+    collector.frames_here = {one.hash: Sealed(frame=b"x", core=one.core, consent=one.consent)}
+    assert fetch(ACME.grant(), library, collector, guard, now=wall(NOW)).refused == {"malformed": 1}
+    assert list(library.batches()) == []
+
+
+def test_an_erased_batch_is_counted_and_left_alone(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """It was listed, and gone a moment later."""
+    sealed = ACME.seal(published.digest)
+    collector.hold(sealed)
+    collector.erased.add(sealed.hash)
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert (tally.erased, tally.fetched) == (1, 0)
+
+
+def test_what_the_guard_refuses_is_counted_by_its_name(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """The collector logged it, the guard did not follow: it stays sealed, and is said."""
+    elsewhere = Organisation(
+        device=ACME.device,
+        identity=ACME.identity,
+        subject_identity=ACME.subject_identity,
+        subject=ACME.subject,
+    )
+    sealed = elsewhere.seal(published.digest)  # to another guard's key
+    collector.hold(sealed)
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert tally.refused == {"key-unknown": 1}
+    assert opened(library).faults == {Fault.NOT_RELEASED: [sealed.hash.hex()]}
+
+
+def test_an_expired_grant_is_not_even_tried(
+    collector: CollectorInMemory, guard: GuardInMemory, library: Library
+) -> None:
+    """It would be refused at the other end anyway."""
+    with pytest.raises(RejectedError, match="expired"):
+        fetch(
+            ACME.grant(ACME.request(expires_at=wall(NOW))), library, collector, guard, now=wall(NOW)
+        )
+
+
+def test_the_guard_gets_no_body(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """What is sent to it holds core and shelf, and not a chunk of what is sealed."""
+    sealed = ACME.seal(published.digest)
+    collector.hold(sealed)
+    sent: list[bytes] = []
+    rules = guard.release
+
+    def listen(request: ReleaseRequest) -> ReleaseAnswers:
+        sent.append(msgspec.msgpack.encode(request))
+        return rules(request)
+
+    guard.release = listen  # type: ignore[method-assign]  # listens, then does the same
+    fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    parts = split(sealed.frame)
+    assert parts.shelf in sent[0]
+    assert parts.body not in sent[0]
+    assert decode_core(parts.core).guard_key == key_id(public_key_of(ACME.guard_seed))
+
+
+def test_what_was_dropped_opens_no_more(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
+) -> None:
+    """Frame and release are gone; the rest stays."""
+    one, other = ACME.seal(published.digest), ACME.seal(published.digest)
+    collector.hold(one, other)
+    fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    library.drop(one.hash)
+    assert list(library.batches()) == [other.hash]
+    assert not library.has_release(one.hash)
