@@ -38,7 +38,7 @@ from wire.collector_http import (
 )
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
-from wire.ids import BatchHash
+from wire.ids import BatchHash, GrantHash
 from wire.receipt import encode_receipt
 
 _log = logging.getLogger(__name__)
@@ -222,6 +222,14 @@ def get_frame(collector: Collector, caller: Caller, asked: Asked) -> Response:
     return Response(content, media_type="application/octet-stream")
 
 
+def get_consent(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/consents/{grant}."""
+    auth.reader(caller)
+    grant = GrantHash(_hash(asked.path["grant"]))
+    with collector.index.reading() as connection:
+        return _json(consents.find(connection, grant))
+
+
 def post_releases(collector: Collector, caller: Caller, asked: Asked) -> Response:
     """POST /v1/releases."""
     reader, order = auth.reader(caller), asked.decoded(ReleaseOrder)
@@ -269,6 +277,7 @@ ROUTES: Final = (
     Route("/v1/batches/{batch}", answering(delete_batch), methods=["DELETE"]),
     Route("/v1/frames", answering(get_frames), methods=["GET"]),
     Route("/v1/frames/{batch}", answering(get_frame), methods=["GET"]),
+    Route("/v1/consents/{grant}", answering(get_consent), methods=["GET"]),
     Route("/v1/releases", answering(post_releases), methods=["POST"]),
 )
 
@@ -317,13 +326,17 @@ async def _bounded(request: Request, largest: int) -> bytes:
 
 
 def _batch(text: str) -> BatchHash:
+    return BatchHash(_hash(text))
+
+
+def _hash(text: str) -> bytes:
     try:
-        batch = bytes.fromhex(text)
+        named = bytes.fromhex(text)
     except ValueError:
-        batch = b""
-    if len(batch) != 32 or batch.hex() != text:
-        raise RefusedError(Why.NOT_FOUND, "a batch is named by 64 lower-case hexadecimal digits")
-    return BatchHash(batch)
+        named = b""
+    if len(named) != 32 or named.hex() != text:
+        raise RefusedError(Why.NOT_FOUND, "a hash is 64 lower-case hexadecimal digits")
+    return named
 
 
 def _json(answer: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:

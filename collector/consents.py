@@ -7,14 +7,15 @@ can show a yes.
 from sqlalchemy import Connection, select
 
 from collector.auth import Device
-from collector.index.tables import consents
+from collector.index.tables import consents, devices
 from collector.log import append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
 from wire.category import Category, registry
+from wire.collector_http import KeptConsent
 from wire.errors import WireError
 from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
-from wire.ids import PolicyDigest, SubjectId, WallInstant
+from wire.ids import GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, grant_payload
 from wire.policy import Policy, words_sha256
 
@@ -59,6 +60,23 @@ def register(
         )
     )
     return leaf, True
+
+
+def find(connection: Connection, grant: GrantHash) -> KeptConsent:
+    """Return the record behind a batch, for a reader to check; it names no person.
+
+    Raises:
+        RefusedError: There is none of that hash.
+
+    """
+    row = connection.execute(
+        select(consents.c.record, consents.c.signature, devices.c.public_key)
+        .join(devices, devices.c.device == consents.c.device)
+        .where(consents.c.grant == grant)
+    ).one_or_none()
+    if row is None:
+        raise RefusedError(Why.NOT_FOUND, "no consent record of that hash is here")
+    return KeptConsent(record=row.record, signature=row.signature, device_key=row.public_key)
 
 
 def subject_of(connection: Connection, device: Device, category: Category) -> SubjectId:
