@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from Xlib.display import Display
+
 from agent.capture import screen
 from agent.geometry import Box
 from demo import tray_icon
@@ -64,10 +66,14 @@ class Person:
 
     def box(self, title: str) -> Box:
         """Return where the content of a window is on the screen."""
-        number = str(self.wait_for_window(title))
-        lines = self._xdotool("getwindowgeometry", "--shell", number).splitlines()
-        facts = dict(line.split("=", 1) for line in lines if "=" in line)
-        return Box(int(facts["X"]), int(facts["Y"]), int(facts["WIDTH"]), int(facts["HEIGHT"]))
+        display = Display(self._env["DISPLAY"])
+        try:  # xdotool itself counts the frame twice
+            window = display.create_resource_object("window", self.wait_for_window(title))
+            shape = window.get_geometry()
+            corner = display.screen().root.translate_coords(window, 0, 0)
+            return Box(int(corner.x), int(corner.y), int(shape.width), int(shape.height))
+        finally:
+            display.close()
 
     # --- what is in them --------------------------------------------------------------
 

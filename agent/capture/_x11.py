@@ -5,8 +5,10 @@ went away while we asked are answers, not failures.
 """
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Final
 
 from Xlib import error
@@ -14,6 +16,7 @@ from Xlib.display import Display
 
 from agent.capture.source import SourceError
 
+SOCKETS: Final = "/tmp/.X11-unix"  # noqa: S108 - where X servers listen, by convention
 GENERIC_EVENT: Final = 35  # the event code under which XInput2 events travel
 
 GONE: Final = (error.BadWindow, error.BadDrawable, error.BadMatch, error.BadValue)
@@ -46,10 +49,11 @@ def connect(name: str | None) -> Display:
 
     """
     local = local_name(name)
+    number = local.removeprefix("unix/")
     try:
+        _knock(number)
         display = Display(local)
     except (error.DisplayError, OSError) as exc:
-        number = local.removeprefix("unix/")
         raise SourceError(f"display {number} does not answer; is an X11 session running?") from exc
     # Nobody waits for the answer to what is sent without a reply; a window may be gone by then.
     display.set_error_handler(_overhear)
@@ -69,9 +73,18 @@ def watched() -> Iterator[None]:
 
 
 def disconnect(display: Display) -> None:
-    """Close the connection, whether or not the server is still there."""
+    """Drop what has arrived and close the connection, whether or not the server is still there."""
+    if display.display.event_queue is not None:  # None once the server has gone
+        display.display.event_queue.clear()
     with suppress(error.ConnectionClosedError, OSError):
         display.close()
+
+
+def _knock(number: str) -> None:
+    """Find out whether anybody listens; python-xlib leaves a socket open when nobody does."""
+    address = f"{SOCKETS}/X{number.removeprefix(':').partition('.')[0]}"
+    with socket.socket(socket.AF_UNIX) as door:
+        door.connect(address if Path(address).exists() else f"\0{address}")
 
 
 def _overhear(*_ignored: Any) -> None:  # noqa: ANN401 - python-xlib's own types, none of which we use

@@ -102,7 +102,6 @@ class X11Input:
             if self._state is not None:
                 self._state.release()
             display.sync()  # from here on the server sends no more events
-        display.display.event_queue.clear()
         _x11.disconnect(display)
 
     def _hook(self, display: Display) -> None:

@@ -2,6 +2,7 @@
 
 Windows above the focused one may hide it, whatever their kind: dialogs, menus, panels,
 notifications.  Each is named by the application whose window it shows, or by nobody's.
+(A compositor's overlay is not among them: the server leaves it out of the tree.)
 
 Known gaps: a window that lets others shine through (translucent terminals under a
 compositor) counts as opaque; a shaped window counts as its bounding rectangle.
@@ -12,7 +13,6 @@ from typing import Any, Final
 
 from Xlib import X
 from Xlib.display import Display
-from Xlib.ext import composite
 from Xlib.protocol import request
 
 from agent.capture import _x11
@@ -29,7 +29,6 @@ class Stack:
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._overlay = _overlay_window(display)
         self._shown: dict[int, Application | None] = {}
 
     def forget(self) -> None:
@@ -94,7 +93,6 @@ class Stack:
                 request.GetGeometry(display=raw, defer=True, drawable=each),
             )
             for each in above
-            if each != self._overlay
         ]
         for identifier, attributes, geometry in asked:
             try:
@@ -118,20 +116,3 @@ class Stack:
             except _x11.GONE:
                 return None
         return self._shown[top]
-
-
-def _overlay_window(display: Display) -> int:
-    """Return the compositor's overlay, which lies above everything and hides nothing; 0: none.
-
-    Asking for it would create one, so ask only where a compositor runs, which has one; and on
-    a connection of its own, because whoever asked keeps it alive.
-    """
-    if display.get_selection_owner(display.get_atom("_NET_WM_CM_S0")) == X.NONE:
-        return 0
-    asking = _x11.connect(display.get_display_name())
-    try:
-        if not asking.has_extension(composite.extname):
-            return 0
-        return int(asking.screen().root.composite_get_overlay_window().overlay_window.id)
-    finally:
-        _x11.disconnect(asking)

@@ -125,7 +125,6 @@ class X11Windows:
             self._follow(display, None)
             display.screen().root.change_attributes(event_mask=X.NoEventMask)
             display.sync()
-        display.display.event_queue.clear()
         _x11.disconnect(display)
 
     # --- following --------------------------------------------------------------------

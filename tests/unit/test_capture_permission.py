@@ -20,8 +20,6 @@ def test_a_wayland_session_is_refused_and_told_why(environ: dict[str, str]) -> N
         permission.require(environ)
 
 
-# python-xlib leaves the socket of a failed attempt to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("environ", [{}, {"DISPLAY": ""}, {"DISPLAY": ":987"}])
 def test_a_session_without_a_display_is_refused_in_one_line(environ: dict[str, str]) -> None:
     """Nothing is open, nothing hangs, and the line says what to do."""
