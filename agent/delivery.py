@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, assert_never
+from typing import Final, Protocol, TypeAlias, assert_never
 
 from agent.consent.facts import is_halted
 from agent.consent.policy import PolicyInForce
@@ -80,6 +80,10 @@ class Host(Protocol):
         """Look again at what may be captured and at what to show."""
 
 
+OpenDoor: TypeAlias = Callable[[tuple[str, ...]], Door]
+"""Opens the way to the collector for these pins; tests open another."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Knock:
     """One attempt: the door, and what its answer has to prove."""
@@ -93,9 +97,16 @@ class Delivery:
     """Talks to the collector for as long as the agent runs."""
 
     def __init__(
-        self, host: Host, device: Device, spool: Spool, keys: GuardKeys, clock: Clock
+        self,
+        host: Host,
+        device: Device,
+        spool: Spool,
+        keys: GuardKeys,
+        clock: Clock,
+        open_door: OpenDoor | None = None,
     ) -> None:
         """Prepare; nothing is connected yet."""
+        self._new_door = open_door or device.door
         self._host = host
         self._device = device
         self._spool = spool
@@ -338,7 +349,7 @@ class Delivery:
         if self._door is None or self._pins != policy.collector.tls_pins:
             self._forget_door()
             self._pins = policy.collector.tls_pins
-            self._door = self._device.door(self._pins)
+            self._door = self._new_door(self._pins)
         return self._door
 
     def _forget_door(self) -> None:

@@ -12,6 +12,7 @@ What each command does stands in `commands`; processes are in `children`, the co
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections import deque
@@ -33,8 +34,9 @@ from agent.consent.seen import SeenClock
 from agent.consent.standing import ClockDoubted, Entry, Halted, Standing
 from agent.consent.states import Flag
 from agent.counters import Counters, Drop
-from agent.delivery import Delivery
+from agent.delivery import Delivery, OpenDoor
 from agent.enroll import Device
+from agent.indicator import IndicatorWatch
 from agent.lock import only_one
 from agent.numbers import Numbers
 from agent.pipeline import Pipeline
@@ -42,7 +44,7 @@ from agent.programme import Programme
 from agent.sources import CONTEXT, Sources, plan
 from agent.spool import Spool
 from agent.status import Told, status_of
-from agent.tray import Tray
+from agent.tray import OpenWatch, Tray
 from agent.withdraw import banned, enforce
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
@@ -79,6 +81,8 @@ class Service:
         *,
         clock: Clock | None = None,
         start: Starter = start_process,
+        watch: OpenWatch = IndicatorWatch,
+        open_door: OpenDoor | None = None,
         opt_outs: Callable[[Config], dict[str, frozenset[Category]]] = outside_opt_outs,
     ) -> None:
         """Read what is on the disk, and finish what a crash left undone.
@@ -117,8 +121,10 @@ class Service:
         )
         self.verdict = decide(Facts())
         self.sources = Sources(start, self)
-        self.tray = Tray(start, self)
-        self.delivery = Delivery(self, device, self.spool, self.programme.keys, self.clock)
+        self.tray = Tray(start, self, watch)
+        self.delivery = Delivery(
+            self, device, self.spool, self.programme.keys, self.clock, open_door
+        )
         self.commands = Commands(self)
         # Restrictions that count from the moment they are asked for, until they are on the
         # disk; the disk may refuse, and then they go on counting.
@@ -130,6 +136,7 @@ class Service:
         self._trouble: dict[str, tuple[str, int]] = {}
         self._moving = asyncio.Lock()
         self._must_move = asyncio.Event()
+        self._permitted = asyncio.Event()
         self._stop = asyncio.Event()
         self.outside = self._opt_outs(config)
         self.decide()
@@ -242,6 +249,7 @@ class Service:
             permit = self.programme.permit(self.standing.grants[category], now)
             if permit is not None:
                 self.pipeline.permit(permit)
+                self._permitted.set()
         blocked = [name for name, (_why, until) in self._trouble.items() if until > now.boot]
         self.sources.open(self._plan(), blocked)
 
@@ -339,8 +347,12 @@ class Service:
             if now.boot - looked_at >= IDLE_SECONDS * NANOSECONDS or not looked_at:
                 looked_at = now.boot
                 await self._look_around(now)
-            capturing = bool(self.pipeline.permits())
-            await asyncio.sleep(TICK_SECONDS if capturing else IDLE_SECONDS)
+            self._permitted.clear()
+            if self.pipeline.permits():
+                await asyncio.sleep(TICK_SECONDS)
+            else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._permitted.wait(), IDLE_SECONDS)
 
     async def _look_around(self, now: Now) -> None:
         self.programme.keep_up(now)

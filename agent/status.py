@@ -67,8 +67,8 @@ def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told
     until = situation.standing.paused_until
     digest = situation.policy.digest
     return Status(
-        reason=verdict.reason,
-        detail=_detail(situation, verdict.reason, told),
+        reason=verdict.shown,
+        detail=_detail(situation, verdict.shown, told),
         recording=tuple(sorted(told.recording)),
         paused_until=None if until is None else WallInstant(until.wall),
         categories=tuple(_category(situation, told, c) for c in Category),

@@ -7,7 +7,7 @@ the last three seconds, and the desktop says that its icon is shown (`indicator`
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -44,6 +44,10 @@ class Watch(Protocol):
         """Watch until cancelled."""
 
 
+OpenWatch: TypeAlias = Callable[[Callable[[str], None]], Watch]
+"""Makes a watch that tells a callable "" when the icon is shown, else why it is not."""
+
+
 class Tray:
     """Starts the tray, listens to it, and knows whether its icon is shown."""
 
@@ -51,7 +55,7 @@ class Tray:
         self,
         start: Starter,
         host: Host,
-        watch: Callable[[Callable[[str], None]], Watch] = IndicatorWatch,
+        watch: OpenWatch = IndicatorWatch,
     ) -> None:
         """Prepare; nothing is started yet."""
         self._child = Supervised("tray", start)

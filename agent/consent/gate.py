@@ -63,12 +63,16 @@ class Verdict:
     that wait only for the right window (see MOMENTARY).  `reasons` has each category's
     weightiest; `reason` that of the consented category that is closest to being captured:
     who paused wants to read that, and not that one more category was never agreed to.
+
+    `shown` is the same for a person: while something else keeps the sources shut, nobody
+    looks whose window it is, so it passes over the momentary reasons.
     """
 
     categories: frozenset[Category]
     sources: frozenset[Category]
     reason: Reason
     reasons: Mapping[Category, Reason]
+    shown: Reason
 
 
 WEIGHTIEST_FIRST: Final = tuple(Reason)
@@ -86,12 +90,19 @@ def decide(facts: Facts) -> Verdict:
     """Return what *facts* permit; nothing that is not known to be permitted is."""
     blocking = {category: _blocking(facts, category) for category in Category}
     reasons = {c: failing[0] if failing else Reason.ACTIVE for c, failing in blocking.items()}
+    lasting = {c: _lasting(failing) or reasons[c] for c, failing in blocking.items()}
     return Verdict(
         categories=frozenset(c for c, failing in blocking.items() if not failing),
         sources=frozenset(c for c, failing in blocking.items() if MOMENTARY.issuperset(failing)),
         reason=_closest_to_yes(facts, reasons),
         reasons=reasons,
+        shown=_closest_to_yes(facts, lasting),
     )
+
+
+def _lasting(failing: list[Reason]) -> Reason | None:
+    """Return the weightiest reason that does not change with each window."""
+    return next((reason for reason in failing if reason not in MOMENTARY), None)
 
 
 def _closest_to_yes(facts: Facts, reasons: Mapping[Category, Reason]) -> Reason:

@@ -1,0 +1,454 @@
+"""A workstation without a desktop: sensors, tray, icon and collector that speak the real protocols.
+
+The fakes fail the test themselves when a rule is broken: a sensor that gets `OpenSource` while
+open, a collector that gets a batch before its consent record or after its deletion.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.children import Started
+from agent.config import Config
+from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, Enrolment, load_device
+from agent.handover import Answered, NoAnswer, Outcome
+from agent.service import Service
+from agent.transport import Door
+from base import durable
+from base.clock import Now, boot_ns
+from base.ipc import Inbox, encode, read, send
+from base.paths import Paths
+from base.pki import Authority, Role, client_uri, private_pem, signing_request, spki_sha256
+from tests.fakes.organisation import Organisation
+from wire.batch import decode_batch
+from wire.category import Category
+from wire.collector_http import Deleted, Logged, State
+from wire.control import (
+    Answer,
+    CloseSource,
+    Command,
+    FocusSeen,
+    FromAgent,
+    Grant,
+    Heartbeat,
+    Items,
+    OpenSource,
+    Settings,
+    SourceClosed,
+    SourceOpened,
+    Status,
+)
+from wire.event import Event
+from wire.frame import core_hash, split, verify
+from wire.grant import SignedConsent, grant_hash, verify_consent
+from wire.guard_http import KeyAnswer, KeyRequest, sign_key
+from wire.ids import BatchHash, BootInstant, WallInstant
+from wire.leaf import Kind, batch_payload, deletion_payload, entry, grant_payload
+from wire.opening import open_body
+from wire.policy import Policy, words_sha256
+from wire.receipt import Receipt, encode_receipt
+from wire.sealing import recipient_of
+from wire.shelf import unshelve
+from wire.tlog import leaf_hash
+from wire.xwing import public_key_of
+
+
+class ShiftedClock:
+    """The real clocks, moved by what a test adds to them."""
+
+    def __init__(self) -> None:
+        self.boot_shift = 0
+        self.wall_shift = 0
+        self.boot_id = "boot-1"
+        self._start_boot = boot_ns()
+        self._start_wall = int(datetime.now(UTC).timestamp() * 1e9)
+
+    def now(self) -> Now:
+        passed = boot_ns() - self._start_boot
+        return Now(
+            boot=self._start_boot + passed + self.boot_shift,
+            wall=self._start_wall + passed + self.wall_shift,
+            boot_id=self.boot_id,
+        )
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go by on both clocks, as in a suspend."""
+        self.boot_shift += int(seconds * 1e9)
+        self.wall_shift += int(seconds * 1e9)
+
+
+class FakeSensor:
+    """One sensor process, as a thread; `emit` is what it sees."""
+
+    def __init__(self, module: str, channel: socket.socket, ended: Callable[[int], None]) -> None:
+        self.module = module
+        self.opened: list[Settings] = []
+        self.epoch = 0
+        self.hangs = False  # does not answer CloseSource: has to be killed
+        self.closed_at = 0
+        self._channel = channel
+        self._ended = ended
+        self._items: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_open(self) -> bool:
+        return self._items is not None
+
+    @property
+    def settings(self) -> Settings:
+        assert self.is_open
+        return self.opened[-1]
+
+    def emit(self, *events: Event, focus: tuple[FocusSeen, ...] = (), suppressed: int = 0) -> None:
+        with self._lock:
+            assert self._items is not None, f"{self.module} is closed"
+            items = Items(epoch=self.epoch, events=events, focus=focus, suppressed=suppressed)
+            send(self._items, items)
+
+    def kill(self) -> None:
+        """End like a killed process: the kernel closes both sockets."""
+        with self._lock:
+            if self._items is not None:
+                self._items.close()
+                self._items = None
+        self._channel.shutdown(socket.SHUT_RDWR)
+
+    def _run(self) -> None:
+        inbox: Inbox[FromAgent] = Inbox(FromAgent)
+        try:
+            while inbox.receive(self._channel):
+                for message in inbox.messages():
+                    self._on_message(message, inbox)
+        except OSError:
+            pass
+        with self._lock:
+            if self._items is not None:
+                self._items.close()
+                self._items = None
+        self._channel.close()
+        self._ended(0)
+
+    def _on_message(self, message: FromAgent, inbox: Inbox[FromAgent]) -> None:
+        match message:
+            case OpenSource(epoch=epoch, settings=settings):
+                assert not self.is_open, "opened twice"
+                assert epoch > self.epoch, "an epoch was used before"
+                with self._lock:
+                    self._items = socket.socket(fileno=inbox.descriptors.pop(0))
+                    self.epoch = epoch
+                self.opened.append(settings)
+                send(self._channel, SourceOpened(epoch=epoch, at=BootInstant(boot_ns())))
+            case CloseSource(epoch=epoch):
+                if self.hangs:
+                    return
+                with self._lock:
+                    if self._items is not None:
+                        self._items.close()
+                    self._items = None
+                    self.closed_at = boot_ns()
+                send(self._channel, SourceClosed(epoch=epoch, at=BootInstant(self.closed_at)))
+
+
+class FakeTray:
+    """The tray process: beats, and says what a test clicks."""
+
+    def __init__(self, channel: socket.socket, ended: "asyncio.Future[int]") -> None:
+        self.beats = True
+        self.last: Status | None = None
+        self._ended = ended
+        self._replies: asyncio.Queue[Answer] = asyncio.Queue()
+        self._changed = asyncio.Event()
+        self._writer: asyncio.StreamWriter | None = None
+        self._connected = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._listen(channel))]
+
+    async def say(self, command: Command) -> Answer:
+        """Return the answer to a click."""
+        await self._connected.wait()
+        self._send(command)
+        return await asyncio.wait_for(self._replies.get(), 5)
+
+    async def until(self, holds: Callable[[Status], bool], seconds: float = 5) -> Status:
+        """Return the first status that was pushed for which *holds* does."""
+        async with asyncio.timeout(seconds):
+            while self.last is None or not holds(self.last):
+                self._changed.clear()
+                await self._changed.wait()
+        return self.last
+
+    def kill(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._writer is not None:
+            self._writer.transport.abort()
+        if not self._ended.done():
+            self._ended.set_result(-9)
+
+    def _send(self, command: Command) -> None:
+        if self._writer is not None:
+            self._writer.write(encode(command))
+
+    async def _listen(self, channel: socket.socket) -> None:
+        reader, self._writer = await asyncio.open_unix_connection(sock=channel)
+        self._connected.set()
+        self._tasks.append(asyncio.create_task(self._beat()))
+        decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+        try:
+            while (answer := await read(reader, decoder)) is not None:
+                if isinstance(answer, Status):
+                    self.last = answer
+                    self._changed.set()
+                else:
+                    self._replies.put_nowait(answer)
+        finally:
+            self._writer.close()
+            self.kill()
+
+    async def _beat(self) -> None:
+        while True:
+            if self.beats:
+                self._send(Heartbeat())
+            await asyncio.sleep(0.5)
+
+
+class FakeIcon:
+    """The desktop's word on the icon; shown unless a test says otherwise."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    async def run(self, tray_pid: int) -> None:
+        self.say("")
+        await asyncio.Event().wait()
+
+
+@dataclass
+class FakeCollector(Door):
+    """The collector behind the door, with the organisation's own keys; no network."""
+
+    organisation: Organisation
+    device: Ed25519PrivateKey
+    subject: bytes
+    reachable: bool = True
+    halted: str = ""
+    answers: dict[str, Outcome] = field(default_factory=dict)  # by method, instead of the truth
+    frames: dict[str, bytes] = field(default_factory=dict)
+    consents: list[bytes] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
+
+    def state(self) -> State:
+        self._reach()
+        return State(halted=bool(self.halted), why=self.halted)
+
+    def guard_key(self, category: Category, month: str) -> KeyAnswer:
+        self._reach()
+        assert self.consents, "a key was asked for before any consent was registered"
+        request = KeyRequest(subject=self.subject, category=category, month=month)
+        public = public_key_of(self.organisation.guard_seed)
+        return sign_key(request, public, self.organisation.guard)
+
+    def register(self, signed: SignedConsent) -> Outcome:
+        if not self.reachable:
+            return NoAnswer(why="nobody answers")
+        verify_consent(signed, self.device.public_key())
+        self.consents.append(grant_hash(signed))
+        logged = self._log(Kind.GRANT, grant_payload(grant_hash(signed)))
+        return Answered(status=201, body=msgspec.json.encode(logged))
+
+    def send(self, name: str, frame: bytes) -> Outcome:
+        if not self.reachable:
+            return NoAnswer(why="nobody answers")
+        if "send" in self.answers:
+            return self.answers["send"]
+        verified = verify(frame, self.device.public_key())
+        assert hashlib.sha256(frame).hexdigest() == name
+        assert verified.core.grant in self.consents, "a batch came before its consent record"
+        if name in self.deleted:
+            return Answered(status=410)
+        self.frames[name] = frame
+        batch, core = BatchHash(bytes.fromhex(name)), core_hash(split(frame).core)
+        logged = self._log(Kind.BATCH, batch_payload(batch, core))
+        receipt = Receipt(
+            batch_hash=batch,
+            core_hash=core,
+            received_at=WallInstant(1),
+            salt=logged.salt,
+            index=logged.index,
+            proof=logged.proof,
+            checkpoint=logged.checkpoint,
+        )
+        return Answered(status=201, body=encode_receipt(receipt))
+
+    def delete(self, name: str) -> Outcome:
+        if not self.reachable:
+            return NoAnswer(why="nobody answers")
+        self.deleted.append(name)
+        stored = self.frames.pop(name, None) is not None
+        tombstone = self._log(Kind.TOMBSTONE, deletion_payload(BatchHash(bytes.fromhex(name))))
+        answer = Deleted(stored=stored, tombstone=tombstone)
+        return Answered(status=200, body=msgspec.json.encode(answer))
+
+    def _reach(self) -> None:
+        from base.https import UnreachableError  # noqa: PLC0415 - the one error that is played
+
+        if not self.reachable:
+            raise UnreachableError("nobody answers")
+
+    def _log(self, kind: Kind, payload: bytes) -> Logged:
+        salt, tree = secrets.token_bytes(16), self.organisation.tree
+        index = tree.append(leaf_hash(entry(kind, payload, salt)))
+        return Logged(
+            salt=salt,
+            index=index,
+            proof=tree.inclusion(index, tree.size),
+            checkpoint=self.organisation.checkpoint(),
+        )
+
+
+@dataclass
+class Workstation:
+    """An enrolled device with everything around it faked, and the real agent in the middle."""
+
+    folder: Path
+    organisation: Organisation
+    policy: Policy
+    clock: ShiftedClock = field(default_factory=ShiftedClock)
+    outside: dict[str, frozenset[Category]] = field(default_factory=dict)
+    sensors: dict[str, FakeSensor] = field(default_factory=dict)
+    trays: list[FakeTray] = field(default_factory=list)
+    icons: list[FakeIcon] = field(default_factory=list)
+
+    @classmethod
+    def enrolled(cls, folder: Path, **changes: object) -> "Workstation":
+        """Return a workstation that was enrolled just now; *changes* are to the policy."""
+        organisation = Organisation()
+        policy = msgspec.structs.replace(organisation.policy(), hold_seconds=1, **changes)
+        station = cls(folder=folder, organisation=organisation, policy=policy)
+        station.paths.make()
+        station._enrol()
+        return station
+
+    @property
+    def paths(self) -> Paths:
+        base = self.folder
+        return Paths(
+            config=base / "config", state=base / "state", logs=base / "logs", runtime=base / "run"
+        )
+
+    @property
+    def device(self) -> Device:
+        return load_device(self.paths.state)
+
+    @property
+    def tray(self) -> FakeTray:
+        return self.trays[-1]
+
+    def _enrol(self) -> None:
+        state, organisation = self.paths.state, self.organisation
+        published = organisation.publish(self.folder / "policy", self.policy, at=datetime.now(UTC))
+        for name in ("root.json", "targets.json", "policy.json"):
+            (state / name).write_bytes((published.folder / name).read_bytes())
+        durable.replace(state / KEY, private_pem(organisation.device))
+        device = spki_sha256(organisation.device.public_key()).hex()
+        certificate = Authority.create("test").certify(
+            signing_request(organisation.device), client_uri("acme", Role.DEVICE, device)
+        )
+        durable.replace(state / CERTIFICATE, certificate)
+        enrolment = Enrolment(
+            origin=self.policy.collector.origin,
+            tls_pins=self.policy.collector.tls_pins,
+            ca_pem="",
+            subject=organisation.subject,
+            subject_key=recipient_of(organisation.subject_identity),
+            enrolled_at=self.clock.now().wall,
+        )
+        durable.replace(state / ENROLMENT, msgspec.json.encode(enrolment))
+        self.collector = FakeCollector(organisation, organisation.device, organisation.subject)
+
+    # --- the agent --------------------------------------------------------------------
+
+    def service(self, config: Config | None = None) -> Service:
+        """Return a new agent on this workstation's state."""
+        return Service(
+            self.paths,
+            config or Config(),
+            self.device,
+            clock=self.clock,
+            start=self._start,
+            watch=self._icon,
+            open_door=lambda _pins: self.collector,
+            opt_outs=lambda _config: self.outside,
+        )
+
+    async def _start(self, module: str) -> Started:
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[int] = loop.create_future()
+        if module == "tray":
+            theirs.settimeout(0)
+            tray = FakeTray(theirs, ended)
+            self.trays.append(tray)
+            return Started(channel=ours, pid=100, ended=ended, kill=tray.kill)
+
+        def end(code: int) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(code))
+
+        sensor = FakeSensor(module, theirs, end)
+        self.sensors[module.rpartition(".")[2]] = sensor
+        return Started(channel=ours, pid=101, ended=ended, kill=sensor.kill)
+
+    def _icon(self, say: Callable[[str], None]) -> FakeIcon:
+        self.icons.append(FakeIcon(say))
+        return self.icons[-1]
+
+    # --- the data subject -------------------------------------------------------------
+
+    async def agree(self, *categories: Category) -> None:
+        """Click the consent window for *categories*, and wait until they may be captured."""
+        for category in categories:
+            command = Grant(category=category, words_sha256=words_sha256(self.policy, category))
+            await self.tray.say(command)
+
+    async def focus(self, *, inside: bool = True, at: int | None = None) -> None:
+        """Let the context sensor tell who has the focus."""
+        application = self.policy.applications[0]
+        self.sensors["context"].emit(
+            focus=(
+                FocusSeen(
+                    at=BootInstant(self.clock.now().boot if at is None else at),
+                    inside=inside,
+                    process=application.process if inside else "",
+                    window_class=application.window_class if inside else "",
+                ),
+            )
+        )
+        await asyncio.sleep(0)
+
+    def opened(self) -> list[Event]:
+        """Return all events that the collector has, opened with the guard's and the subject's key."""
+        events: list[Event] = []
+        for frame in self.collector.frames.values():
+            parts = split(frame)
+            digest = core_hash(parts.core)
+            header = unshelve(parts.shelf, self.organisation.guard_seed, digest)
+            plaintext = open_body(header, parts.body, self.organisation.subject_identity, digest)
+            events += decode_batch(plaintext).events
+        return sorted(events, key=lambda event: event.at)

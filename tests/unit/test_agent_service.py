@@ -1,0 +1,651 @@
+"""The whole agent with fake sensors, tray and collector that speak the real protocols."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import control
+from agent.config import Config
+from agent.service import Service
+from base.errors import SetupError
+from tests.fakes.workstation import FakeSensor, Workstation
+from wire.category import Category
+from wire.control import (
+    Answer,
+    ConfirmClock,
+    Done,
+    FocusSeen,
+    Forget,
+    GetNotice,
+    GetStatus,
+    Grant,
+    InputSettings,
+    Notice,
+    OptIn,
+    OptOut,
+    Pause,
+    Quit,
+    Reason,
+    Refused,
+    Resume,
+    Silent,
+    Status,
+    Withdraw,
+)
+from wire.event import Event, Focus, Key, Move
+from wire.ids import BootInstant
+
+HOLD_BACK = 0.5
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Workstation:
+    return Workstation.enrolled(tmp_path)
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    """Run a story; none of them may take long."""
+    asyncio.run(asyncio.wait_for(story, 20))
+
+
+@contextlib.asynccontextmanager
+async def running(station: Workstation, config: Config | None = None) -> AsyncIterator[Service]:
+    """Run the agent until the block ends, then end it as SIGTERM would."""
+    service = station.service(config)
+    station.trays.clear()
+    station.sensors.clear()
+    task = asyncio.create_task(service.run())
+    try:
+        await eventually(lambda: task.done() or (bool(station.trays) and len(station.sensors) == 3))
+        yield service
+    finally:
+        service.stop()
+        await asyncio.wait_for(task, 10)
+
+
+@contextlib.asynccontextmanager
+async def capturing(
+    station: Workstation, *categories: Category, config: Config | None = None
+) -> AsyncIterator[Service]:
+    """Run the agent with consent for *categories* and a listed program in front."""
+    async with running(station, config) as service:
+        await station.agree(*categories)
+        await eventually(lambda: set(categories) <= set(service.pipeline.permits()))
+        await eventually(lambda: station.sensors["context"].is_open)
+        await station.focus()
+        await asyncio.sleep(0.15)  # past the settling of that focus
+        yield service
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def cycle(station: Workstation, *, ago: float) -> BootInstant:
+    return BootInstant(station.clock.now().boot - int(ago * 1e9))
+
+
+def key(station: Workstation, text: str = "a") -> Key:
+    return Key(at=BootInstant(station.clock.now().boot), pressed=True, kind="letter", text=text)
+
+
+def move(station: Workstation, x: int = 1) -> Move:
+    return Move(at=BootInstant(station.clock.now().boot), x=x, y=1)
+
+
+def texts(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Key))
+
+
+def the(station: Workstation, sensor: str) -> FakeSensor:
+    return station.sensors[sensor]
+
+
+def nothing_is_open(station: Workstation) -> bool:
+    return not any(sensor.is_open for sensor in station.sensors.values())
+
+
+# --- yes --------------------------------------------------------------------------------
+
+
+def test_nothing_is_open_before_a_yes(station: Workstation) -> None:
+    """A fresh agent says NOT_CONSENTED and opens no source."""
+
+    async def story() -> None:
+        async with running(station):
+            status = await station.tray.until(lambda s: s.indicator == "")
+            assert status.reason is Reason.NOT_CONSENTED
+            assert status.recording == ()
+            assert nothing_is_open(station)
+
+    play(story())
+
+
+def test_the_notice_has_the_words_that_a_grant_must_name(station: Workstation) -> None:
+    """What is shown is what is agreed to: other words are refused."""
+
+    async def story() -> None:
+        async with running(station):
+            notice = await station.tray.say(GetNotice())
+            assert isinstance(notice, Notice)
+            assert {item.category for item in notice.items} == {
+                rule.category for rule in station.policy.categories
+            }
+            refused = await station.tray.say(Grant(category=Category.KEYS, words_sha256=b"\0" * 32))
+            assert isinstance(refused, Refused)
+            assert nothing_is_open(station)
+
+    play(story())
+
+
+def test_what_is_typed_in_a_listed_program_after_a_yes_reaches_the_collector(
+    station: Workstation,
+) -> None:
+    """Grant, register, the guard's key, open, type, wait, seal, send, receipt: gone from here."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            assert isinstance(the(station, "input").settings, InputSettings)
+            assert not the(station, "screen").is_open
+            the(station, "input").emit(key(station, "h"), key(station, "i"))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            assert isinstance(await station.tray.say(Pause()), Silent)
+            await eventually(lambda: len(station.collector.frames) == 1)
+            await eventually(lambda: service.spool.number_sent() == 1)
+            assert list((station.paths.state / "spool" / "ready").iterdir()) == []
+        assert texts(station.opened()) == "hi"
+
+    play(story())
+
+
+def test_the_window_category_comes_from_what_the_context_sensor_says(
+    station: Workstation,
+) -> None:
+    """A listed window that gets the focus is a Focus event; any other is nothing."""
+
+    async def story() -> None:
+        async with capturing(station, Category.WINDOW):
+            await station.focus(inside=False)
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            await station.tray.say(Pause())
+            await eventually(lambda: len(station.collector.frames) == 1)
+        windows = [event for event in station.opened() if isinstance(event, Focus)]
+        assert [window.process for window in windows] == [station.policy.applications[0].process]
+
+    play(story())
+
+
+def test_what_is_typed_outside_is_counted_and_goes_nowhere(station: Workstation) -> None:
+    """Events of a program that is not listed leave a number and nothing else."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            await station.focus(inside=False)
+            await asyncio.sleep(0.15)
+            status = await station.tray.until(lambda s: s.reason is Reason.OUTSIDE_SCOPE)
+            assert status.recording == ()
+            assert the(station, "input").is_open
+            the(station, "input").emit(key(station, "x"))
+            status = await station.tray.until(lambda s: "outside-scope" in s.dropped)
+            assert status.dropped["outside-scope"] == 1
+            await station.tray.say(Pause())
+        assert station.opened() == []
+
+    play(story())
+
+
+# --- silence ----------------------------------------------------------------------------
+
+
+def test_pause_is_silence(station: Workstation) -> None:
+    """What is older than the hold-back is kept; nothing younger, and nothing after the answer."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            the(station, "input").emit(key(station, "o"))
+            await asyncio.sleep(HOLD_BACK + 0.05)
+            the(station, "input").emit(key(station, "y"))
+            silent = await station.tray.say(Pause())
+            assert isinstance(silent, Silent)
+            assert nothing_is_open(station)
+            assert all(
+                sensor.closed_at <= silent.at
+                for sensor in station.sensors.values()
+                if sensor.opened
+            )
+            assert service.pipeline.permits() == {}
+            status = await station.tray.until(lambda s: s.reason is Reason.PAUSED_UNTIL)
+            assert status.paused_until is not None
+            await eventually(lambda: len(station.collector.frames) == 1)
+        events = station.opened()
+        assert texts(events) == "o"
+        assert all(event.at <= silent.at for event in events)
+
+    play(story())
+
+
+def test_a_pause_that_ran_out_stays_shut_until_resume_is_clicked(station: Workstation) -> None:
+    """Time alone never starts capture."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            await station.tray.say(Pause())
+            station.clock.pass_by(31 * 60)
+            await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
+            assert nothing_is_open(station)
+            assert isinstance(await station.tray.say(Resume()), Done)
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_a_pause_keeps_its_length_over_a_restart(station: Workstation) -> None:
+    """The disk is believed: a restart neither ends nor prolongs a pause."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            await station.tray.say(Pause())
+            status = await station.tray.until(lambda s: s.reason is Reason.PAUSED_UNTIL)
+        async with running(station):
+            again = await station.tray.until(lambda s: s.reason is Reason.PAUSED_UNTIL)
+            assert again.paused_until == status.paused_until
+
+    play(story())
+
+
+def test_a_restart_records_again_once_the_icon_is_proved(station: Workstation) -> None:
+    """Consent lasts; the indicator is proved anew each time."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            pass
+        async with running(station):
+            station.icons[-1].say("hidden")
+            await asyncio.sleep(0.1)
+            assert nothing_is_open(station)
+            station.icons[-1].say("")
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_opting_out_of_one_category_closes_that_one_alone(station: Workstation) -> None:
+    """The others go on, under a new epoch; what was kept of that one is gone."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS, Category.POINTER) as service:
+            sensor = the(station, "input")
+            sensor.emit(key(station, "s"), move(station))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            epoch = sensor.epoch
+            assert isinstance(await station.tray.say(OptOut(category=Category.KEYS)), Silent)
+            assert set(service.pipeline.permits()) == {Category.POINTER}
+            await eventually(lambda: sensor.is_open and sensor.epoch > epoch)
+            assert isinstance(sensor.settings, InputSettings)
+            assert not sensor.settings.keys
+            assert sensor.settings.pointer
+            await station.focus()
+            await asyncio.sleep(0.15)
+            sensor.emit(key(station, "t"), move(station, 2))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            await station.tray.say(Pause())
+            await eventually(lambda: len(station.collector.frames) == 1)
+        events = station.opened()
+        assert texts(events) == ""
+        assert [event.x for event in events if isinstance(event, Move)] == [1, 2]
+
+    play(story())
+
+
+def test_opting_out_asks_back_what_may_have_been_sent(station: Workstation) -> None:
+    """A batch without a receipt is deleted here and asked of the collector by its hash."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.collector.reachable = True
+            the(station, "input").emit(key(station))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            station.collector.reachable = False
+            await station.tray.say(Pause())
+            await eventually(lambda: any(b.local.maybe_sent for b in service.spool.ready()))
+            (batch,) = service.spool.ready()
+            await station.tray.say(OptOut(category=Category.KEYS))
+            assert service.spool.ready() == []
+            assert service.spool.deletions() == [batch.name]
+            station.collector.reachable = True
+            await eventually(lambda: station.collector.deleted == [batch.name])
+            await eventually(lambda: service.spool.deletions() == [])
+
+    play(story())
+
+
+def test_withdrawing_with_erase_asks_for_all_that_was_sent(station: Workstation) -> None:
+    """What the collector has of that category is asked back, until it has confirmed."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            the(station, "input").emit(key(station))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            await station.tray.say(Pause())
+            await eventually(lambda: service.spool.number_sent() == 1)
+            sent = list(station.collector.frames)
+            await station.tray.say(Withdraw(category=Category.KEYS, erase=True))
+            await eventually(lambda: station.collector.deleted == sent)
+            await eventually(lambda: service.spool.deletions() == [])
+            assert station.collector.frames == {}
+            status = await station.tray.until(lambda s: s.reason is Reason.NOT_CONSENTED)
+            assert not any(each.granted for each in status.categories)
+        async with running(station) as service:
+            assert service.spool.deletions() == []
+
+    play(story())
+
+
+def test_forgetting_the_last_minutes_deletes_open_and_held_batches(station: Workstation) -> None:
+    """Capture goes on, but what was recorded before the click is gone."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.collector.reachable = False
+            the(station, "input").emit(key(station, "f"))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            service.pipeline.close_all(station.clock.now())
+            the(station, "input").emit(key(station, "g"))
+            await asyncio.sleep(0.05)
+            assert service.spool.number_held() == 1
+            assert isinstance(await station.tray.say(Forget(minutes=1)), Done)
+            assert service.spool.number_held() == 0
+            the(station, "input").emit(key(station, "h"))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            station.collector.reachable = True
+            await station.tray.say(Pause())
+            await eventually(lambda: len(station.collector.frames) == 1)
+        assert texts(station.opened()) == "h"
+
+    play(story())
+
+
+def test_a_sensor_that_does_not_answer_is_killed_and_counts_as_closed(
+    station: Workstation,
+) -> None:
+    """Silence is the kernel's: the answer to a pause does not wait for a sensor that hangs."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            hanging = the(station, "input")
+            hanging.hangs = True
+            before = station.clock.now().boot
+            silent = await station.tray.say(Pause())
+            assert isinstance(silent, Silent)
+            assert silent.at - before < 1e9
+            assert not hanging.is_open
+            await eventually(lambda: the(station, "input") is not hanging)
+
+    play(story())
+
+
+# --- no light, no capture ---------------------------------------------------------------
+
+
+def test_the_end_of_the_tray_closes_capture(station: Workstation) -> None:
+    """SIGKILL of the tray is end-of-file on its channel; another tray has to be proved first."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            first = station.tray
+            first.kill()
+            await eventually(lambda: service.verdict.reason is Reason.INDICATOR_MISSING, 0.5)
+            await eventually(lambda: nothing_is_open(station), 0.5)
+            await eventually(lambda: station.tray is not first)
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_an_icon_that_is_shown_no_more_closes_capture(station: Workstation) -> None:
+    """The desktop's word counts, whatever the tray says."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            station.icons[-1].say("the panel is gone")
+            await eventually(lambda: nothing_is_open(station), 0.3)
+            status = await station.tray.until(lambda s: s.reason is Reason.INDICATOR_MISSING)
+            assert "the panel is gone" in status.detail
+
+    play(story())
+
+
+def test_a_tray_that_hangs_closes_capture(station: Workstation) -> None:
+    """Three heartbeats that did not come are one tray too few."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            station.tray.beats = False
+            station.clock.pass_by(4)
+            await eventually(lambda: nothing_is_open(station))
+
+    play(story())
+
+
+# --- who may say what -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [Resume(), OptIn(), ConfirmClock()])
+def test_a_script_cannot_relax_anything(station: Workstation, command: Resume) -> None:
+    """What can lead to more capture is refused on the named socket, and says how it is done."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            await station.tray.say(Pause())
+            answer = await ask(station, command)
+            assert answer == Refused(why=control.ONLY_IN_THE_TRAY)
+            assert nothing_is_open(station)
+
+    play(story())
+
+
+def test_a_script_can_restrict(station: Workstation) -> None:
+    """Pausing is everybody's right who is the data subject on this machine."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            assert isinstance(await ask(station, Pause()), Silent)
+            assert nothing_is_open(station)
+            status = await ask(station, GetStatus())
+            assert isinstance(status, Status)
+            assert status.reason is Reason.PAUSED_UNTIL
+
+    play(story())
+
+
+async def ask(station: Workstation, command: Any) -> Answer | None:
+    return await asyncio.to_thread(control.ask, station.paths.runtime, command)
+
+
+def test_a_second_agent_is_refused(station: Workstation) -> None:
+    """Two agents would capture and number twice."""
+
+    async def story() -> None:
+        async with running(station):
+            with pytest.raises(SetupError, match="another agent"):
+                await station.service().run()
+
+    play(story())
+
+
+def test_quit_ends_the_agent_and_seals_what_is_open(station: Workstation) -> None:
+    """Quit is a stop, not a loss."""
+
+    async def story() -> None:
+        service = station.service()
+        async with capturing(station, Category.KEYS) as service:
+            the(station, "input").emit(key(station, "q"))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            assert isinstance(await station.tray.say(Quit()), Done)
+            await eventually(lambda: nothing_is_open(station))
+        assert service.spool.number_held() + len(service.spool.ready()) == 1
+
+    play(story())
+
+
+def test_an_opt_out_from_outside_holds_and_is_lowered_by_a_click_alone(
+    station: Workstation,
+) -> None:
+    """The machine can opt out; when it changes its mind, nothing starts by itself."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.outside["machine"] = frozenset(Category)
+            await station.tray.until(lambda s: s.reason is Reason.OPTED_OUT)
+            await eventually(lambda: nothing_is_open(station))
+            assert isinstance(await station.tray.say(OptIn()), Refused)
+            station.outside.clear()
+            await asyncio.sleep(1.2)
+            assert service.verdict.reason is Reason.OPTED_OUT
+            assert isinstance(await station.tray.say(OptIn()), Done)
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+# --- what else can be in the way --------------------------------------------------------
+
+
+def test_a_clock_that_was_set_closes_capture_until_the_subject_confirms(
+    station: Workstation,
+) -> None:
+    """More than five seconds between the two clocks, and neither is believed; nor after a restart."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            station.clock.wall_shift += int(3600e9)
+            await station.tray.until(lambda s: s.reason is Reason.CLOCK_UNTRUSTED)
+            await eventually(lambda: nothing_is_open(station))
+        station.clock.boot_id = "boot-2"
+        async with running(station):
+            await station.tray.until(lambda s: s.reason is Reason.CLOCK_UNTRUSTED)
+            assert isinstance(await station.tray.say(ConfirmClock()), Done)
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_a_halt_closes_freezes_uploads_and_survives_a_restart(station: Workstation) -> None:
+    """Whoever halts is believed at once; taking it back is not enough to start again."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.collector.halted = "the council has stopped it"
+            service.delivery.wake()
+            status = await station.tray.until(lambda s: s.reason is Reason.HALTED_BY_ORG)
+            assert "the council has stopped it" in status.detail
+            await eventually(lambda: nothing_is_open(station))
+        station.collector.halted = ""
+        async with running(station):
+            await station.tray.until(lambda s: s.reason is Reason.HALTED_BY_ORG)
+            assert station.collector.frames == {}
+
+    play(story())
+
+
+def test_without_the_guards_key_nothing_is_open(station: Workstation) -> None:
+    """What could not be sealed is not captured; once the key is there, it is."""
+
+    async def story() -> None:
+        station.collector.reachable = False
+        async with running(station) as service:
+            await station.agree(Category.KEYS)
+            status = await station.tray.until(lambda s: s.reason is Reason.STORAGE_BLOCKED)
+            assert "guard" in status.detail
+            await station.tray.until(lambda s: "nobody answers" in s.collector.last_error)
+            assert nothing_is_open(station)
+            station.collector.reachable = True
+            service.delivery.wake()
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_a_full_spool_closes_capture_and_says_so(station: Workstation) -> None:
+    """Nothing is dropped to make room: capture stops instead."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS, config=Config(quota_bytes=100)):
+            station.collector.reachable = False
+            the(station, "input").emit(key(station))
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            await station.tray.say(Pause())
+            await station.tray.say(Resume())
+            await station.tray.until(lambda s: s.reason is Reason.STORAGE_BLOCKED)
+            assert nothing_is_open(station)
+
+    play(story())
+
+
+def test_a_restriction_that_cannot_be_written_down_stays_in_force(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the fsync fails, everything stays shut, the answer says so, and a restart asks."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+
+            def fail(*_arguments: object, **_options: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(service.ledger, "_disk", FailingDisk(fail))
+            answer = await station.tray.say(Pause())
+            assert isinstance(answer, Refused)
+            assert "No space left" in answer.why
+            await asyncio.sleep(0.3)
+            assert nothing_is_open(station)
+            assert service.verdict.reason is Reason.PAUSED_UNTIL
+        async with running(station):
+            await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
+            assert nothing_is_open(station)
+
+    play(story())
+
+
+class FailingDisk:
+    """A disk on which everything fails in the same way."""
+
+    def __init__(self, fail: Callable[..., None]) -> None:
+        self.replace = self.append = self.remove = self.sync_folder = fail
+
+
+def test_a_sensor_that_crashes_is_started_and_opened_again(station: Workstation) -> None:
+    """The others go on meanwhile."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            crashed = the(station, "input")
+            crashed.kill()
+            await eventually(lambda: the(station, "input") is not crashed)
+            assert the(station, "context").is_open
+            station.clock.pass_by(6)  # the back-off of a source that failed
+            await eventually(lambda: the(station, "input").is_open)
+            assert service.verdict.sources
+
+    play(story())
+
+
+def test_focus_of_a_program_that_the_policy_does_not_list_is_outside_whatever_is_said(
+    station: Workstation,
+) -> None:
+    """The agent compares with its own policy; it does not take the sensor's word."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            at = BootInstant(station.clock.now().boot)
+            seen = FocusSeen(at=at, inside=True, process="keepassxc", window_class="KeePassXC")
+            the(station, "context").emit(focus=(seen,))
+            await eventually(lambda: service.verdict.reason is Reason.OUTSIDE_SCOPE)
+
+    play(story())
