@@ -11,11 +11,13 @@ from typing import Any, Final, Self
 from dbus_fast import Message, MessageType
 from dbus_fast.aio import MessageBus
 
+from base.errors import AssentError
+
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 CALL_SECONDS: Final = 5.0  # a desktop that takes longer to answer hangs
 
 
-class BusError(Exception):
+class BusError(AssentError):
     """The other side answered with an error, or not at all."""
 
 

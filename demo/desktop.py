@@ -25,6 +25,7 @@ from Xlib import X, Xatom
 from Xlib.display import Display
 
 from agent.capture import screen
+from base.errors import SetupError
 from demo.bus import PROPERTIES, Bus, BusError
 
 WATCHER: Final = "org.kde.StatusNotifierWatcher"
@@ -65,7 +66,7 @@ _PANEL: Final = """<?xml version="1.0" encoding="UTF-8"?>
 T = TypeVar("T")
 
 
-class DesktopError(Exception):
+class DesktopError(SetupError):
     """A part of the desktop is missing or did not start; the message names its log."""
 
 

@@ -57,9 +57,16 @@ class Program:
 
     def serve(self, *words: str | Path) -> int:
         """Start a command that keeps running, its output to `output.log`; return its pid."""
+        # Core files are wanted: what a crash leaves on the disk is searched, too.
+        command = ["prlimit", "--core=unlimited", "--", *self._command(words)]
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
-                self._command(words), env=self.env, stdout=log, stderr=log, start_new_session=True
+                command,
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+                start_new_session=True,
             )
         return self._running.pid
 

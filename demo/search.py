@@ -51,6 +51,7 @@ def disguises(secret: str) -> dict[str, bytes]:
         "upper case": secret.upper().encode(),
         "utf-16-le": secret.encode("utf-16-le"),
         "utf-16-be": secret.encode("utf-16-be"),
+        "utf-32-le": secret.encode("utf-32-le"),
         "hexadecimal": plain.hex().encode(),
     }
     for shift in range(ALIGNMENTS):

@@ -32,6 +32,7 @@ from Xlib.display import Display
 from Xlib.ext import xtest
 
 from base.clock import boot_ns
+from base.errors import AssentError
 
 LETTERS: Final = "the quick brown fox jumps over the lazy dog "
 HELD_SHARE: Final = 0.4  # of the time from one key to the next
@@ -65,7 +66,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_load: bool = False
 
 
-class TypistError(Exception):
+class TypistError(AssentError):
     """The typist's process ended, or cannot do what was asked."""
 
 

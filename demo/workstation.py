@@ -79,11 +79,16 @@ class Workstation:
 
     # --- what the person does -----------------------------------------------------------
 
-    def open_terminal(self, title: str = "work") -> None:
-        """Open a terminal that swallows what is typed, and give it the focus."""
-        command = ["xterm", "-geometry", "100x30+60+60", "-T", title, "-e", "cat"]
-        self.desktop.run(f"terminal-{title}", command)
+    def open_terminal(self, title: str = "work") -> int:
+        """Open a terminal whose screen is cleared by Return, and give it the focus.
+
+        Returns its process id.
+        """
+        command = ["xterm", "-geometry", "100x30+60+60", "-T", title]
+        command += ["-e", "sh", "-c", "while read -r line; do clear; done"]
+        terminal = self.desktop.run(f"terminal-{title}", command)
         self.person.activate(title, 20)
+        return terminal.pid
 
     def consent(self, *categories: Category, picture: Path | None = None) -> None:
         """Switch categories on in the consent window, which opens by itself, and agree."""

@@ -1,0 +1,44 @@
+"""What was opened in the end: the exported events, as a recipient has them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.organisation import Organisation
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The events of an export and its index."""
+
+    folder: Path
+    events: list[dict[str, Any]]
+    index: dict[str, Any]
+
+    def presses(self) -> list[dict[str, Any]]:
+        """Return the key presses, in order."""
+        return [e for e in self.events if e["type"] == "key" and e["pressed"]]
+
+    def text(self) -> str:
+        """Return what was typed, as far as it was recorded."""
+        return "".join(press["text"] for press in self.presses())
+
+    def of(self, *types: str) -> list[dict[str, Any]]:
+        """Return the events of these types."""
+        return [event for event in self.events if event["type"] in types]
+
+    def reasons_of_gaps(self) -> set[str]:
+        """Return why, as the batches themselves say, nothing was kept at times."""
+        return {gap["why"] for batch in self.index["batches"] for gap in batch["gaps"]}
+
+
+def open_everything(organisation: Organisation, out: Path) -> Opened:
+    """Have everything released, open it, verify it and export it to *out*."""
+    grant = organisation.access_grant("keys", "pointer", "screen", "window")
+    organisation.reader.run("fetch", "--grant", grant)
+    organisation.reader.run("verify")
+    organisation.reader.run("export", "--out", out)
+    lines = (out / "events.jsonl").read_text("utf-8").splitlines()
+    index = json.loads((out / "index.json").read_text("utf-8"))
+    return Opened(out, [json.loads(line) for line in lines], index)
