@@ -7,6 +7,7 @@ or keys runs in threads, so that a bulk release does not hold up the witness.
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import msgspec
@@ -25,7 +26,7 @@ from guard.keys import ErasedError, Keys, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
 from guard.trust import PolicySet
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
-from wire.errors import MalformedError
+from wire.errors import MalformedError, WireError
 from wire.guard_http import (
     LARGEST_RELEASE,
     KeyAnswer,
@@ -84,8 +85,24 @@ class Guard:
         return found
 
     def policy(self) -> Policy:
-        """Return the installed policy, which was verified when it was installed."""
-        return decode_policy(self.installed().policy)
+        """Return the installed policy, verified as of now.
+
+        Raises:
+            Answered: There is none, or it has expired.
+
+        """
+        try:
+            return self.installed().verified(datetime.fromtimestamp(self.now() / 1e9, UTC))
+        except WireError as exc:
+            raise Answered(503, f"this guard's policy is not valid any more: {exc}") from exc
+
+    def log_key(self) -> str:
+        """Return the verifier key of the log that the policy names, expired or not.
+
+        A log has to be able to grow when everything else has ended: its last entries are
+        deletions.
+        """
+        return decode_policy(self.installed().policy).collector.log
 
 
 def make_app(guard: Guard) -> ASGIApp:
@@ -120,7 +137,7 @@ def make_app(guard: Guard) -> ASGIApp:
 
 def _add_checkpoint(guard: Guard, body: bytes) -> Response:
     submission = parse_submission(body)
-    match guard.witness.add(submission, guard.policy().collector.log, guard.now()):
+    match guard.witness.add(submission, guard.log_key(), guard.now()):
         case Cosigned(line=line):
             return PlainTextResponse(line)
         case Refuse(status=409, size=int(size)):

@@ -349,8 +349,9 @@ def _grant(path: Path) -> AccessGrant:
 @contextmanager
 def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
     columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn())
-    # On standard error, so that it never stands between facts; a log file gets none of it.
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bars:
+    # On standard error, so that it never stands between facts; a file there gets none of it.
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
         tasks = {what: bars.add_task(what, total=None) for what in ("frames", "releases")}
         yield lambda what, done, of: bars.update(tasks[what], completed=done, total=of)
 

@@ -31,9 +31,10 @@ from wire.collector_http import (
 )
 from wire.errors import WireError
 from wire.frame import decode_core, split
-from wire.grant import AccessGrant, AccessRequest, access_digest, decode_request
+from wire.grant import AccessGrant, AccessRequest, access_digest, verify_access
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReleaseAnswers, ReleaseRequest
 from wire.ids import BatchHash, GrantHash, WallInstant
+from wire.policy import TARGET_NAME, Policy, decode_policy
 
 BATCHES_AT_ONCE: Final = 200  # of the largest shelves, just below the guard's 16 MiB
 LARGEST_ANSWER: Final = 32 << 20  # 200 of the largest shelves, in base64
@@ -44,6 +45,10 @@ T = TypeVar("T")
 
 class CollectorEnd(Protocol):
     """What a reader asks of the collector."""
+
+    def policy(self) -> Policy:
+        """Return the policy in force, as the collector says."""
+        ...
 
     def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
         """Yield what is stored of one category and span."""
@@ -101,6 +106,8 @@ def fetch(
 ) -> Tally:
     """Fetch and have released what *grant* covers; return what became of it.
 
+    0. stop here if the grant is not approved: nobody downloads what cannot be opened (the
+       collector's word is enough for that; the guard believes nobody);
     1. list what is stored of each category in the span;
     2. download what is not here, and check signature and consent before keeping it;
     3. have one release logged for each batch that is not released yet;
@@ -108,13 +115,12 @@ def fetch(
     5. keep the releases, which only our identity opens.
 
     Raises:
-        RejectedError: The grant is refused as a whole.
+        WireError: The grant is not approved, or does not fit the policy.
+        RejectedError: Collector or guard refuse it as a whole.
         RetryableError: Collector or guard could not be reached; go on later.
 
     """
-    request = decode_request(grant.request)
-    if now >= request.expires_at:
-        raise RejectedError("this grant has expired; request access again")
+    request = verify_access(grant, collector.policy(), now)  # 0
     tally, today = Tally(), datetime.fromtimestamp(now / 1e9, UTC).date()
     listed = list(_listed(request, collector))  # 1
     tally.listed = len(listed)
@@ -229,6 +235,12 @@ class Collector:
 
         """
         self._door = _door(premises, "collector")
+
+    def policy(self) -> Policy:
+        """Return the policy in force, as the collector says."""
+        answer = self._door.request("GET", f"/v1/policy/{TARGET_NAME}")
+        _check(answer, "collector")
+        return decode_policy(answer.body)
 
     def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
         """Yield what is stored of one category and span, page by page."""

@@ -11,6 +11,7 @@ import pytest
 from base.door import ClientRefusedError
 from base.https import OneDoor
 from base.pki import Role
+from guard.release import Refusal
 from tests.fakes.organisation import (
     MONTH,
     NOW,
@@ -257,6 +258,19 @@ def test_a_key_for_what_the_policy_does_not_ask_for_is_refused(tmp_path: Path) -
         assert post(door, "/v1/keys", key_request(category=Category.SCREEN))[0] == 403
 
 
+def test_an_expired_policy_hands_out_no_key_but_lets_the_log_grow(
+    guard: ServedGuard, collector: OneDoor
+) -> None:
+    """Nothing new is sealed under it; the entries of its end can still be witnessed."""
+    guard.clock.at = utc(2027, 7, 1)
+    try:
+        assert post(collector, "/v1/keys", key_request(month="2027-07"))[0] == 503
+        ACME.tree.append(leaf_hash(b"deletion"))
+        assert cosign_log(guard.door(None), 0)
+    finally:
+        guard.clock.at = NOW
+
+
 def test_the_clock_of_the_guard_decides_on_months(guard: ServedGuard, collector: OneDoor) -> None:
     """Not the device's, and not the collector's."""
     guard.clock.at = utc(2027, 4, 2)
@@ -264,3 +278,10 @@ def test_the_clock_of_the_guard_decides_on_months(guard: ServedGuard, collector:
         assert post(collector, "/v1/keys", key_request(month="2027-05"))[0] == 200
     finally:
         guard.clock.at = NOW
+
+
+def test_the_specification_names_every_refusal() -> None:
+    """docs/spec/guard-http-v1.md lists each name that a reader can be told."""
+    page = (Path(__file__).parents[2] / "docs/spec/guard-http-v1.md").read_text()
+    for refusal in Refusal:
+        assert f"`{refusal}`" in page, refusal

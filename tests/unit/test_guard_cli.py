@@ -36,6 +36,8 @@ INIT = (
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("ASSENT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    # It cannot be undone, and the test process runs other tests after this one.
+    monkeypatch.setattr("guard.__main__.become_undumpable", lambda: None)
     return tmp_path / "home"
 
 
@@ -264,3 +266,12 @@ def test_the_configuration_refuses_what_it_does_not_know(tmp_path: Path) -> None
         file.write('surprise = "x"\n')
     with pytest.raises(SetupError, match="surprise"):
         premises.config()
+
+
+def test_the_guide_names_every_command_and_every_key() -> None:
+    """docs/guides/guard.md is enough to run one."""
+    guide = (Path(__file__).parents[2] / "docs/guides/guard.md").read_text()
+    for command in cli.commands:
+        assert f"assent-guard {command}" in guide, command
+    for key in Config.__struct_fields__:
+        assert f"`{key}`" in guide, key

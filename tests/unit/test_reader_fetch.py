@@ -24,9 +24,11 @@ from wire.collector_http import (
     ReleaseOrder,
     StoredFrame,
 )
+from wire.errors import NotCoveredError
 from wire.frame import decode_core, split
 from wire.guard_http import ReleaseAnswer, ReleaseAnswers, ReleaseRequest
 from wire.ids import BatchHash, GrantHash, key_id
+from wire.policy import Policy
 from wire.tlog import Tree
 from wire.xwing import public_key_of
 
@@ -51,6 +53,9 @@ class CollectorInMemory:
 
     def hold(self, *sealed: Sealed) -> None:
         self.frames_here |= {one.hash: one for one in sealed}
+
+    def policy(self) -> Policy:
+        return ACME.policy()
 
     def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
         for number, (name, one) in enumerate(self.frames_here.items()):
@@ -280,14 +285,21 @@ def test_what_the_guard_refuses_is_counted_by_its_name(
     assert opened(library).faults == {Fault.NOT_RELEASED: [sealed.hash.hex()]}
 
 
-def test_an_expired_grant_is_not_even_tried(
-    collector: CollectorInMemory, guard: GuardInMemory, library: Library
+def test_a_grant_that_could_open_nothing_downloads_nothing(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    published: PolicyFolder,
 ) -> None:
-    """It would be refused at the other end anyway."""
-    with pytest.raises(RejectedError, match="expired"):
-        fetch(
-            ACME.grant(ACME.request(expires_at=wall(NOW))), library, collector, guard, now=wall(NOW)
-        )
+    """Expired, or one approval of two: not a sealed byte is fetched for it."""
+    collector.hold(ACME.seal(published.digest))
+    for grant in (
+        ACME.grant(ACME.request(expires_at=wall(NOW))),
+        ACME.grant(approvers=("Ada",)),
+    ):
+        with pytest.raises(NotCoveredError):
+            fetch(grant, library, collector, guard, now=wall(NOW))
+    assert collector.downloads == 0
 
 
 def test_the_guard_gets_no_body(
