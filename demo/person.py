@@ -127,19 +127,21 @@ class Person:
         *screenshot* keeps a picture of the opened menu, before the first row is clicked.
         """
         rows = self.tray_menu()
+        levels = []
+        for label in labels:  # all of them before the first click: a menu left open grabs clicks
+            levels.append((rows, _row(rows, label)))
+            rows = levels[-1][1].rows
         before = known = tray_icon.popups(self._env)
         self.click_at(*_middle(tray_icon.icon_box(self._env)))
-        for label in labels:
+        for shown, chosen in levels:
             ((_number, box),) = wait_until("a menu", partial(self._new_popups, known))
             known = tray_icon.popups(self._env)
-            chosen = _row(rows, label)
-            look = partial(tray_icon.row_place, self._env, box, rows, chosen)
-            place = wait_until(f"{label!r} in the menu", look)
+            look = partial(tray_icon.row_place, self._env, box, shown, chosen)
+            place = wait_until(f"{chosen.label!r} in the menu", look)
             if screenshot is not None:
                 screen.save_png(screenshot, display=self._env["DISPLAY"])
                 screenshot = None
             self.click_at(*_middle(place))
-            rows = chosen.rows
         wait_until("the menu's end", lambda: tray_icon.popups(self._env) <= before)
 
     # --- mouse and keys ---------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from backports import zstd
 
 from agent.geometry import Box
+from base.errors import AssentError
 from wire.event import Frame, Rectangle
 from wire.ids import BootInstant
 
@@ -28,7 +29,7 @@ COLOUR: Final = np.uint32(0x00FFFFFF)  # the three bytes with a meaning, little-
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
-class TooLargeError(Exception):
+class TooLargeError(AssentError):
     """A frame would not fit into a batch."""
 
 
@@ -67,8 +68,6 @@ class FrameEncoder:
         now = _words(pixels)
         if before is None or (box, desktop) != (self._box, self._desktop):
             return self._frame(at, desktop, box, now, [Box(0, 0, box.width, box.height)], key=True)
-        if np.array_equal(before, now):
-            return None
         changed = changes(before, now)
         if not changed:
             return None
@@ -108,9 +107,14 @@ class FrameEncoder:
 
 def changes(before: npt.NDArray[np.uint32], now: npt.NDArray[np.uint32]) -> list[Box]:
     """Return rectangles that hold every pixel in which two pictures of one size differ."""
-    different = ((before ^ now) & COLOUR) != 0
+    touched = np.flatnonzero((before != now).any(axis=1))
+    if not len(touched):
+        return []
+    # Most changes are a line or two: look closely only there.
+    start, end = int(touched[0]), int(touched[-1]) + 1
+    different = ((before[start:end] ^ now[start:end]) & COLOUR) != 0
     boxes = [
-        Box(left, top, right - left, bottom - top)
+        Box(left, start + top, right - left, bottom - top)
         for top, bottom in _runs(different.any(axis=1), ROW_GAP)
         for left, right in _runs(different[top:bottom].any(axis=0), COLUMN_GAP)
     ]
