@@ -15,6 +15,7 @@ urllib3 and, for clients, ssl.
 """
 
 import contextlib
+import functools
 import http.client
 import io
 import socket
@@ -82,7 +83,8 @@ class OneDoor:
         host, port = host_and_port(origin)
         self.origin = origin
         self._largest_answer_bytes = largest_answer_bytes
-        self._pool = urllib3.HTTPSConnectionPool(
+        self._new_pool = functools.partial(
+            _PinnedPool,
             host,
             port,
             timeout=urllib3.Timeout(connect=timeout, read=timeout),
@@ -91,7 +93,7 @@ class OneDoor:
             ssl_context=_context(ca_pem, client_cert_path, client_key_path),
             pins=_decode_pins(pins),
         )
-        self._pool.ConnectionCls = _PinnedConnection  # type: ignore[assignment]  # narrower body
+        self._pool = self._new_pool()
 
     def request(
         self,
@@ -110,16 +112,22 @@ class OneDoor:
         """
         if not path.startswith("/") or path.startswith("//"):
             raise ValueError("a path on the one origin begins with one slash")
-        answer = self._pool.urlopen(
-            method,
-            path,
-            body=body or None,
-            headers={"User-Agent": "assent", **(headers or {})},
-            redirect=False,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-        )
+        try:
+            answer = self._pool.urlopen(
+                method,
+                path,
+                body=body or None,
+                headers={"User-Agent": "assent", **(headers or {})},
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except HTTPError as exc:  # what the connection below has no cause for
+            raise GarbledAnswerError(
+                f"{self.origin} did not answer as HTTP asks for; trying again later",
+                body_sent=body is not None,
+            ) from exc
         sent: bool = getattr(answer.connection, "body_sent", False)
         try:
             self._refuse_redirect(answer.status, body_sent=sent)
@@ -133,7 +141,8 @@ class OneDoor:
 
     def close(self) -> None:
         """Close what is open; a later request opens it again."""
-        self._pool.close()
+        closing, self._pool = self._pool, self._new_pool()
+        closing.close()
 
     def _refuse_redirect(self, status: int, *, body_sent: bool) -> None:
         if 300 <= status < 400:
@@ -308,6 +317,12 @@ class _PinnedConnection(HTTPSConnection):
         return UnreachableError(
             f"{self._at} ended the connection; trying again later", body_sent=self.body_sent
         )
+
+
+class _PinnedPool(urllib3.HTTPSConnectionPool):
+    """Connections to one host, each checked as above."""
+
+    ConnectionCls = _PinnedConnection  # type: ignore[assignment]  # its body is narrower
 
 
 class _Replayed:

@@ -161,10 +161,11 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     config = premises.config()
     if listen is not None:
         config = msgspec.structs.replace(config, listen=listen)
+    address = config.address
     start_logging("assent-collector", premises.paths.make().logs, verbose=verbose)
     with premises.alone():
         collector = Collector.open(premises)
-        listener = Listener(*config.address)
+        listener = Listener(*address)
         if port_file is not None:
             listener.announce(port_file)
         click.echo(f"serving {config.origin} on port {listener.port}")
@@ -261,8 +262,9 @@ def revoke(device: str | None, reader: str | None) -> None:
 @click.argument("request", type=EXISTING_FILE, metavar="CSR")
 @click.option("--role", type=click.Choice([Role.READER.value]), required=True)
 @click.option("--name", required=True, help="What the reader is called in policy and grants.")
+@click.option("--days", type=click.IntRange(1, 365), default=90, show_default=True)
 @click.option("--out", type=ANY_FILE, help="Where to write the certificate; printed if left out.")
-def certify(request: Path, role: str, name: str, out: Path | None) -> None:
+def certify(request: Path, role: str, name: str, days: int, out: Path | None) -> None:
     """Certify a reader's signing request; again before the certificate runs out.
 
     \b
@@ -271,10 +273,8 @@ def certify(request: Path, role: str, name: str, out: Path | None) -> None:
     """
     del role  # there is one; the option says what is being done
     premises = _premises()
-    config = premises.config()
-    registry = enrol.Registry(
-        authority=premises.authority(), tenant=config.tenant, days=config.client_days
-    )
+    tenant = premises.config().tenant
+    registry = enrol.Registry(authority=premises.authority(), tenant=tenant, days=days)
     with _index(premises) as index, index.writing() as connection:
         made = enrol.certify_reader(connection, registry, request.read_bytes(), name, _now())
     if out is None:

@@ -190,10 +190,8 @@ async def put_batch(request: Request) -> Response:
     device, early = await run_in_threadpool(before_body)
     if early is not None:
         return early
-    limits = collector.config.limits
     async with uploads:
-        async with asyncio.timeout(limits.upload_seconds):
-            frame = await _bounded(request, limits.frame_bytes)
+        frame = await _bounded(request, collector.config.limits.frame_bytes)
         return await run_in_threadpool(take, device, frame)
 
 
@@ -318,10 +316,12 @@ async def _bounded(request: Request, largest: int) -> bytes:
     if not announced.isdecimal() or int(announced) > largest:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > largest:
-            raise too_large
+    collector: Collector = request.app.state.collector
+    async with asyncio.timeout(collector.config.limits.body_seconds):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > largest:
+                raise too_large
     return bytes(body)
 
 

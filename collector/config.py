@@ -19,7 +19,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     frame_bytes: int = LARGEST_BYTES
     json_bytes: int = 1 << 20  # a release order of 1,000 batches is some 100 kB
     uploads: int = 16  # frames in memory at a time; the next one waits for its 100 Continue
-    upload_seconds: float = 120.0
+    body_seconds: float = 120.0  # for a body to arrive, frames and others
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ listen = {listen}
 # frame_bytes = 8388608     # largest batch
 # json_bytes = 1048576      # largest other request
 # uploads = 16              # batches in memory at a time
-# upload_seconds = 120.0    # how long one may take to arrive
+# body_seconds = 120.0      # how long a request may take to arrive
 """
 
 GUARD_TEMPLATE: Final = """

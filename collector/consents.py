@@ -105,8 +105,7 @@ def _check(record: ConsentRecord, policy: Policy) -> None:
         raise RefusedError(Why.NOT_THIS_PROGRAMME, "the consent record is of another programme")
     if rule is None:
         raise RefusedError(Why.CATEGORY_REFUSED, f"the policy does not ask for {record.category}")
-    levels = registry()[record.category].levels
-    if record.level not in levels or levels.index(record.level) > levels.index(rule.level):
+    if not registry()[record.category].covers(rule.level, record.level):
         raise RefusedError(Why.CONSENT_MISMATCH, "the policy does not ask for that level")
     if record.purpose != policy.purpose:
         raise RefusedError(Why.CONSENT_MISMATCH, "the policy has another purpose")

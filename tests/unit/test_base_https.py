@@ -23,7 +23,7 @@ from base.door import (
 )
 from base.errors import SetupError
 from base.https import OneDoor
-from tests.fakes.tls import SECRET, Heard, House, answers, drain, found, head, peer
+from tests.fakes.tls import SECRET, WAIT_SECONDS, Heard, House, answers, drain, found, head, peer
 
 OK = (b"HTTP/1.1 200 OK", b"content-length: 2")
 
@@ -33,7 +33,9 @@ def house(tmp_path: Path) -> House:
     return found(tmp_path / "house")
 
 
-def door(origin: str, house: House, *, pins: tuple[str, ...] = (), timeout: float = 5) -> OneDoor:
+def door(
+    origin: str, house: House, *, pins: tuple[str, ...] = (), timeout: float = WAIT_SECONDS
+) -> OneDoor:
     return OneDoor(
         origin,
         pins or (house.pin,),
@@ -84,9 +86,12 @@ def test_one_connection_serves_several_requests(house: House) -> None:
         for _ in range(3):
             assert one.request("PUT", "/v1/x", SECRET).status == 201
         assert one.request("GET", "/v1/x").status == 201
+        assert len(accepted) == 1
+        one.close()
+        assert one.request("GET", "/v1/x").status == 201  # closed is not for ever
         one.close()
 
-    assert len(accepted) == 1
+    assert len(accepted) == 2
     assert bytes(heard.body) == SECRET * 3
 
 

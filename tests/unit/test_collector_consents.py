@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import select
 
 from base.errors import RejectedError, SetupError
@@ -15,9 +16,9 @@ from collector.index.tables import consents, leaves
 from tests.fakes.organisation import ed25519
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
-from wire.collector_http import Logged, verify_logged
+from wire.collector_http import KeptConsent, Logged, verify_logged
 from wire.errors import ForgedError, WireError
-from wire.grant import SignedConsent, grant_hash
+from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
 from wire.leaf import Kind, grant_payload
 from wire.policy import Policy
@@ -101,6 +102,23 @@ def test_no_consent_is_taken_during_a_halt(site: Site, workstation: Workstation)
     answer = workstation.registers(workstation.consent())
     site.halts(halted=False)
     assert refusal(answer) == (503, "halted")
+
+
+def test_a_reader_gets_the_record_behind_a_batch_and_can_check_it(
+    site: Site, workstation: Workstation
+) -> None:
+    """The bytes that were signed, and the key that signed them."""
+    signed = workstation.consents()
+    reader = site.reader("record-reader")
+    answer = reader.request("GET", f"/v1/consents/{grant_hash(signed).hex()}")
+    kept = msgspec.json.decode(answer.body, type=KeptConsent)
+    key = Ed25519PublicKey.from_public_bytes(kept.device_key)
+
+    assert verify_consent(signed, key).subject == workstation.org.subject
+    assert (kept.record, kept.signature) == (signed.record, signed.signature)
+    nobody = f"/v1/consents/{'0' * 64}"
+    assert refusal(reader.request("GET", nobody)) == (404, "not-found")
+    assert refusal(workstation.door.request("GET", nobody)) == (403, "wrong-role")
 
 
 # --- guard keys -------------------------------------------------------------------------

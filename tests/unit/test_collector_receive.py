@@ -221,7 +221,7 @@ def test_a_batch_is_named_by_its_hash_and_by_nothing_else(
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workstation]:
-    limits = "frame_bytes = 2000\njson_bytes = 2000\nuploads = 1\nupload_seconds = 0.3"
+    limits = "frame_bytes = 2000\njson_bytes = 2000\nuploads = 1\nbody_seconds = 0.3"
     with collector_site(tmp_path_factory.mktemp("small"), limits) as running:
         yield running.workstation()
 
@@ -272,6 +272,8 @@ def test_a_request_that_never_ends_gives_its_place_back(small: Workstation) -> N
     stalled = raw(small, b"PUT /v1/batches/%s HTTP/1.1\r\ncontent-length: 1000" % (b"0" * 64))
     assert stalled.startswith(b"HTTP/1.1 503 ")
     assert refusal(small.puts(b"next")) == (422, "malformed")
+    stalled = raw(small, b"POST /v1/renew HTTP/1.1\r\ncontent-length: 1000")
+    assert stalled.startswith(b"HTTP/1.1 503 ")
 
 
 def test_other_requests_are_bounded_too(small: Workstation) -> None:

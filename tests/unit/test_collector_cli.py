@@ -1,0 +1,367 @@
+"""The command line: what an operator does, from nothing to a serving collector."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from base.command import outcome
+from base.errors import ExitCode
+from base.https import OneDoor
+from base.pki import Role, client_of, signing_request
+from collector.__main__ import cli
+from collector.config import Config, Limits, read_config
+from tests.fakes.organisation import Organisation, ed25519
+from tests.fakes.tls import WAIT_SECONDS, pem_to_der
+from wire.collector_http import Certified, Enrolment, EnrolRequest, State
+from wire.errors import WireError
+from wire.policy import policy_digest
+
+ROOT = Path(__file__).resolve().parents[2]
+ORIGIN = "https://127.0.0.1:8443"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ASSENT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return tmp_path / "home"
+
+
+def does(*arguments: str) -> str:
+    """Run a command that has to succeed; return what it prints."""
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Run a command that has to fail; return its exit code and its one line."""
+    code = outcome(cli, "assent-collector", list(arguments), refusals=(WireError,))
+    err = capsys.readouterr().err
+    assert err.startswith("assent-collector: "), err
+    assert err.count("\n") == 1
+    return code, err.removeprefix("assent-collector: ").rstrip()
+
+
+def initialised() -> dict[str, str]:
+    facts = json.loads(does("init", "--origin", ORIGIN, "--tenant", "acme", "--json"))
+    return {str(name): str(value) for name, value in facts.items()}
+
+
+def signed_policy(folder: Path, facts: dict[str, str], **changes: object) -> Organisation:
+    """Sign a policy that names this collector; return who signed it."""
+    org = Organisation()
+    policy = org.policy()
+    about = msgspec.structs.replace(
+        policy.collector,
+        origin=facts["origin"],
+        log=facts["log_key"],
+        tls_pins=(facts["tls_pin"],),
+    )
+    about = msgspec.structs.replace(about, **changes)
+    org.publish(folder, msgspec.structs.replace(policy, collector=about), at=datetime.now(UTC))
+    return org
+
+
+# --- init -------------------------------------------------------------------------------
+
+
+def test_init_makes_everything_once_and_says_what_a_policy_names(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Keys, certificates, config; a second init touches nothing."""
+    said = does("init", "--origin", ORIGIN, "--tenant", "acme")
+    assert "tls_pin" in said
+    assert "127.0.0.1:8443/acme+" in said  # the log's verifier key
+    before = {path: path.read_bytes() for path in (home / "config").rglob("*") if path.is_file()}
+    code, line = fails(capsys, "init", "--origin", ORIGIN, "--tenant", "acme")
+
+    assert code == ExitCode.SETUP
+    assert "is set up already" in line
+    assert {p: p.read_bytes() for p in (home / "config").rglob("*") if p.is_file()} == before
+
+
+def test_everything_that_is_written_is_private(home: Path) -> None:
+    """0600 files in 0700 folders, the index too."""
+    initialised()
+    for path in home.rglob("*"):
+        expected = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+@pytest.mark.parametrize(
+    ("origin", "tenant"),
+    [
+        ("http://a.example", "acme"),
+        ("https://a.example/x", "acme"),
+        (ORIGIN, "Acme Ltd"),
+        (ORIGIN, ""),
+        (ORIGIN, "a:b"),
+    ],
+)
+def test_init_refuses_what_could_not_be_named(
+    home: Path, capsys: pytest.CaptureFixture[str], origin: str, tenant: str
+) -> None:
+    """And leaves nothing behind."""
+    code, _line = fails(capsys, "init", "--origin", origin, "--tenant", tenant)
+    assert code == ExitCode.SETUP
+    assert not (home / "config").exists()
+
+
+def test_an_interrupted_init_can_be_run_again(home: Path) -> None:
+    """config.toml comes last, so its absence means: begin anew."""
+    initialised()
+    (home / "config" / "config.toml").unlink()
+    initialised()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("devices",),
+        ("serve",),
+        ("token", "--out", "x"),
+        ("halt", "why"),
+        ("revoke", "ab"),
+    ],
+)
+def test_every_command_says_when_nothing_is_set_up(
+    home: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """One line with what to do; nothing is created."""
+    code, line = fails(capsys, *command)
+    assert code == ExitCode.SETUP
+    assert "run assent-collector init first" in line
+    assert not home.exists()
+
+
+# --- config.toml ------------------------------------------------------------------------
+
+
+def test_the_config_that_init_writes_has_the_defaults(home: Path) -> None:
+    """Every commented line in it is the default, so that it can be read as documentation."""
+    initialised()
+    path = home / "config" / "config.toml"
+    config = read_config(path)
+    assert config == Config(origin=ORIGIN, tenant="acme", listen="127.0.0.1:8443")
+    lines = path.read_text().splitlines()
+    path.write_text(
+        "\n".join(
+            line.removeprefix("# ")
+            if (line.startswith(("# ", "# [")) and "=" in line) or line.startswith("# [")
+            else line
+            for line in lines
+        )
+    )
+    assert read_config(path) == config
+    assert {f"{name} = " in path.read_text() for name in Limits.__struct_fields__} == {True}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("orgin = 'x'", "orgin"),
+        ("origin = 'https://a.example'\ntenant = 'a'\nlisten = 1", "listen"),
+        ("origin = 'https://a.example'\ntenant = 'a'", "listen"),
+        ("[limits]\nframe_byte = 1", "frame_byte"),
+        (f"origin = '{ORIGIN}'\ntenant = 'a'\nlisten = 'x:1'\n[limits]\nframe_byte = 1", "frame"),
+        ("not toml", "mend it"),
+        ("origin = 'http://a'\ntenant = 'a'\nlisten = 'x:1'", "is no origin"),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    """An unknown key is a mistake: it would otherwise be a setting that does nothing."""
+    initialised()
+    (home / "config" / "config.toml").write_text(text)
+    code, line = fails(capsys, "status")
+    assert code == ExitCode.SETUP
+    assert said in line
+
+
+@pytest.mark.parametrize("listen", ["8443", ":8443", "host", "host:port", "host:99999"])
+def test_an_address_to_listen_on_has_host_and_port(
+    home: Path, capsys: pytest.CaptureFixture[str], listen: str
+) -> None:
+    """Found before anything listens."""
+    initialised()
+    code, line = fails(capsys, "serve", "--listen", listen)
+    assert code == ExitCode.SETUP
+    assert "is not host:port" in line
+
+
+# --- policy and tokens ------------------------------------------------------------------
+
+
+def test_a_published_policy_is_in_force_and_tokens_carry_its_root(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The enrolment file is all that a device needs to know."""
+    facts = initialised()
+    code, line = fails(capsys, "token", "--out", str(tmp_path / "early.json"))
+    assert (code, "publish first" in line) == (ExitCode.SETUP, True)
+
+    signed_policy(tmp_path / "policy", facts)
+    text = (tmp_path / "policy" / "policy.json").read_bytes()
+    assert policy_digest(text).hex() in does("publish", str(tmp_path / "policy"))
+    assert "already" in does("publish", str(tmp_path / "policy"))
+    does("token", "--out", str(tmp_path / "ada.json"), "--days", "2")
+    file = msgspec.json.decode((tmp_path / "ada.json").read_bytes(), type=Enrolment)
+
+    assert stat.S_IMODE((tmp_path / "ada.json").stat().st_mode) == 0o600
+    assert (file.origin, file.tls_pins) == (ORIGIN, (facts["tls_pin"],))
+    assert file.ca_pem == Path(facts["ca_pem"]).read_text()
+    left_days = file.expires_at / 1e9 / 86400 - datetime.now(UTC).timestamp() / 86400
+    assert 1.9 < left_days < 2.1
+    assert json.loads(does("status", "--json"))["policy_version"] == 1
+
+
+def test_a_policy_for_another_collector_is_not_published(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found here, not on every workstation."""
+    facts = initialised()
+    signed_policy(tmp_path / "policy", facts, tenant="other")
+    code, line = fails(capsys, "publish", str(tmp_path / "policy"))
+    assert (code, "names the tenant other" in line) == (ExitCode.REJECTED, True)
+
+    (tmp_path / "policy" / "policy.json").write_text("{}")
+    code, _line = fails(capsys, "publish", str(tmp_path / "policy"))
+    assert code == ExitCode.REJECTED
+
+
+# --- readers, guard, halt ---------------------------------------------------------------
+
+
+def test_a_reader_is_certified_and_revoked_by_name(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The certificate names tenant, role and reader."""
+    initialised()
+    (tmp_path / "reader.csr").write_bytes(signing_request(ed25519()))
+    arguments = ("certify", "--role", "reader", "--name", "team", str(tmp_path / "reader.csr"))
+    printed = client_of(pem_to_der(does(*arguments).encode()))
+    assert (printed.tenant, printed.role, printed.name) == ("acme", Role.READER, "team")
+    does(*arguments, "--out", str(tmp_path / "reader.pem"))
+    assert client_of(pem_to_der((tmp_path / "reader.pem").read_bytes())).name == "team"
+
+    assert "reader team" in does("revoke", "--reader", "team")
+    assert "no reader" in fails(capsys, "revoke", "--reader", "other")[1]
+    (tmp_path / "reader.csr").write_text("nothing")
+    assert fails(capsys, *arguments)[0] == ExitCode.REJECTED
+
+
+def test_the_guard_is_connected_once(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Origin and pins stand in config.toml, certificates beside it."""
+    facts = initialised()
+    ca, certificate = tmp_path / "ca.pem", tmp_path / "client.pem"
+    ca.write_bytes(Path(facts["ca_pem"]).read_bytes())
+    certificate.write_bytes(b"certificate")
+    arguments = ("connect-guard", "--origin", "https://guard.example:8444/", "--pin", "ab" * 32)
+    files = ("--ca", str(ca), "--certificate", str(certificate))
+    does(*arguments, *files)
+
+    config = read_config(home / "config" / "config.toml")
+    assert config.guard is not None
+    assert (config.guard.origin, config.guard.tls_pins) == (
+        "https://guard.example:8444",
+        ("ab" * 32,),
+    )
+    assert json.loads(does("status", "--json"))["guard"] == "https://guard.example:8444"
+    assert "already" in fails(capsys, *arguments, *files)[1]
+
+
+def test_a_halt_is_set_and_lifted_and_logged(home: Path) -> None:
+    """Each change is a leaf; saying it twice is saying it."""
+    initialised()
+    assert "is halted" in does("halt", "works council")
+    assert "so already" in does("halt", "again")
+    facts = json.loads(does("status", "--json"))
+    assert (facts["halted"], facts["why"], facts["counts"]["leaves"]) == (True, "works council", 1)
+    assert "HALTED: works council" in does("status")
+    assert "is lifted" in does("unhalt", "settled")
+    facts = json.loads(does("status", "--json"))
+    assert (facts["halted"], facts["why"], facts["counts"]["leaves"]) == (False, "", 2)
+
+
+def test_revoke_names_one_thing(home: Path) -> None:
+    """A device or a reader."""
+    initialised()
+    for arguments in (("revoke",), ("revoke", "ab", "--reader", "team")):
+        assert CliRunner().invoke(cli, arguments).exit_code == ExitCode.USAGE
+
+
+def test_help_teaches_with_an_example() -> None:
+    """Every command shows at least one."""
+    for name in cli.commands:
+        said = CliRunner().invoke(cli, [name, "--help"]).output
+        assert "Example:" in said, name
+        assert f"assent-collector {name}" in said
+
+
+# --- serve ------------------------------------------------------------------------------
+
+
+def test_a_served_collector_enrols_and_shows_a_halt_at_once(home: Path, tmp_path: Path) -> None:
+    """The command line works beside the running server; SIGTERM ends it with 0."""
+    facts = initialised()
+    signed_policy(tmp_path / "policy", facts)
+    does("publish", str(tmp_path / "policy"))
+    does("token", "--out", str(tmp_path / "ada.json"))
+    file = msgspec.json.decode((tmp_path / "ada.json").read_bytes(), type=Enrolment)
+    command = [sys.executable, "-m", "collector", "serve", "--listen", "127.0.0.1:0"]
+    child = subprocess.Popen(
+        [*command, "--port-file", str(tmp_path / "port")],
+        cwd=ROOT,
+        env={**os.environ, "ASSENT_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().startswith(f"serving {ORIGIN} on port ")
+    port = int((tmp_path / "port").read_text())
+    door = OneDoor(f"https://127.0.0.1:{port}", file.tls_pins, file.ca_pem, timeout=WAIT_SECONDS)
+    request = EnrolRequest(token=file.token, csr=signing_request(ed25519()).decode())
+    answer = door.request("POST", "/v1/enroll", msgspec.json.encode(request))
+    assert answer.status == 201
+    device = client_of(
+        pem_to_der(msgspec.json.decode(answer.body, type=Certified).certificate.encode())
+    ).name
+
+    assert json.loads(does("devices", "--json"))[0]["device"] == device
+    assert device[:16] in does("devices")
+    does("halt", "works council")
+    state = msgspec.json.decode(door.request("GET", "/v1/state").body, type=State)
+    assert state == State(halted=True, why="works council")
+    assert "Revoked" in does("revoke", device[:8])
+    second = subprocess.run(
+        command,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "ASSENT_HOME": str(home)},
+        capture_output=True,
+        text=True,
+    )
+    assert second.returncode == ExitCode.SETUP
+    assert "another assent-collector serves" in second.stderr
+
+    child.send_signal(signal.SIGTERM)
+    _out, err = child.communicate(timeout=WAIT_SECONDS)
+    assert child.returncode == 0, err
+    logs = err + "".join(path.read_text() for path in (home / "logs").iterdir())
+    assert device not in logs
+    assert file.token not in logs
