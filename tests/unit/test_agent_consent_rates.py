@@ -1,0 +1,36 @@
+"""No more events a second than the policy allows."""
+
+from agent.consent.rates import RateCeiling
+from wire.event import Button, Event, Key, Move
+from wire.ids import BootInstant
+
+MS = 1_000_000
+
+
+def key(at_ms: float) -> Event:
+    return Key(at=BootInstant(int(at_ms * MS)), pressed=True, kind="letter")
+
+
+def allowed(events: list[Event], rate_hz: float) -> int:
+    ceiling = RateCeiling()
+    return sum(ceiling.allows(event, rate_hz) for event in events)
+
+
+def test_below_the_rate_everything_passes() -> None:
+    """The ceiling is none to who stays below it."""
+    assert allowed([key(at) for at in range(0, 10_000, 100)], 10) == 100
+
+
+def test_above_the_rate_the_rest_is_dropped() -> None:
+    """In each second at most the rate, and one for a timer that is early."""
+    assert allowed([key(at) for at in range(1000)], 10) == 11
+    assert allowed([key(at) for at in range(10_000)], 10) <= 111
+
+
+def test_clicks_do_not_count_against_moves() -> None:
+    """One move more or less says the same; a click does not."""
+    moves: list[Event] = [Move(at=BootInstant(at * MS), x=1, y=1) for at in range(1000)]
+    clicks: list[Event] = [
+        Button(at=BootInstant(at * MS), x=1, y=1, button=1, pressed=True) for at in range(1000)
+    ]
+    assert allowed(moves + clicks, 10) == 11 + 1000
