@@ -62,9 +62,9 @@ class Counters:
         self._gaps.setdefault(category, (at, why.value))
 
     def gap_ends(self, category: Category, at: BootInstant) -> Gap | None:
-        """Return the gap that ends with an event kept at *at*, if there was one."""
-        begun = self._gaps.pop(category, None)
-        if begun is None:
+        """Return the gap that ends with an event kept at *at*, if one had begun before it."""
+        since, why = self._gaps.get(category, (at, ""))
+        if since >= at:
             return None
-        since, why = begun
-        return Gap(since=min(since, at), until=at, why=why)
+        del self._gaps[category]
+        return Gap(since=since, until=at, why=why)
