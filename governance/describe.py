@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from wire.category import registry
 from wire.grant import AccessRequest
-from wire.policy import Policy
+from wire.policy import CategoryRule, Policy
 
 
 def policy_in_words(policy: Policy) -> tuple[str, ...]:
@@ -15,14 +15,11 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
         + (" (TEST ONLY: may record typed text)" if policy.test_only else ""),
         f"{policy.controller.name} ({policy.controller.contact}) asks",
         f"{policy.representatives.name} ({policy.representatives.contact}) represent those asked",
-        f"For {policy.purpose}; never for {', '.join(policy.prohibited_purposes) or 'nothing'}",
+        f"For {policy.purpose} ({policy.purpose.words})",
+        f"Never for {', '.join(policy.prohibited_purposes) or 'nothing'}",
         f"Where: {', '.join(policy.jurisdictions)}",
     ]
-    lines += [
-        f"Records {registry()[rule.category].title.lower()} at level {rule.level}, at most "
-        f"{rule.rate_hz:g} a second, kept {rule.retention_days} days"
-        for rule in policy.categories
-    ]
+    lines += [_rule_in_words(rule) for rule in policy.categories]
     programs = ", ".join(f"{a.process} ({a.window_class})" for a in policy.applications)
     lines += [
         f"Only in: {programs}" if programs else "In no program at all: the list is empty",
@@ -35,6 +32,15 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
         f"Assessment {policy.assessment.id}, valid until {policy.assessment.expires}",
     ]
     return tuple(lines)
+
+
+def _rule_in_words(rule: CategoryRule) -> str:
+    entry = registry()[rule.category]
+    sentence = entry.levels.get(rule.level, "a level without words")
+    return (
+        f"Records {entry.title.lower()} at level {rule.level}, at most {rule.rate_hz:g} a second, "
+        f"kept {rule.retention_days} days: {sentence}"
+    )
 
 
 def request_in_words(request: AccessRequest) -> tuple[str, ...]:

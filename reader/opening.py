@@ -173,9 +173,8 @@ def _check_content(batch: Batch, checked: Checked) -> None:
     core, record = checked.core, checked.consent
     if batch.opening.core_hash != checked.verified.core_hash:
         raise FaultError(Fault.WRONG_CONTENT, "its opening record is of another core")
-    levels = registry()[core.category].levels
     level = batch.opening.level
-    if record.level not in levels or level not in levels[: levels.index(record.level) + 1]:
+    if not registry()[core.category].covers(record.level, level):
         raise FaultError(Fault.NOT_CONSENTED, f"level {level} is more than was agreed to")
     if any(category_of(event) is not core.category for event in batch.events):
         raise FaultError(Fault.WRONG_CONTENT, f"it holds events that are not of {core.category}")

@@ -205,7 +205,8 @@ class Controls:
         if page is Page.RESUME:
             return ResumeSheet(said, gone)
         if page is Page.OPT_IN and category is not None:
-            return OptInSheet(category, said, gone)
+            standing = next(each for each in status.categories if each.category is category)
+            return OptInSheet(standing, said, gone)
         if page is Page.WITHDRAW:
             return WithdrawSheet(status, said, gone)
         if page is Page.CLOCK:

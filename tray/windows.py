@@ -13,6 +13,7 @@ from tray.sheet import Gone, Sheet, name, paragraph, row, scrolled, strong, styl
 from tray.view import Mark, title
 from wire.category import Category, registry
 from wire.control import (
+    CategoryStatus,
     Command,
     ConfirmClock,
     Grant,
@@ -127,8 +128,9 @@ class OptInSheet(Sheet):
 
     TITLE: Final = "Assent: opt in again"
 
-    def __init__(self, category: Category, say: Said, on_gone: Gone) -> None:
-        entry = registry()[category]
+    def __init__(self, standing: CategoryStatus, say: Said, on_gone: Gone) -> None:
+        entry = registry()[standing.category]
+        recorded = entry.levels.get(standing.level, "nothing, as the policy does not ask for it.")
         super().__init__(self.TITLE, Mark.SHUT, f"Opt in again: {entry.title}", on_gone)
         self.add(
             paragraph(
@@ -136,10 +138,10 @@ class OptInSheet(Sheet):
                 " be recorded as far as you have agreed to it."
             )
         )
-        self.add(paragraph(f"What is recorded: {entry.records}"))
+        self.add(paragraph(f"What is recorded: {recorded}"))
         self.add(paragraph(f"What is never recorded: {entry.never}"))
         self.button("Stay opted out", self.close)
-        self.button("Opt in again", lambda: say([OptIn(category=category)]))
+        self.button("Opt in again", lambda: say([OptIn(category=standing.category)]))
 
 
 class WithdrawSheet(Sheet):

@@ -25,15 +25,28 @@ class Category(StrEnum):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the registry says of one category, in the data subject's words."""
+    """What the registry says of one category, in the data subject's words.
+
+    `levels` go from least to most revealing, each with the sentence that says what is
+    recorded at it.
+    """
 
     title: str
-    records: str
     never: str
-    levels: tuple[str, ...]  # from least to most revealing
+    levels: Mapping[str, str]
     sensitivity: str
     reviewer: str
     review_by: str  # ISO date; after it the entry must be looked at again
+
+    @property
+    def lowest_level(self) -> str:
+        """The level that reveals least."""
+        return next(iter(self.levels))
+
+    def covers(self, agreed: str, level: str) -> bool:
+        """Say whether *level* reveals no more than *agreed*; a level that is unknown never does."""
+        order = list(self.levels)
+        return {agreed, level} <= set(order) and order.index(level) <= order.index(agreed)
 
 
 @cache

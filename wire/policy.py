@@ -7,6 +7,7 @@ threshold of signatures was there.  What a device records is policy ∩ grants.
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -33,6 +34,14 @@ class Purpose(StrEnum):
     """What batches may be used for; one purpose a policy."""
 
     TRAIN_COMPUTER_USE = "train-computer-use"
+
+    @property
+    def words(self) -> str:
+        """How a data subject reads it, after "used"."""
+        return _PURPOSE_WORDS[self]
+
+
+_PURPOSE_WORDS: Final = {Purpose.TRAIN_COMPUTER_USE: "to train AI that uses computers"}
 
 
 class Party(_Part, frozen=True, kw_only=True):
@@ -133,23 +142,33 @@ class Policy(_Part, frozen=True, kw_only=True):
         return next((r for r in self.categories if r.category is category), None)
 
     def words(self, category: Category) -> str:
-        """Return the exact words a data subject agrees to for *category*.
+        """Return the exact words a data subject agrees to for *category*, below its title.
 
         Raises:
-            NotCoveredError: The policy does not ask for that category.
+            NotCoveredError: The policy does not ask for that category, or (unverified) for a
+                level that the registry has no words for.
 
         """
         rule = self.rule(category)
         if rule is None:
             raise NotCoveredError(f"the policy does not ask for {category}")
         entry = registry()[category]
-        readers = ", ".join(r.name for r in self.recipients)
+        if rule.level not in entry.levels:
+            raise NotCoveredError(f"nobody can agree to {category} at the level {rule.level!r}")
+        prohibited = [purpose.replace("-", " ") for purpose in self.prohibited_purposes]
+        days = f"{rule.retention_days} day{'' if rule.retention_days == 1 else 's'}"
         return (
-            f"{entry.title} (level: {rule.level}). {entry.records} Never: {entry.never} "
-            f"Purpose: {self.purpose}; never for {', '.join(self.prohibited_purposes)}. "
-            f"Readers: {readers}, and only after {self.guard.name}, run by "
-            f"{self.guard.run_by}, has logged it. Kept for {rule.retention_days} days."
+            f"{entry.levels[rule.level]} Never recorded: {entry.never} "
+            f"Used {self.purpose.words}, never for {_listed(prohibited, 'or')}. "
+            f"Opened by {_listed([r.name for r in self.recipients], 'and')}, each time only "
+            f"after {self.guard.name}, run by {self.guard.run_by}, has found it logged. "
+            f"Kept for {days}."
         )
+
+
+def _listed(names: Sequence[str], link: str) -> str:
+    """Return *names* as a sentence lists them: "a, b and c"; "nothing" when there are none."""
+    return f" {link} ".join(filter(None, (", ".join(names[:-1]), *names[-1:]))) or "nothing"
 
 
 def encode_policy(policy: Policy) -> bytes:
@@ -186,7 +205,7 @@ def verify(*, root: bytes, targets: bytes, policy: bytes, now: datetime) -> Poli
     *root* is the trusted root of this device, *now* an aware UTC datetime.
 
     Raises:
-        MalformedError: One of the three is not in its format.
+        MalformedError: One of the three is not in its format, or asks for an unknown level.
         ForgedError: Too few signatures, another digest, or expired metadata.
 
     """
@@ -209,4 +228,15 @@ def verify(*, root: bytes, targets: bytes, policy: bytes, now: datetime) -> Poli
     for name, signed in (("root", trusted.signed), ("targets", offered.signed)):
         if signed.is_expired(now):
             raise ForgedError(f"the policy's {name} metadata expired on {signed.expires:%Y-%m-%d}")
-    return decode_policy(policy)
+    return _known(decode_policy(policy))
+
+
+def _known(policy: Policy) -> Policy:
+    """Return *policy*; unknown is no, and nobody can agree to what there are no words for."""
+    for rule in policy.categories:
+        if rule.level not in registry()[rule.category].levels:
+            raise MalformedError(
+                f"the policy asks for {rule.category} at the level {rule.level!r}, which this"
+                " version does not know; a newer one may"
+            )
+    return policy

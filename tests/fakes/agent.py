@@ -63,7 +63,7 @@ def a_status(
             CategoryStatus(
                 category=category,
                 offered=True,
-                level=registry()[category].levels[0],
+                level=registry()[category].lowest_level,
                 granted=category in granted,
                 opted_out=category in opted_out,
                 recording=category in recording,
@@ -91,9 +91,9 @@ def a_notice(*, granted: Sequence[Category] = ()) -> Notice:
         items=tuple(
             NoticeItem(
                 category=category,
-                level=entry.levels[0],
+                level=entry.lowest_level,
                 title=entry.title,
-                words=f"{entry.records} Never: {entry.never[0].lower()}{entry.never[1:]}",
+                words=f"{entry.levels[entry.lowest_level]} Never recorded: {entry.never}",
                 granted=category in granted,
             )
             for category, entry in registry().items()
