@@ -83,7 +83,7 @@ def draft(wishes: Wishes) -> Policy:
     rules = tuple(
         CategoryRule(
             category=category,
-            level=levels.get(category, registry()[category].levels[0]),
+            level=levels.get(category, registry()[category].lowest_level),
             rate_hz=rates.get(category, SAFE_RATE_HZ[category]),
             retention_days=wishes.retention_days,
         )
@@ -132,7 +132,7 @@ def _notice(wishes: Wishes) -> str:
         guard=wishes.guard_name,
         guard_run_by=wishes.guard_run_by,
         hold=_span(wishes.hold_seconds),
-        retention_days=wishes.retention_days,
+        retention=_counted(wishes.retention_days, "day"),
     )
     return f"{TEST_NOTICE}\n\n{text}" if wishes.test_only else text
 
@@ -142,7 +142,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _span(seconds: int) -> str:
+    """Return *seconds* in the largest unit of which there are two, rounded down to the half."""
     for unit, length in (("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length and seconds % length == 0:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} seconds"
+        if seconds >= 2 * length:
+            return f"{2 * seconds // length / 2:g} {unit}"
+    return _counted(seconds, "second")
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

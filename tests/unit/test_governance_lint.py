@@ -210,6 +210,24 @@ def test_a_test_draft_says_in_its_notice_that_it_is_a_test() -> None:
     assert draft(Wishes(test_only=True)).notice.startswith("This is a test.")
 
 
+@pytest.mark.parametrize(
+    ("hold", "days", "said"),
+    [
+        (1, 1, "for 1 second, and until it leaves | kept for 1 day at most"),
+        (119, 90, "for 119 seconds, and until it leaves | kept for 90 days at most"),
+        (120, 90, "for 2 minutes, and until it leaves | kept for 90 days at most"),
+        (600, 90, "for 10 minutes, and until it leaves | kept for 90 days at most"),
+        (5_400, 90, "for 90 minutes, and until it leaves | kept for 90 days at most"),
+        (9_059, 90, "for 2.5 hours, and until it leaves | kept for 90 days at most"),
+    ],
+)
+def test_the_notice_says_times_as_a_person_would(hold: int, days: int, said: str) -> None:
+    """Grammar for one, larger units for more, and never longer than it is."""
+    notice = draft(Wishes(hold_seconds=hold, retention_days=days)).notice
+    for part in said.split(" | "):
+        assert part in notice
+
+
 def test_a_draft_survives_being_written_and_read() -> None:
     """What is drafted is what is linted and signed."""
     assert decode_policy(encode_policy(GOOD)) == GOOD
