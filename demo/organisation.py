@@ -45,6 +45,7 @@ class Organisation:
         self.reader = Program("reader", folder)
         self.policy = folder / "policy"
         self.keys = folder / "parties"
+        self._requests = 0
 
     def __enter__(self) -> Self:
         try:
@@ -95,8 +96,9 @@ class Organisation:
     def access_grant(self, *categories: str, why: str = "train the demo model") -> Path:
         """Return a grant to open what was captured around today, approved by both parties."""
         today = datetime.now(UTC).date()
-        request = self.folder / "access-request.json"
-        grant = self.folder / "access-grant.json"
+        self._requests += 1
+        request = self.folder / f"access-request-{self._requests}.json"
+        grant = self.folder / f"access-grant-{self._requests}.json"
         chosen = [word for category in categories for word in ("--category", category)]
         first, last = today - timedelta(days=1), today + timedelta(days=1)
         self.reader.run(

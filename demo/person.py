@@ -103,15 +103,15 @@ class Person:
 
     def wait_for_tray(self, seconds: float = 10.0) -> None:
         """Return when the panel shows the icon."""
+        wait_until("the tray's icon", self.sees_tray, seconds)
 
-        def shown() -> bool:
-            try:
-                tray_icon.icon_box(self._env)
-            except (BusError, DesktopError):
-                return False
-            return True
-
-        wait_until("the tray's icon", shown, seconds)
+    def sees_tray(self) -> bool:
+        """Whether the panel shows the icon now."""
+        try:
+            tray_icon.icon_box(self._env)
+        except (BusError, DesktopError):
+            return False
+        return True
 
     def tray_menu(self) -> tuple[Row, ...]:
         """Return the rows that the menu of the tray's icon has now."""

@@ -4,6 +4,7 @@
 through `person` (mouse and eyes) and `typist` (keyboard, with a record of every stroke).
 """
 
+import base64
 import json
 import os
 import signal
@@ -67,7 +68,7 @@ class Workstation:
     def run_agent(self) -> None:
         """Start the agent and wait until its tray is on the panel."""
         self.agent.serve("run")
-        self.person.wait_for_tray(30)
+        self.agent.wait_until("icon on the panel", self.person.sees_tray)
 
     def stop(self) -> None:
         """Stop agent and desktop."""
@@ -158,6 +159,12 @@ class Workstation:
             return not spool["held"] and not spool["waiting"] and bool(spool["sent"])
 
         return self.wait_for_status("an empty spool", empty, seconds)
+
+    @property
+    def pseudonym(self) -> str:
+        """The data subject's pseudonym on this workstation, hexadecimal."""
+        facts = json.loads((self.agent.home / "state/enrolment.json").read_text("utf-8"))
+        return base64.b64decode(facts["subject"]).hex()
 
     def kill_tray(self) -> None:
         """Kill the tray (SIGKILL)."""

@@ -1,5 +1,6 @@
 """What the end-to-end tests share: one organisation a module, and where pictures are kept."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,13 @@ def pictures() -> Path:
     """The folder in which screenshots are kept for people to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     return PICTURES
+
+
+@pytest.fixture
+def desk() -> Iterator[Path]:
+    """A folder for one workstation, with a path so short that sockets may lie below it."""
+    with tempfile.TemporaryDirectory(prefix="assent-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from demo.organisation import Organisation
+from demo.workstation import Workstation
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,15 @@ class Opened:
         return {gap["why"] for batch in self.index["batches"] for gap in batch["gaps"]}
 
 
-def open_everything(organisation: Organisation, out: Path) -> Opened:
-    """Have everything released, open it, verify it and export it to *out*."""
+def open_everything(organisation: Organisation, station: Workstation, out: Path) -> Opened:
+    """Have everything released, open, verify and export it; return what is of *station*."""
     grant = organisation.access_grant("keys", "pointer", "screen", "window")
     organisation.reader.run("fetch", "--grant", grant)
     organisation.reader.run("verify")
     organisation.reader.run("export", "--out", out)
     lines = (out / "events.jsonl").read_text("utf-8").splitlines()
     index = json.loads((out / "index.json").read_text("utf-8"))
-    return Opened(out, [json.loads(line) for line in lines], index)
+    mine = station.pseudonym
+    index["batches"] = [batch for batch in index["batches"] if batch["subject"] == mine]
+    events = [event for event in map(json.loads, lines) if event["subject"] == mine]
+    return Opened(out, events, index)

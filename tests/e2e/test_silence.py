@@ -65,14 +65,14 @@ Tell = Callable[[str, Callable[[Workstation], object], Callable[[dict[str, Any]]
 
 
 @pytest.fixture
-def tell(text_organisation: Organisation, tmp_path: Path) -> Iterator[Tell]:
+def tell(text_organisation: Organisation, desk: Path) -> Iterator[Tell]:
     """Record until *act* ends it, wait until the status says so, then type the secret."""
     stations: list[Workstation] = []
 
     def told(
         name: str, act: Callable[[Workstation], object], silent: Callable[[dict[str, Any]], bool]
     ) -> Story:
-        station = Workstation(tmp_path / name, text_organisation.enrolment_file(name))
+        station = Workstation(desk / name, text_organisation.enrolment_file(name))
         stations.append(station.__enter__())  # left when the test ends
         terminal = station.open_terminal()
         station.consent(*Category)
@@ -137,7 +137,7 @@ def test_a_pause_is_silence(tell: Tell, tmp_path: Path, pictures: Path) -> None:
     station.pause()
     station.wait_until_sent()
 
-    opened = open_everything(story.organisation, tmp_path / "export")
+    opened = open_everything(story.organisation, story.station, tmp_path / "export")
     text = opened.text()
     assert not set(text) & set(SECRET)
     # Before: every letter older than the hold-back, none missing, none out of order.
@@ -168,9 +168,9 @@ def test_a_pause_by_command_is_silence_from_the_instant_it_names(
     story = tell("command", pause, is_shut)
     story.station.typist.stop()
     story.station.wait_until_sent()
-    opened = open_everything(story.organisation, tmp_path / "export")
+    opened = open_everything(story.organisation, story.station, tmp_path / "export")
     assert not set(opened.text()) & set(SECRET)
-    mine = events_of_last_subject(opened)
+    mine = opened.events
     assert max(event["wall_ns"] for event in mine) <= said[0]["wall"]
     assert story.acted_at <= said[0]["at"] <= story.silent_at
 
@@ -194,8 +194,8 @@ def test_opting_out_of_one_category_silences_it_and_the_others_go_on(
     station.typist.stop()
     station.pause()
     station.wait_until_sent()
-    opened = open_everything(story.organisation, tmp_path / "export")
-    mine = events_of_last_subject(opened)
+    opened = open_everything(story.organisation, story.station, tmp_path / "export")
+    mine = opened.events
     silent = wall_of(story.silent_at)
     assert [e for e in mine if e["type"] == "key"] == [], "held key batches are deleted too"
     assert [e for e in mine if e["type"] == "move" and e["wall_ns"] > silent + HOLD_BACK_NS]
@@ -210,17 +210,15 @@ def test_a_withdrawal_is_silence_and_leaves_nothing_behind(tell: Tell, tmp_path:
     assert status["reason"] == "not-consented"
     assert status["spool"]["held"] == status["spool"]["waiting"] == 0
     story.station.typist.stop()
-    opened = open_everything(story.organisation, tmp_path / "export")
+    opened = open_everything(story.organisation, story.station, tmp_path / "export")
     assert not set(opened.text()) & set(SECRET)
     search_everywhere(story, opened)
 
 
 def withdraw_everything(station: Workstation) -> None:
-    """Click "Withdraw consent…", choose all, click "Withdraw"."""
+    """Click "Withdraw consent…", then "Withdraw": everything granted is chosen already."""
     station.person.click_tray("Withdraw consent…")
     station.person.wait_for_window(WITHDRAW)
-    for entry in registry().values():
-        station.person.click(WITHDRAW, entry.title)
     station.person.click(WITHDRAW, "Withdraw")
 
 
@@ -243,8 +241,8 @@ def test_killing_the_tray_is_silence_until_its_icon_is_back(tell: Tell, tmp_path
     station.typist.stop()
     station.pause()
     station.wait_until_sent()
-    opened = open_everything(story.organisation, tmp_path / "export")
-    mine = events_of_last_subject(opened)
+    opened = open_everything(story.organisation, story.station, tmp_path / "export")
+    mine = opened.events
     dark = (wall_of(seen[0]), wall_of(seen[-2]))
     assert dark[0] < dark[1]
     assert [e for e in mine if dark[0] < e["wall_ns"] < dark[1]] == []
@@ -258,8 +256,8 @@ def test_killing_the_panel_is_silence(tell: Tell, tmp_path: Path) -> None:
     assert story.station.status()["reason"] == "indicator-missing"
     story.station.typist.stop()
     story.station.wait_until_sent()
-    opened = open_everything(story.organisation, tmp_path / "export")
-    mine = events_of_last_subject(opened)
+    opened = open_everything(story.organisation, story.station, tmp_path / "export")
+    mine = opened.events
     assert max(event["wall_ns"] for event in mine) < wall_of(story.silent_at)
     assert not set(opened.text()) & set(SECRET)
     search_everywhere(story, opened)
@@ -313,12 +311,6 @@ def search_everywhere(story: Story, opened: Opened) -> None:
         planted.rmdir()
     record = str(story.station.typist.record)
     assert [hit for hit in searcher.in_folders(folders) if hit.where != record] == []
-
-
-def events_of_last_subject(opened: Opened) -> list[dict[str, Any]]:
-    """Return the events of the workstation that was enrolled last."""
-    last = max(opened.index["batches"], key=lambda batch: batch["consented_at"])["subject"]
-    return [event for event in opened.events if event["subject"] == last]
 
 
 def wall_of(boot: int) -> int:
