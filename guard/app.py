@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from base.clock import Clock
-from base.errors import AssentError
+from base.errors import AssentError, RetryableError
 from base.pki import CertificateError, Client, Role, client_of
 from guard.keys import ErasedError, Keys, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
@@ -238,6 +238,9 @@ def _said(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., o
             return _error(answer.status, str(answer), **answer.more)
         except MalformedError as exc:
             return _error(400, str(exc))
+        except RetryableError as exc:
+            _log.error("%s", exc)
+            return _error(503, "the guard cannot use its files now; try again later")
         except ClientDisconnect:
             return _error(400, "the request was cut short")
 

@@ -1,10 +1,18 @@
 """How the guard opens its SQLite files: durable, private, and forgetful of what is deleted."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+
+from base.errors import RetryableError
+
+
+class StorageError(RetryableError):
+    """The guard's files cannot be read or written now; nothing was done."""
 
 
 def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
@@ -23,22 +31,40 @@ def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
     return engine
 
 
+@contextmanager
+def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Commit what the block did when it ends, all of it or, on any error, nothing.
+
+    Raises:
+        StorageError: The disk is full, the file is locked for too long, or cannot be used.
+
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except sa.exc.DBAPIError as exc:
+        raise StorageError(f"the guard cannot use its files now: {exc.orig}") from exc
+
+
 def truncate_log(engine: sa.Engine) -> None:
     """Empty the write-ahead log, which otherwise keeps old pages, deleted keys among them."""
-    with engine.connect() as connection:
-        raw: Any = connection.connection.dbapi_connection
-        raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    pragma(engine, "wal_checkpoint(TRUNCATE)")
+
+
+def pragma(engine: sa.Engine, what: str) -> None:
+    """Run a PRAGMA outside of any transaction."""
+    lent = engine.raw_connection()
+    try:
+        raw: Any = lent.dbapi_connection
+        raw.execute(f"PRAGMA {what}").fetchall()
+    finally:
+        lent.close()
 
 
 def _configure(raw: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3.Connection
     raw.isolation_level = None  # transactions are begun by _begin, not by the driver
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "secure_delete=ON",
-        "foreign_keys=ON",
-    ):
-        raw.execute(f"PRAGMA {pragma}")
+    for setting in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
+        raw.execute(f"PRAGMA {setting}")
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from base.errors import AssentError
-from guard.database import open_database, truncate_log
+from guard.database import open_database, transaction, truncate_log
 from wire.category import Category
 from wire.ids import KeyId, SubjectId, WallInstant, key_id
 from wire.xwing import public_key_of
@@ -93,7 +93,7 @@ class Keys:
             OutOfSeasonError: There is none, and *month* is not last, this or next month.
 
         """
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             if _is_erased(db, subject, category, month):
                 raise ErasedError(f"the key for {category} of {month} was erased")
             row = db.execute(_one(subject, category, month)).first()
@@ -119,7 +119,7 @@ class Keys:
 
     def find(self, subject: SubjectId, category: Category, month: str) -> Found | Missing:
         """Return the seed for this subject, category and month, or why there is none."""
-        with self._engine.connect() as db:
+        with transaction(self._engine) as db:
             row = db.execute(_one(subject, category, month)).first()
             if row is not None:
                 return Found(seed=row.seed, key_id=KeyId(row.key_id))
@@ -143,7 +143,7 @@ class Keys:
             where.append(_KEYS.c.category == category.value)
         if month is not None:
             where.append(_KEYS.c.month == month)
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             # One transaction: a crash leaves either all of it undone or all of it done.
             db.execute(
                 _ERASED.insert()
@@ -162,7 +162,7 @@ class Keys:
 
     def count(self) -> Count:
         """Return how many keys and erasures there are."""
-        with self._engine.connect() as db:
+        with transaction(self._engine) as db:
             keys, subjects = db.execute(
                 sa.select(sa.func.count(), sa.func.count(sa.distinct(_KEYS.c.subject))).select_from(
                     _KEYS

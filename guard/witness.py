@@ -12,7 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from guard.database import open_database
+from guard.database import open_database, transaction
 from wire.errors import ForgedError, MalformedError
 from wire.ids import WallInstant
 from wire.tlog import (
@@ -153,7 +153,7 @@ class Witness:
     def add(self, submission: Submission, log_key: str, now: WallInstant) -> Cosigned | Refuse:
         """Cosign the submitted checkpoint, or say why not."""
         origin, _algorithm, _key = parse_verifier_key(log_key)
-        with self._engine.begin() as db:
+        with transaction(self._engine) as db:
             verdict = judge(submission, _last_seen(db, origin), log_key)
             if isinstance(verdict, Refuse):
                 return verdict
@@ -172,7 +172,7 @@ class Witness:
     def last_seen(self, log_key: str) -> Checkpoint | None:
         """Return the head that was cosigned last, or None."""
         origin, _algorithm, _key = parse_verifier_key(log_key)
-        with self._engine.connect() as db:
+        with transaction(self._engine) as db:
             return _last_seen(db, origin)
 
     def close(self) -> None:

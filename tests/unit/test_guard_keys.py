@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from guard.database import StorageError, pragma
 from guard.keys import ErasedError, Found, Keys, Missing, OutOfSeasonError
 from tests.fakes.organisation import NOW, wall
 from wire.category import Category
@@ -112,6 +113,17 @@ def test_what_was_erased_is_never_made_again(keys: Keys) -> None:
     assert keys.find(ANN, Category.KEYS, MONTH) is Missing.ERASED
     keys.public_key(ANN, Category.SCREEN, MONTH, AT)
     assert keys.count().erasures == 1
+
+
+def test_a_key_that_could_not_be_written_never_leaves(keys: Keys) -> None:
+    """A full or broken disk is an error, not a key that nobody has."""
+    pragma(keys._engine, "query_only=ON")  # noqa: SLF001 - to break what is inside
+    with pytest.raises(StorageError):
+        keys.public_key(ANN, Category.KEYS, MONTH, AT)
+    with pytest.raises(StorageError):
+        keys.forget(ANN, None, None, AT)
+    pragma(keys._engine, "query_only=OFF")  # noqa: SLF001
+    assert keys.find(ANN, Category.KEYS, MONTH) is Missing.NEVER_MADE
 
 
 def test_an_erased_seed_is_in_no_file(keys: Keys, tmp_path: Path) -> None:

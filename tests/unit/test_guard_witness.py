@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from guard.database import StorageError, pragma
 from guard.witness import Accept, Cosigned, Refuse, Submission, Witness, judge, parse_submission
 from tests.fakes.organisation import LOG_NAME, NOW, WITNESS_NAME, Organisation, ed25519, wall
 from wire.errors import MalformedError
@@ -133,6 +134,15 @@ def test_the_memory_survives_and_is_written_before_the_signature(
     assert isinstance(add(again, acme, submit(acme, 0, 10)), Refuse)
     assert isinstance(add(again, acme, submit(acme, 20, 20)), Cosigned)
     again.close()
+
+
+def test_what_cannot_be_remembered_is_not_cosigned(acme: Organisation, witness: Witness) -> None:
+    """The write comes first; when it fails, no signature leaves."""
+    pragma(witness._engine, "query_only=ON")  # noqa: SLF001 - to break what is inside
+    with pytest.raises(StorageError):
+        add(witness, acme, submit(acme, 0, 20))
+    pragma(witness._engine, "query_only=OFF")  # noqa: SLF001
+    assert witness.last_seen(acme.log_key) is None
 
 
 def test_of_two_submissions_at_once_one_is_told_to_try_again(

@@ -86,7 +86,8 @@ def test_a_changed_file_is_found(library: Library, tmp_path: Path) -> None:
     sealed = ACME.seal(POLICY)
     keep(library, sealed)
     path = tmp_path / f"frames/{sealed.hash.hex()}.frame"
-    for content in (sealed.frame[:-1], b"", sealed.frame[:-1] + b"\0", b"x" * 100):
+    flipped = sealed.frame[:-1] + bytes([sealed.frame[-1] ^ 1])
+    for content in (sealed.frame[:-1], b"", flipped, b"x" * 100):
         path.write_bytes(content)
         assert list(report(library).faults) == [Fault.NOT_SIGNED]
     path.write_bytes(ACME.seal(POLICY).frame)
