@@ -169,6 +169,10 @@ class Spool:
             self._write(READY, name, numbered, frame)
         self._drop(held)
 
+    def batches(self) -> list[Spooled]:
+        """Return everything that is here, whatever its state."""
+        return sorted(self._batches.values(), key=lambda spooled: (spooled.folder, spooled.name))
+
     # --- out --------------------------------------------------------------------------
 
     def ready(self) -> list[Spooled]:
@@ -349,9 +353,14 @@ class Spool:
             self._batches[spooled.name] = spooled
 
     def _drop(self, spooled: Spooled) -> None:
+        frame = self._path(spooled, ".frame")
         # A crash between the two leaves a `.local` without its `.frame`: swept at the start.
-        self._disk.remove(self._path(spooled, ".frame"))
-        self._batches.pop(spooled.name, None)
+        try:
+            self._disk.remove(frame)
+        finally:
+            # A disk that says that it failed may have done it: what is gone is gone.
+            if not frame.exists():
+                self._batches.pop(spooled.name, None)
         self._disk.remove(self._path(spooled, ".local"))
 
     def _scan(self, folder: str) -> Iterator[Spooled]:
