@@ -7,7 +7,7 @@ signed policy.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -32,7 +32,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     quota_bytes: int = 1 << 30
     log_level: Literal["info", "debug"] = "info"
-    opt_out: tuple[Category | Literal["all"], ...] = ()
+    opt_out: tuple[Literal["keys", "pointer", "screen", "window", "all"], ...] = ()
 
 
 def load(folder: Path) -> Config:
@@ -63,22 +63,18 @@ def outside_opt_outs(
     A place that cannot be understood means everything: the more private reading wins.
     """
     found = {
-        "configuration": EVERYTHING if "all" in config.opt_out else _categories(config.opt_out),
+        "configuration": _named(list(config.opt_out)),
         "environment": _named(environment.get(VARIABLE, "").replace(",", " ").split()),
         "machine": _flagged(machine_flag),
     }
     return {place: categories for place, categories in found.items() if categories}
 
 
-def _categories(names: Iterable[str]) -> frozenset[Category]:
-    return frozenset(Category(name) for name in names)
-
-
 def _named(words: list[str]) -> frozenset[Category]:
     """Return the categories that *words* name; anything else that is no "no" means all."""
     wanted = [word.lower() for word in words if word.lower() not in _NOTHING]
     try:
-        return _categories(wanted)
+        return frozenset(Category(word) for word in wanted)
     except ValueError:
         return EVERYTHING
 
