@@ -13,6 +13,7 @@ from typing import Final
 from base.clock import NANOSECONDS, Now
 from wire.errors import WireError
 from wire.ids import PolicyDigest
+from wire.parties import check_parties
 from wire.policy import Policy, policy_digest, verify
 
 FILES: Final = ("root.json", "targets.json", "policy.json")
@@ -32,7 +33,7 @@ class PolicyInForce:
 
 
 def load(folder: Path, now: Now) -> PolicyInForce:
-    """Return the policy in *folder*, verified at *now*; never raises."""
+    """Return the policy in *folder*, verified at *now* and signed by every party; never raises."""
     try:
         root, targets, policy = ((folder / name).read_bytes() for name in FILES)
     except OSError as exc:
@@ -42,6 +43,7 @@ def load(folder: Path, now: Now) -> PolicyInForce:
     at = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC)
     try:
         verified = verify(root=root, targets=targets, policy=policy, now=at)
+        check_parties(root, verified)
     except WireError as exc:
         return PolicyInForce(policy=None, digest=digest, problem=str(exc))
     return PolicyInForce(policy=verified, digest=digest)
