@@ -1,0 +1,231 @@
+"""Enrolment: what is checked before a device is one of a programme, and what it keeps."""
+
+import hashlib
+import stat
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent import enroll
+from agent.transport import Door
+from base.clock import Now, SystemClock
+from base.errors import RejectedError, RetryableError, SetupError
+from base.pki import Authority, Role, client_uri, requested_key, spki_sha256
+from tests.fakes.organisation import Organisation, PolicyFolder
+from wire.collector_http import Enrolment as EnrolmentFile
+from wire.ids import WallInstant
+from wire.sealing import recipient_of
+
+NOW: Now = SystemClock().now()
+
+
+@dataclass
+class FakeDoor(Door):
+    """The collector's side of an enrolment."""
+
+    published: PolicyFolder
+    tokens: set[str] = field(default_factory=lambda: {"token"})
+    enrolled: int = 0
+    asked: list[str] = field(default_factory=list)
+    fails_at: str = ""
+    said: list[bytes] = field(default_factory=list)
+
+    def enroll(self, token: str, request_pem: bytes) -> str:
+        self._fail("enroll")
+        self.said.append(request_pem)
+        if token not in self.tokens:
+            raise RejectedError("the collector answered 403 (token-refused)")
+        self.tokens.remove(token)
+        self.enrolled += 1
+        name = spki_sha256(requested_key(request_pem)).hex()
+        uri = client_uri("acme", Role.DEVICE, name)
+        return Authority.create("test").certify(request_pem, uri).decode()
+
+    def policy_file(self, name: str) -> bytes:
+        self._fail(name)
+        self.asked.append(name)
+        return (self.published.folder / name).read_bytes()
+
+    def _fail(self, at: str) -> None:
+        if self.fails_at == at:
+            raise RetryableError("nobody answers")
+
+
+@dataclass
+class World:
+    """An organisation, its collector, and a folder to enrol into."""
+
+    folder: Path
+    organisation: Organisation
+    door: FakeDoor
+    file: EnrolmentFile
+    doors: list[tuple[object, ...]] = field(default_factory=list)
+
+    def enroll(self) -> str:
+        def open_door(*arguments: object) -> Door:
+            self.doors.append(arguments)
+            return self.door
+
+        return enroll.enroll(self.file, self.folder, NOW, open_door)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    organisation = Organisation()
+    published = organisation.publish(tmp_path / "policy", at=datetime.now(UTC))
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return World(
+        folder=folder,
+        organisation=organisation,
+        door=FakeDoor(published),
+        file=EnrolmentFile(
+            origin="https://collector.acme.example:8443",
+            tls_pins=("ab" * 32,),
+            ca_pem="",
+            token="token",
+            root_sha256=hashlib.sha256(published.root).hexdigest(),
+            expires_at=WallInstant(NOW.wall + 10**12),
+        ),
+    )
+
+
+def test_an_enrolled_device_has_key_certificate_policy_and_pseudonym(world: World) -> None:
+    """And nothing of the machine: no host name, no user name, no address."""
+    identity = world.enroll()
+    device = enroll.load_device(world.folder)
+    assert len(device.subject) == 16
+    assert device.enrolment.subject_key == recipient_of(identity)
+    assert device.id == spki_sha256(device.key.public_key())
+    assert {p.name for p in world.folder.iterdir()} == {
+        "device.key", "device.pem", "root.json", "targets.json", "policy.json", "enrolment.json",
+    }  # fmt: skip
+    assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in world.folder.iterdir())
+
+
+def test_the_identity_is_nowhere_in_the_state_folder(world: World) -> None:
+    """The private part is shown once, and kept in memory only."""
+    secret = world.enroll().encode()
+    assert all(secret not in path.read_bytes() for path in world.folder.iterdir())
+
+
+def test_the_token_travels_without_a_certificate_and_everything_else_with_it(
+    world: World,
+) -> None:
+    """The first door has no client certificate; the second has."""
+    world.enroll()
+    first, second = world.doors
+    assert len(first) == 3
+    assert second[3:] == (world.folder / "device.pem", world.folder / "device.key")
+
+
+@pytest.mark.parametrize("fails_at", ["enroll", "root.json", "targets.json", "policy.json"])
+def test_an_interrupted_enrolment_goes_on_where_it_stopped(world: World, fails_at: str) -> None:
+    """With the same key, and without needing a second token."""
+    world.door.fails_at = fails_at
+    with pytest.raises(RetryableError):
+        world.enroll()
+    with pytest.raises(SetupError, match="not enrolled"):
+        enroll.load_device(world.folder)
+    key = (world.folder / "device.key").read_bytes()
+    world.door.fails_at = ""
+    world.enroll()
+    assert world.door.enrolled == 1
+    assert (world.folder / "device.key").read_bytes() == key
+
+
+def test_a_device_is_enrolled_once(world: World) -> None:
+    """A second enrolment would lose the pseudonym and the rights key."""
+    world.enroll()
+    with pytest.raises(SetupError, match="enrolled already"):
+        world.enroll()
+
+
+def test_another_root_than_the_files_is_refused(world: World) -> None:
+    """The collector cannot choose who signs the policy."""
+    other = Organisation().publish(world.folder.parent / "other", at=datetime.now(UTC))
+    world.door.published = other
+    with pytest.raises(RejectedError, match="root is not the one"):
+        world.enroll()
+    assert not (world.folder / "enrolment.json").exists()
+
+
+def test_a_policy_that_lacks_a_signature_is_refused(world: World) -> None:
+    """Nothing is taken on the collector's word."""
+    (world.door.published.folder / "policy.json").write_bytes(b"{}")
+    with pytest.raises(RejectedError, match="enrolment file"):
+        world.enroll()
+
+
+def test_a_policy_for_another_collector_is_refused(world: World) -> None:
+    """One door out: the one that policy and enrolment both name."""
+    world.file = msgspec.structs.replace(world.file, origin="https://elsewhere.example")
+    with pytest.raises(SetupError, match="nothing is sent"):
+        world.enroll()
+
+
+def test_a_used_token_is_refused_in_the_collectors_words(world: World) -> None:
+    """One line that says what to ask for."""
+    world.door.tokens.clear()
+    with pytest.raises(RejectedError, match="token-refused"):
+        world.enroll()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "no enrolment file"), (b"{}", "no enrolment file"), (None, "check the path")],
+)
+def test_a_file_that_is_none_is_one_clear_line(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    """Empty, foreign, or not there."""
+    path = tmp_path / "file.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SetupError, match=says):
+        enroll.read_file(path, NOW)
+
+
+def test_an_expired_token_is_not_even_tried(world: World, tmp_path: Path) -> None:
+    """The file says until when it is good."""
+    path = tmp_path / "file.json"
+    path.write_bytes(msgspec.json.encode(world.file))
+    assert enroll.read_file(path, NOW) == world.file
+    late = Now(boot=0, wall=world.file.expires_at, boot_id="b")
+    with pytest.raises(SetupError, match="expired"):
+        enroll.read_file(path, late)
+
+
+@pytest.mark.parametrize(
+    ("days", "renewed"), [(0, False), (4, False), (5, True), (6, True), (400, True)]
+)
+def test_the_certificate_is_renewed_when_a_third_of_its_life_remains(
+    *, world: World, monkeypatch: pytest.MonkeyPatch, days: float, renewed: bool
+) -> None:
+    """Also after a long absence: the signing request proves the key by itself."""
+    world.enroll()
+    device = enroll.load_device(world.folder)
+    doors: list[tuple[object, ...]] = []
+
+    class RenewingDoor:
+        def __init__(self, *arguments: object) -> None:
+            doors.append(arguments)
+
+        def renew(self, request_pem: bytes) -> str:
+            assert requested_key(request_pem) == device.key.public_key()
+            return "renewed"
+
+    monkeypatch.setattr(enroll, "Door", RenewingDoor)
+    at = Now(boot=0, wall=NOW.wall + int(days * 86_400e9), boot_id="b")
+    assert enroll.renew(device, at, ("ab" * 32,)) is renewed
+    assert ((world.folder / "device.pem").read_text() == "renewed") is renewed
+    assert all(len(arguments) == 3 for arguments in doors)  # no client certificate
+
+
+def test_a_folder_in_memory_is_told_from_one_on_a_disk(tmp_path: Path) -> None:
+    """The identity goes only where it dies with the session."""
+    assert enroll.is_in_memory(Path("/dev/shm"))  # noqa: S108 - nothing is put there
+    assert not enroll.is_in_memory(Path("/proc"))
