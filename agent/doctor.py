@@ -110,7 +110,7 @@ def _policy(paths: Paths, clock: Clock) -> Finding:
 
 def _certificate(paths: Paths, clock: Clock) -> Finding:
     ends = enroll.certificate_ends_at(paths.state / enroll.CERTIFICATE)
-    now = datetime.fromtimestamp(clock.now().wall / NANOSECONDS, UTC)
+    now = datetime.fromtimestamp(clock.now().wall // NANOSECONDS, UTC)
     what = f"valid until {ends:%Y-%m-%d %H:%M} UTC"
     if ends > now:
         return Finding(name="certificate", what=what)

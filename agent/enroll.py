@@ -183,7 +183,7 @@ def _needs_renewal(path: Path, now: Now) -> bool:
     except (OSError, ValueError):
         return True
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    at = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC)
+    at = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC)
     return end - at < (end - begin) / 3
 
 

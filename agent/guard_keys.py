@@ -102,4 +102,4 @@ class GuardKeys:
 
 def month_at(now: Now) -> str:
     """Return the month ("2027-03", UTC) of *now*."""
-    return datetime.fromtimestamp(now.wall / NANOSECONDS, UTC).strftime("%Y-%m")
+    return datetime.fromtimestamp(now.wall // NANOSECONDS, UTC).strftime("%Y-%m")

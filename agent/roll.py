@@ -160,4 +160,4 @@ def size_of(event: Event) -> int:
 
 def _day(event: Event, now: Now) -> str:
     wall = now.wall - (now.boot - event.at)
-    return datetime.fromtimestamp(wall / NANOSECONDS, UTC).date().isoformat()
+    return datetime.fromtimestamp(wall // NANOSECONDS, UTC).date().isoformat()

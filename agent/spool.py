@@ -387,7 +387,7 @@ class Spool:
         """Return what was sent and not expired; mend the file where it has more, or less."""
         path = self._folder / SENT
         data = path.read_bytes() if path.exists() else b""
-        today = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC).date().isoformat()
+        today = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC).date().isoformat()
         last = {sent.hash: sent for sent in _sent_lines(data)}
         kept = {h: sent for h, sent in last.items() if sent.expires >= today and not sent.deleted}
         whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())

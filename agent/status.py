@@ -151,4 +151,4 @@ def _detail(situation: Situation, reason: Reason, told: Told) -> str:
 
 
 def _clock_time(wall: int) -> str:
-    return datetime.fromtimestamp(wall / NANOSECONDS, UTC).astimezone().strftime("%H:%M")
+    return datetime.fromtimestamp(wall // NANOSECONDS, UTC).astimezone().strftime("%H:%M")

@@ -40,7 +40,7 @@ def load(folder: Path, now: Now) -> PolicyInForce:
         problem = f"the policy cannot be read ({exc.strerror}); enrol this device again"
         return PolicyInForce(policy=None, digest=None, problem=problem)
     digest = policy_digest(policy)
-    at = datetime.fromtimestamp(now.wall / NANOSECONDS, UTC)
+    at = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC)
     try:
         verified = verify(root=root, targets=targets, policy=policy, now=at)
         check_parties(root, verified)
