@@ -25,6 +25,7 @@ from agent.service import Service
 from agent.transport import Door
 from base import durable
 from base.clock import Now, boot_ns
+from base.door import UnreachableError
 from base.ipc import Inbox, encode, read, send
 from base.paths import Paths
 from base.pki import Authority, Role, client_uri, private_pem, signing_request, spki_sha256
@@ -305,8 +306,6 @@ class FakeCollector(Door):
         return Answered(status=200, body=msgspec.json.encode(answer))
 
     def _reach(self) -> None:
-        from base.https import UnreachableError  # noqa: PLC0415 - the one error that is played
-
         if not self.reachable:
             raise UnreachableError("nobody answers")
 
@@ -319,6 +318,11 @@ class FakeCollector(Door):
             proof=tree.inclusion(index, tree.size),
             checkpoint=self.organisation.checkpoint(),
         )
+
+
+def _settle(ended: "asyncio.Future[int]", code: int) -> None:
+    if not ended.done():
+        ended.set_result(code)
 
 
 @dataclass
@@ -409,7 +413,7 @@ class Workstation:
 
         def end(code: int) -> None:
             if not loop.is_closed():
-                loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(code))
+                loop.call_soon_threadsafe(_settle, ended, code)
 
         sensor = FakeSensor(module, theirs, end)
         self.sensors[module.rpartition(".")[2]] = sensor
@@ -443,7 +447,7 @@ class Workstation:
         await asyncio.sleep(0)
 
     def opened(self) -> list[Event]:
-        """Return all events that the collector has, opened with the guard's and the subject's key."""
+        """Return all events that the collector has, opened with guard's and subject's key."""
         events: list[Event] = []
         for frame in self.collector.frames.values():
             parts = split(frame)

@@ -16,6 +16,7 @@ from tests.fakes.workstation import FakeSensor, Workstation
 from wire.category import Category
 from wire.control import (
     Answer,
+    Command,
     ConfirmClock,
     Done,
     FocusSeen,
@@ -83,7 +84,7 @@ async def capturing(
 
 async def eventually(holds: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
 
 
@@ -464,7 +465,7 @@ def test_a_script_can_restrict(station: Workstation) -> None:
     play(story())
 
 
-async def ask(station: Workstation, command: Any) -> Answer | None:
+async def ask(station: Workstation, command: Command) -> Answer | None:
     return await asyncio.to_thread(control.ask, station.paths.runtime, command)
 
 
@@ -483,7 +484,6 @@ def test_quit_ends_the_agent_and_seals_what_is_open(station: Workstation) -> Non
     """Quit is a stop, not a loss."""
 
     async def story() -> None:
-        service = station.service()
         async with capturing(station, Category.KEYS) as service:
             the(station, "input").emit(key(station, "q"))
             await asyncio.sleep(HOLD_BACK + 0.2)
@@ -520,7 +520,7 @@ def test_an_opt_out_from_outside_holds_and_is_lowered_by_a_click_alone(
 def test_a_clock_that_was_set_closes_capture_until_the_subject_confirms(
     station: Workstation,
 ) -> None:
-    """More than five seconds between the two clocks, and neither is believed; nor after a restart."""
+    """More than five seconds between the two clocks, and neither is believed, restart or not."""
 
     async def story() -> None:
         async with capturing(station, Category.KEYS):
