@@ -15,11 +15,11 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+
+import msgspec
 
 from agent import control
 from agent.children import Sensor, Starter, start_process
@@ -34,10 +34,11 @@ from agent.consent.seen import SeenClock
 from agent.consent.standing import ClockDoubted, Entry, Halted, Standing
 from agent.consent.states import Flag
 from agent.counters import Counters, Drop
+from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor
 from agent.enroll import Device
 from agent.indicator import IndicatorWatch
-from agent.lock import only_one
+from agent.lock import Lock
 from agent.numbers import Numbers
 from agent.pipeline import Pipeline
 from agent.programme import Programme
@@ -49,7 +50,7 @@ from agent.withdraw import banned, enforce
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
-from wire.control import Answer, Command, FocusSeen, Items, Reason, Settings, SpoolStatus, Status
+from wire.control import Answer, Command, Items, Settings, SpoolStatus, Status
 from wire.event import Focus
 from wire.ids import PolicyDigest
 
@@ -58,16 +59,6 @@ _LOG: Final = logging.getLogger(__name__)
 TICK_SECONDS: Final = 0.1  # while something is captured: events leave the hold-back
 IDLE_SECONDS: Final = 1.0
 TROUBLE_NANOSECONDS: Final = 5 * NANOSECONDS  # before a source that failed is tried again
-DECISIONS_KEPT: Final = 1000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """One change of the verdict; says when and why, never what was on the screen."""
-
-    at: int
-    reason: Reason
-    categories: frozenset[Category]
 
 
 class Service:
@@ -85,10 +76,10 @@ class Service:
         open_door: OpenDoor | None = None,
         opt_outs: Callable[[Config], dict[str, frozenset[Category]]] = outside_opt_outs,
     ) -> None:
-        """Read what is on the disk, and finish what a crash left undone.
+        """Take the lock, read what is on the disk, and finish what a crash left undone.
 
         Raises:
-            AssentError: State that must be readable is not.
+            AssentError: Another agent runs, or state that must be readable is not.
             OSError: The same, or what was withdrawn could not be deleted.
 
         """
@@ -98,6 +89,7 @@ class Service:
         self.clock = clock or SystemClock()
         self._opt_outs = opt_outs
         now = self.clock.now()
+        self._lock = Lock(paths.state)  # before anything is read: reading mends and sweeps
         self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
         self.spool = Spool(
             paths.state / "spool",
@@ -132,7 +124,8 @@ class Service:
         self.closing: set[Category] = set()
         self._halting = False
         self._clock_doubt = ""
-        self.decisions: deque[Decision] = deque(maxlen=DECISIONS_KEPT)
+        self.decisions = Decisions()
+        self._in_front: Focus | None = None  # the listed program's window that has the focus
         self._trouble: dict[str, tuple[str, int]] = {}
         self._moving = asyncio.Lock()
         self._must_move = asyncio.Event()
@@ -215,7 +208,7 @@ class Service:
         now = self.clock.now()
         before, self.verdict = self.verdict, decide(facts_of(self.situation(now)))
         if before != self.verdict:
-            self._note_decision(now)
+            self.decisions.note(self.verdict, now)
         self.pipeline.shut(self.pipeline.permits().keys() - self._wanted(), now.boot)
 
     def poke(self) -> None:
@@ -250,6 +243,10 @@ class Service:
             if permit is not None:
                 self.pipeline.permit(permit)
                 self._permitted.set()
+                if category is Category.WINDOW and self._in_front is not None:
+                    # It came to the front before anybody might note it; it is there now.
+                    here = msgspec.structs.replace(self._in_front, at=permit.since)
+                    self.pipeline.take((here,), now)
         blocked = [name for name, (_why, until) in self._trouble.items() if until > now.boot]
         self.sources.open(self._plan(), blocked)
 
@@ -286,8 +283,9 @@ class Service:
         for seen in items.focus:
             inside = seen.inside and self.programme.lists(seen.process, seen.window_class)
             self.timeline.note(seen.at, inside)
-            if inside and self.pipeline.takes(Category.WINDOW):
-                events.append(_window_event(seen))
+            self._in_front = seen.event() if inside else None
+            if self._in_front is not None and self.pipeline.takes(Category.WINDOW):
+                events.append(self._in_front)
         self.counters.drop(Drop.BY_SENSOR, items.suppressed)
         self.pipeline.take(events, self.clock.now())
         if self.timeline.current() is not scope:
@@ -297,6 +295,7 @@ class Service:
         """Note that a source is silent; without the context source the scope is unknown."""
         if sensor.name == CONTEXT:
             self.timeline.note(self.clock.now().boot, None)
+            self._in_front = None
         self.poke()
 
     def on_trouble(self, sensor: Sensor, why: str) -> None:
@@ -389,12 +388,6 @@ class Service:
             if not categories <= raised:
                 await self.commands.adopt(place, categories - raised)
 
-    def _note_decision(self, now: Now) -> None:
-        verdict = self.verdict
-        decision = Decision(at=now.boot, reason=verdict.reason, categories=verdict.categories)
-        self.decisions.append(decision)
-        _LOG.debug("verdict: %s %s", verdict.reason, ", ".join(sorted(verdict.categories)))
-
     # --- run --------------------------------------------------------------------------
 
     def stop(self) -> None:
@@ -402,31 +395,23 @@ class Service:
         self._stop.set()
 
     async def run(self) -> None:
-        """Run until `stop`.
-
-        Raises:
-            SetupError: Another agent of this person runs.
-
-        """
-        with only_one(self.paths.state):
-            server = await control.serve(self.paths.runtime, self.answer)
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.stop)
-            self.sources.begin()
-            self.tray.begin()
-            work = [
-                asyncio.create_task(coroutine)
-                for coroutine in (self._tick(), self._follow(), self.delivery.run())
-            ]
-            work.append(asyncio.create_task(self._until_stopped()))
-            try:
-                done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()  # raises for a defect of ours: it ends us, and all capture
-            finally:
-                server.close()
-                await self._end(work)
+        """Run until `stop`."""
+        server = await control.serve(self.paths.runtime, self.answer)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stop)
+        self.sources.begin()
+        self.tray.begin()
+        lasting = (self._tick(), self._follow(), self.delivery.run(), self._until_stopped())
+        work = [asyncio.create_task(coroutine) for coroutine in lasting]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises for a defect of ours: it ends us, and all capture
+        finally:
+            server.close()
+            await self._end(work)
+            self._lock.release()
 
     async def _until_stopped(self) -> None:
         await self._stop.wait()
@@ -451,16 +436,3 @@ class Service:
             self.pipeline.settle((category,), self.clock.now(), keep=True)
         await self.tray.stop()
         self.seen.save(self.clock.now())
-
-
-def _window_event(seen: FocusSeen) -> Focus:
-    return Focus(
-        at=seen.at,
-        process=seen.process,
-        window_class=seen.window_class,
-        title=seen.title,
-        x=seen.x,
-        y=seen.y,
-        width=seen.width,
-        height=seen.height,
-    )

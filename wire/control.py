@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from wire.category import Category
-from wire.event import Event
+from wire.event import Event, Focus
 from wire.ids import BootInstant, WallInstant
 from wire.policy import Application
 
@@ -121,6 +121,19 @@ class FocusSeen(_Message, frozen=True, kw_only=True):
     y: int = 0
     width: int = 0
     height: int = 0
+
+    def event(self) -> Focus:
+        """Return it as the event of the window category that it is; for inside only."""
+        return Focus(
+            at=self.at,
+            process=self.process,
+            window_class=self.window_class,
+            title=self.title,
+            x=self.x,
+            y=self.y,
+            width=self.width,
+            height=self.height,
+        )
 
 
 class Items(_Message, frozen=True, kw_only=True):
