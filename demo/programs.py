@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
+from base.errors import AssentError
+
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 20.0
 STEP_SECONDS: Final = 0.02
 
 
-class ProgramError(Exception):
+class ProgramError(AssentError):
     """A command failed; the message is what it said."""
 
 
