@@ -60,6 +60,7 @@ async def start_process(module: str) -> Started:
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # not from the folder that the agent happens to be started in
             "-m",
             module,
             "--channel",

@@ -5,6 +5,7 @@ silent, and is answered last.  What leads to more capture is written down first 
 only then.
 """
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Callable
@@ -208,7 +209,7 @@ class Commands:
 
     def _silent(self, at: Now) -> Silent:
         self._host.delivery.wake()
-        self._host.poke()
+        asyncio.get_running_loop().call_soon(self._host.poke)  # the answer first, then the status
         return Silent(at=BootInstant(at.boot), wall=WallInstant(at.wall))
 
     # --- what takes a click -----------------------------------------------------------

@@ -183,6 +183,8 @@ class Delivery:
             self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), door=False)
             return
         outcome = await asyncio.to_thread(knock.call)
+        if isinstance(task, Send) and not self._spool.has(task.name):
+            return  # it was taken back meanwhile; its deletion is queued
         step = on_response(
             task,
             outcome,
@@ -232,11 +234,11 @@ class Delivery:
         self._spool.mark_maybe_sent(name)
         return _Knock(
             door=door,
-            call=lambda: door.send(name, frame),
+            call=lambda: door.send(name, frame, lambda: self._spool.has(name)),
             check=lambda body: verify_receipt(decode_receipt(body), batch, core, log),
         )
 
-    def _apply(self, task: Task, step: Step) -> None:  # noqa: C901 - one case for each step
+    def _apply(self, task: Task, step: Step) -> None:
         if isinstance(step, Retry):
             self._later(task, step.after_seconds, step.why, door=step.door)
             return
@@ -248,8 +250,7 @@ class Delivery:
         match step:
             case Ack(name=name):
                 self.last_receipt_at = WallInstant(self._clock.now().wall)
-                if self._spool.has(name):  # it may have been forgotten while it was sent
-                    self._spool.ack(name)
+                self._spool.ack(name)
             case Confirmed(name=name):
                 self._spool.deletion_confirmed(name)
             case Registered(grant=grant):
@@ -259,11 +260,9 @@ class Delivery:
                 self._host.write_down(RegisteredEntry(grant=grant, known=False))
             case Quarantine(name=name, why=why):
                 self._upload_error = f"a batch is set aside for good: {why}"
-                if self._spool.has(name):
-                    self._spool.quarantine(name, why)
+                self._spool.quarantine(name, why)
             case Gone(name=name):
-                if self._spool.has(name):
-                    self._spool.drop(name)
+                self._spool.drop(name)
             case _:
                 assert_never(step)
 

@@ -5,9 +5,9 @@ threads.  What goes wrong is one line for a person; whether the server may be tr
 `base.https`'s to decide, before any byte of a batch leaves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -28,6 +28,7 @@ from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
 
 TIMEOUT_SECONDS: Final = 30.0
+SLICE_BYTES: Final = 64 << 10  # what may still leave after a batch was taken back
 
 
 class Door:
@@ -116,9 +117,13 @@ class Door:
         """Show the collector a consent record."""
         return self._try("POST", "/v1/consents", msgspec.json.encode(signed))
 
-    def send(self, name: str, frame: bytes) -> Outcome:
-        """Send a batch under the hash of its bytes."""
-        return self._try("PUT", f"/v1/batches/{name}", frame)
+    def send(self, name: str, frame: bytes, goes_on: Callable[[], bool]) -> Outcome:
+        """Send a batch under the hash of its bytes, for as long as *goes_on* says so.
+
+        Once it does not, no further byte is sent and the connection is cut.
+        """
+        body = cast("bytes", _Body(frame, goes_on))  # all that is asked of it is length and bytes
+        return self._try("PUT", f"/v1/batches/{name}", body)
 
     def delete(self, name: str) -> Outcome:
         """Ask the collector to delete a batch, now or when it comes."""
@@ -147,6 +152,23 @@ class Door:
                 f"{said}; trying again later", retry_after_seconds=answer.retry_after_seconds
             )
         raise RejectedError(f"{said}; ask who runs it")
+
+
+class _Body:
+    """The bytes of a frame in slices, until somebody takes them back."""
+
+    def __init__(self, frame: bytes, goes_on: Callable[[], bool]) -> None:
+        self._frame = memoryview(frame)
+        self._goes_on = goes_on
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __iter__(self) -> Iterator[memoryview]:
+        for at in range(0, len(self._frame), SLICE_BYTES):
+            if not self._goes_on():
+                raise ConnectionAbortedError  # an OSError, as when the network does it
+            yield self._frame[at : at + SLICE_BYTES]
 
 
 def same_origin(of_policy: str, of_enrolment: str) -> None:

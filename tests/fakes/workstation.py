@@ -272,7 +272,7 @@ class FakeCollector(Door):
         logged = self._log(Kind.GRANT, grant_payload(grant_hash(signed)))
         return Answered(status=201, body=msgspec.json.encode(logged))
 
-    def send(self, name: str, frame: bytes) -> Outcome:
+    def send(self, name: str, frame: bytes, goes_on: Callable[[], bool]) -> Outcome:
         if not self.reachable:
             return NoAnswer(why="nobody answers")
         if "send" in self.answers:

@@ -475,7 +475,7 @@ def test_a_second_agent_is_refused(station: Workstation) -> None:
     async def story() -> None:
         async with running(station):
             with pytest.raises(SetupError, match="another agent"):
-                await station.service().run()
+                station.service()
 
     play(story())
 
