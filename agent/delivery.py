@@ -256,8 +256,10 @@ class Delivery:
             case Registered(grant=grant):
                 self._host.write_down(RegisteredEntry(grant=grant))
                 self._ask_now.set()  # the guard's keys are given only after this
-            case Unknown(grant=grant):
+            case Unknown(grant=grant, after_seconds=after):
                 self._host.write_down(RegisteredEntry(grant=grant, known=False))
+                why = "the collector does not know the consent of a batch; it is told again"
+                self._later(task, after, why, door=False)
             case Quarantine(name=name, why=why):
                 self._upload_error = f"a batch is set aside for good: {why}"
                 self._spool.quarantine(name, why)

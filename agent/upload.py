@@ -20,6 +20,7 @@ from wire.ids import GrantHash
 
 FIRST_BACK_OFF_SECONDS: Final = 1.0
 LARGEST_BACK_OFF_SECONDS: Final = 15 * 60.0
+UNKNOWN_SECONDS: Final = 60.0
 
 # What is said of the device or the collector, and not of what was sent (collector-http-v1).
 _OF_THE_DOOR: Final = frozenset({401, 408, 425, 429})
@@ -135,9 +136,13 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """The collector does not know this consent: it has to be registered again."""
+    """The collector does not know this consent: register it again, and then wait a little.
+
+    A collector that never learns it must not be asked without end.
+    """
 
     grant: GrantHash
+    after_seconds: float = UNKNOWN_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,16 @@ open, a collector that gets a batch before its consent record or after its delet
 """
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -48,7 +50,7 @@ from wire.control import (
     SourceOpened,
     Status,
 )
-from wire.event import Event
+from wire.event import Event, Key, Move
 from wire.frame import core_hash, split, verify
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, sign_key
@@ -456,3 +458,68 @@ class Workstation:
             plaintext = open_body(header, parts.body, self.organisation.subject_identity, digest)
             events += decode_batch(plaintext).events
         return sorted(events, key=lambda event: event.at)
+
+
+# --- stories -----------------------------------------------------------------------------
+
+HOLD_BACK = 0.5  # seconds
+
+
+def play(story: Coroutine[Any, Any, None]) -> None:
+    """Run a story; none of them may take long."""
+    asyncio.run(asyncio.wait_for(story, 20))
+
+
+@contextlib.asynccontextmanager
+async def running(station: Workstation, config: Config | None = None) -> AsyncIterator[Service]:
+    """Run the agent until the block ends, then end it as SIGTERM would."""
+    service = station.service(config)
+    station.trays.clear()
+    station.sensors.clear()
+    task = asyncio.create_task(service.run())
+    try:
+        await eventually(lambda: task.done() or (bool(station.trays) and len(station.sensors) == 3))
+        yield service
+    finally:
+        service.stop()
+        await asyncio.wait_for(task, 10)
+
+
+@contextlib.asynccontextmanager
+async def capturing(
+    station: Workstation, *categories: Category, config: Config | None = None
+) -> AsyncIterator[Service]:
+    """Run the agent with consent for *categories* and a listed program in front."""
+    async with running(station, config) as service:
+        await station.agree(*categories)
+        await eventually(lambda: set(categories) <= set(service.pipeline.permits()))
+        await eventually(lambda: station.sensors["context"].is_open)
+        await station.focus()
+        await asyncio.sleep(0.15)  # past the settling of that focus
+        yield service
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 5) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.005)
+
+
+def key(station: Workstation, text: str = "a") -> Key:
+    return Key(at=BootInstant(station.clock.now().boot), pressed=True, kind="letter", text=text)
+
+
+def move(station: Workstation, x: int = 1) -> Move:
+    return Move(at=BootInstant(station.clock.now().boot), x=x, y=1)
+
+
+def texts(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Key))
+
+
+def the(station: Workstation, sensor: str) -> FakeSensor:
+    return station.sensors[sensor]
+
+
+def nothing_is_open(station: Workstation) -> bool:
+    return not any(sensor.is_open for sensor in station.sensors.values())

@@ -1,18 +1,27 @@
 """The whole agent with fake sensors, tray and collector that speak the real protocols."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agent import control
 from agent.config import Config
-from agent.service import Service
 from base.errors import SetupError
-from tests.fakes.workstation import FakeSensor, Workstation
+from tests.fakes.workstation import (
+    HOLD_BACK,
+    Workstation,
+    capturing,
+    eventually,
+    key,
+    move,
+    nothing_is_open,
+    play,
+    running,
+    texts,
+    the,
+)
 from wire.category import Category
 from wire.control import (
     Answer,
@@ -37,79 +46,13 @@ from wire.control import (
     Status,
     Withdraw,
 )
-from wire.event import Event, Focus, Key, Move
+from wire.event import Focus, Move
 from wire.ids import BootInstant
-
-HOLD_BACK = 0.5
 
 
 @pytest.fixture
 def station(tmp_path: Path) -> Workstation:
     return Workstation.enrolled(tmp_path)
-
-
-def play(story: Coroutine[Any, Any, None]) -> None:
-    """Run a story; none of them may take long."""
-    asyncio.run(asyncio.wait_for(story, 20))
-
-
-@contextlib.asynccontextmanager
-async def running(station: Workstation, config: Config | None = None) -> AsyncIterator[Service]:
-    """Run the agent until the block ends, then end it as SIGTERM would."""
-    service = station.service(config)
-    station.trays.clear()
-    station.sensors.clear()
-    task = asyncio.create_task(service.run())
-    try:
-        await eventually(lambda: task.done() or (bool(station.trays) and len(station.sensors) == 3))
-        yield service
-    finally:
-        service.stop()
-        await asyncio.wait_for(task, 10)
-
-
-@contextlib.asynccontextmanager
-async def capturing(
-    station: Workstation, *categories: Category, config: Config | None = None
-) -> AsyncIterator[Service]:
-    """Run the agent with consent for *categories* and a listed program in front."""
-    async with running(station, config) as service:
-        await station.agree(*categories)
-        await eventually(lambda: set(categories) <= set(service.pipeline.permits()))
-        await eventually(lambda: station.sensors["context"].is_open)
-        await station.focus()
-        await asyncio.sleep(0.15)  # past the settling of that focus
-        yield service
-
-
-async def eventually(holds: Callable[[], bool], seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
-            await asyncio.sleep(0.005)
-
-
-async def cycle(station: Workstation, *, ago: float) -> BootInstant:
-    return BootInstant(station.clock.now().boot - int(ago * 1e9))
-
-
-def key(station: Workstation, text: str = "a") -> Key:
-    return Key(at=BootInstant(station.clock.now().boot), pressed=True, kind="letter", text=text)
-
-
-def move(station: Workstation, x: int = 1) -> Move:
-    return Move(at=BootInstant(station.clock.now().boot), x=x, y=1)
-
-
-def texts(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Key))
-
-
-def the(station: Workstation, sensor: str) -> FakeSensor:
-    return station.sensors[sensor]
-
-
-def nothing_is_open(station: Workstation) -> bool:
-    return not any(sensor.is_open for sensor in station.sensors.values())
 
 
 # --- yes --------------------------------------------------------------------------------
