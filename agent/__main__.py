@@ -104,17 +104,23 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
     now = SystemClock().now()
     if rights_key is not None and rights_key.exists():
         raise click.UsageError(f"{rights_key} exists; choose a file that does not")
-    identity = enroll.enroll(enroll.read_file(file, now), paths.state, now, Door)
-    if enroll.is_in_memory(paths.runtime):
-        durable.replace(paths.runtime / enroll.IDENTITY, identity.encode("ascii") + b"\n")
+
+    def keep(identity: str) -> None:
+        if enroll.is_in_memory(paths.runtime):
+            durable.replace(paths.runtime / enroll.IDENTITY, identity.encode("ascii") + b"\n")
+        if rights_key is None:
+            click.echo("Your rights key follows.  It is shown only now: print it or keep it safe.")
+            click.echo(
+                "With it you read, get back and erase what was recorded, without this device."
+            )
+            click.echo(identity)
+            return
+        durable.replace(rights_key, identity.encode("ascii") + b"\n")
+        click.echo(f"Your rights key is in {rights_key}; keep it somewhere safe, not only here.")
+
+    enroll.enroll(enroll.read_file(file, now), paths.state, now, Door, keep)
     click.echo("This device is enrolled.  Nothing is recorded until you agree in the tray.")
-    if rights_key is None:
-        click.echo("Your rights key follows.  It is shown only now: print it or keep it safe.")
-        click.echo("With it you read, get back and erase what was recorded, without this device.")
-        click.echo(identity)
-        return
-    durable.replace(rights_key, identity.encode("ascii") + b"\n")
-    click.echo(f"Your rights key is in {rights_key}; keep it somewhere safe, not only here.")
+    click.echo("next: assent-agent run")
 
 
 # --- looking ----------------------------------------------------------------------------
@@ -322,7 +328,10 @@ def _report(answer: Answer, *, as_json: bool) -> None:
 
 
 def _refuse(name: str, what: str) -> Callable[[], None]:
-    @agent.command(name, help=f"{what}: only in the tray's own window, never by a command.")
+    # Whatever stands behind it on the line, the answer is this one.
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+    @agent.command(name, help=f"{what}: only in the tray's own window.", context_settings=anything)
     def refuse() -> None:
         raise ConsentError(control.ONLY_IN_THE_TRAY)
 

@@ -108,21 +108,30 @@ def read_file(path: Path, now: Now) -> EnrolmentFile:
     except OSError as exc:
         raise SetupError(f"{path}: {exc.strerror}; check the path") from exc
     except MalformedError as exc:
-        raise SetupError(f"{path} is no enrolment file: {exc}; ask who gave it to you") from exc
+        raise SetupError(f"{path} is no enrolment file ({exc}); ask who gave it to you") from exc
     if now.wall >= file.expires_at:
         raise SetupError(f"the token in {path} has expired; ask for a new enrolment file")
     return file
 
 
-def enroll(file: EnrolmentFile, folder: Path, now: Now, open_door: Callable[..., Door]) -> str:
-    """Enrol this device in *folder*; return the data subject's identity, which nobody keeps.
+def enroll(
+    file: EnrolmentFile,
+    folder: Path,
+    now: Now,
+    open_door: Callable[..., Door],
+    keep: Callable[[str], None],
+) -> None:
+    """Enrol this device in *folder*, and let *keep* have the data subject's identity.
 
     1. make the device key; 2. have it certified with the token; 3. fetch root, targets and
     policy, and verify them from the root in the enrolment file down; 4. make the data
-    subject's pseudonym and identity; 5. note it all.
+    subject's pseudonym and identity; 5. hand the identity over, which is kept nowhere here;
+    6. note it all.  The order of the last two matters: a device whose data subject never got
+    the identity would record what its subject can never get back.
 
     Raises:
         SetupError: Enrolled already, or the policy is for another collector.
+        OSError: *keep* could not keep it, or the disk fails; the device is not enrolled.
         RetryableError: No answer that may be believed.
         RejectedError: The token or the policy will not do.
 
@@ -147,8 +156,8 @@ def enroll(file: EnrolmentFile, folder: Path, now: Now, open_door: Callable[...,
         subject_key=recipient_of(identity),
         enrolled_at=now.wall,
     )
+    keep(identity)
     durable.replace(folder / ENROLMENT, msgspec.json.encode(enrolment))
-    return identity
 
 
 def renew(device: Device, now: Now, pins: tuple[str, ...]) -> bool:

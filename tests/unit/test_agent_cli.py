@@ -37,12 +37,13 @@ def ledger(station: Workstation) -> Ledger:
     return Ledger.open(station.paths.state, device.key.public_key(), SystemClock().now())
 
 
+@pytest.mark.parametrize("words", [(), ("keys",), ("keys", "--yes")])
 @pytest.mark.parametrize("command", ["grant", "opt-in", "resume"])
 def test_what_only_a_click_can_do_says_so(
-    station: Workstation, capsys: pytest.CaptureFixture[str], command: str
+    station: Workstation, capsys: pytest.CaptureFixture[str], command: str, words: tuple[str, ...]
 ) -> None:
-    """The command exists, explains itself, and ends with the code for consent."""
-    assert run(command) == ExitCode.CONSENT
+    """Whatever stands behind it: it explains itself, and ends with the code for consent."""
+    assert run(command, *words) == ExitCode.CONSENT
     assert capsys.readouterr().err == f"assent-agent: {control.ONLY_IN_THE_TRAY}\n"
 
 

@@ -1,5 +1,6 @@
 """Enrolment: what is checked before a device is one of a programme, and what it keeps."""
 
+import errno
 import hashlib
 import stat
 from dataclasses import dataclass, field
@@ -69,7 +70,9 @@ class World:
             self.doors.append(arguments)
             return self.door
 
-        return enroll.enroll(self.file, self.folder, NOW, open_door)
+        kept: list[str] = []
+        enroll.enroll(self.file, self.folder, NOW, open_door, kept.append)
+        return kept[0]
 
 
 @pytest.fixture
@@ -120,6 +123,20 @@ def test_the_token_travels_without_a_certificate_and_everything_else_with_it(
     first, second = world.doors
     assert len(first) == 3
     assert second[3:] == (world.folder / "device.pem", world.folder / "device.key")
+
+
+def test_a_device_is_not_enrolled_while_nobody_has_the_identity(world: World) -> None:
+    """A rights key that could not be written would be lost for ever; the same command goes on."""
+
+    def full(_identity: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        enroll.enroll(world.file, world.folder, NOW, lambda *_: world.door, full)
+    with pytest.raises(SetupError, match="not enrolled"):
+        enroll.load_device(world.folder)
+    identity = world.enroll()
+    assert enroll.load_device(world.folder).enrolment.subject_key == recipient_of(identity)
 
 
 @pytest.mark.parametrize("fails_at", ["enroll", "root.json", "targets.json", "policy.json"])
