@@ -90,14 +90,20 @@ def _enrolment(paths: Paths) -> Finding:
     try:
         device = enroll.load_device(paths.state)
     except AssentError as exc:
-        mend = "Ask for an enrolment file, then `assent-agent enroll FILE`."
+        mend = "Ask who runs the programme for an enrolment file."
         return Finding(name="enrolment", what=str(exc), mend=mend, blocks=True)
     return Finding(name="enrolment", what=f"enrolled at {device.enrolment.origin}")
+
+
+def _is_enrolled(paths: Paths) -> bool:
+    return (paths.state / enroll.ENROLMENT).exists()
 
 
 def _policy(paths: Paths, clock: Clock) -> Finding:
     in_force = load_policy(paths.state, clock.now())
     policy = in_force.policy
+    if not _is_enrolled(paths):
+        return Finding(name="policy", what="it comes with the enrolment")
     if policy is None:
         mend = "Check the clock; then ask who runs the programme for a current policy."
         return Finding(name="policy", what=in_force.problem, mend=mend, blocks=True)
@@ -109,6 +115,8 @@ def _policy(paths: Paths, clock: Clock) -> Finding:
 
 
 def _certificate(paths: Paths, clock: Clock) -> Finding:
+    if not _is_enrolled(paths):
+        return Finding(name="certificate", what="it comes with the enrolment")
     ends = enroll.certificate_ends_at(paths.state / enroll.CERTIFICATE)
     now = datetime.fromtimestamp(clock.now().wall // NANOSECONDS, UTC)
     what = f"valid until {ends:%Y-%m-%d %H:%M} UTC"

@@ -34,7 +34,8 @@ def restrict(paths: Paths, command: OptOut | Withdraw | Pause | Forget, clock: C
         if entry is not None:
             ledger.append(entry, now)
         deleted = enforce(ledger.standing, spool) + _forget(command, spool, now)
-    return Done(detail=f"it holds from the next start on; {deleted} batches were deleted here")
+    batches = "1 batch was" if deleted == 1 else f"{deleted} batches were"
+    return Done(detail=f"it holds from the next start on; {batches} deleted here")
 
 
 def _entry(command: OptOut | Withdraw | Pause | Forget, now: Now) -> Entry | None:

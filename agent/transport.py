@@ -146,12 +146,14 @@ class Door:
         answer = self._door.request(method, path, body)
         if answer.status in (200, 201):
             return answer
-        said = f"the collector answered {answer.status} ({_says(answer) or 'without a reason'})"
+        says = _says(answer)
+        said = f"the collector answered {answer.status}"
+        said += f": {says}" if says else " without a reason; ask who runs it"
         if answer.status in (401, 409, 429) or answer.status >= 500:
             raise RetryableError(
                 f"{said}; trying again later", retry_after_seconds=answer.retry_after_seconds
             )
-        raise RejectedError(f"{said}; ask who runs it")
+        raise RejectedError(said)
 
 
 class _Body:

@@ -18,7 +18,11 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    except OSError as exc:
+        exc.filename = str(path)  # the name that the caller knows
+        raise
     try:
         try:
             write_all(fd, data)
