@@ -2,7 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -145,5 +145,5 @@ def now() -> WallInstant:
     return WallInstant(SystemClock().now().wall)
 
 
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
+def today(days: int = 0) -> str:
+    return (datetime.now(UTC).date() + timedelta(days=days)).isoformat()
