@@ -91,8 +91,8 @@ def notice_of(policy: Policy, situation: Situation) -> Notice:
     digest = situation.policy.digest or b""
     return Notice(
         policy_digest=digest.hex(),
-        heading=f"{policy.programme}: may this computer record your work?",
-        text=policy.notice,
+        heading=f"May this computer record your work for {policy.controller.name}?",
+        text=notice_text(policy),
         items=tuple(
             NoticeItem(
                 category=rule.category,
@@ -104,6 +104,17 @@ def notice_of(policy: Policy, situation: Situation) -> Notice:
             for rule in policy.categories
         ),
     )
+
+
+def notice_text(policy: Policy) -> str:
+    """Return the notice, and which programs "the list" of the words below it is."""
+    programs = sorted({application.process for application in policy.applications})
+    said = (
+        f"Only these programs are on the list: {', '.join(programs)}."
+        if programs
+        else "No program is on the list yet, so nothing is recorded."
+    )
+    return f"{policy.notice}\n\n{said}"
 
 
 def _category(situation: Situation, told: Told, category: Category) -> CategoryStatus:

@@ -158,7 +158,7 @@ class Policy(_Part, frozen=True, kw_only=True):
         prohibited = [purpose.replace("-", " ") for purpose in self.prohibited_purposes]
         days = f"{rule.retention_days} day{'' if rule.retention_days == 1 else 's'}"
         return (
-            f"{entry.levels[rule.level]} Never recorded: {entry.never} "
+            f"{entry.levels[rule.level]}\nNever recorded: {entry.never}\n"
             f"Used {self.purpose.words}, never for {_listed(prohibited, 'or')}. "
             f"Opened by {_listed([r.name for r in self.recipients], 'and')}, each time only "
             f"after {self.guard.name}, run by {self.guard.run_by}, has found it logged. "

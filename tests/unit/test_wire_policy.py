@@ -27,11 +27,11 @@ def test_the_words_are_a_person_s_words() -> None:
     words = keys().words(Category.KEYS)
     assert words == (
         "Which kind of key you press and release (letter, digit, arrow and so on), and when;"
-        " never which letter or digit. Never recorded: Anything typed while a program outside"
-        " the list has the focus. Used to train AI that uses computers, never for performance"
-        " evaluation, disciplinary action, attendance control or sale to third parties. Opened"
-        " by training-team, each time only after the guard, run by Council Trust, has"
-        " found it logged. Kept for 90 days."
+        " never which letter or digit.\n"
+        "Never recorded: Anything typed while a program outside the list has the focus.\n"
+        "Used to train AI that uses computers, never for performance evaluation, disciplinary"
+        " action, attendance control or sale to third parties. Opened by training-team, each"
+        " time only after the guard, run by Council Trust, has found it logged. Kept for 90 days."
     )
 
 
