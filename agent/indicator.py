@@ -103,6 +103,7 @@ async def why_no_tray() -> str:
         return "" if why == NO_ITEM else why
     finally:
         bus.disconnect()
+        await _end_of(bus)
 
 
 async def _why_hidden(bus: MessageBus, tray_pid: int) -> str:
