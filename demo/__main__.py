@@ -102,10 +102,12 @@ def show(facts: Facts, folder: Path, console: Console) -> None:
     )
     path.add_row("typed while recording, then opened", "\n".join(facts.recorded_texts()))
     path.add_row("typed while paused", SECRET)
+    memory = f"the memory of {facts.searched_processes} processes"
     path.add_row(
         "search for it",
         f"{len(facts.hits)} found in {facts.searched_files} files "
-        f"({facts.searched_bytes / 1e6:.1f} MB) and {facts.searched_processes} processes",
+        f"({facts.searched_bytes / 1e6:.1f} MB) and "
+        + (memory if facts.searched_processes else "no memory: only root may read it"),
     )
     path.add_row(
         "planted controls", f"{len(facts.planted & facts.controls)} of {len(facts.planted)} found"
