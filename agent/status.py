@@ -24,7 +24,7 @@ from wire.control import (
 from wire.ids import WallInstant
 from wire.policy import Policy
 
-_WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
+WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
     {
         Reason.HALTED_BY_ORG: "The programme is halted; nothing is recorded or sent.",
         Reason.OPTED_OUT: "You opted out; to opt in again, use the tray's menu.",
@@ -136,7 +136,7 @@ def _granted(situation: Situation, category: Category) -> bool:
 
 
 def _detail(situation: Situation, reason: Reason, told: Told) -> str:
-    parts = [_WORDS[reason]]
+    parts = [WORDS[reason]]
     match reason:
         case Reason.HALTED_BY_ORG if situation.standing.halted is not None:
             parts.append(situation.standing.halted.why)
