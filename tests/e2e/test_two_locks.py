@@ -119,11 +119,8 @@ def test_everything_the_guard_and_the_collector_have_open_nothing_without_the_id
     acme: Organisation, device: Device, uploaded: list[bytes]
 ) -> None:
     """The guard's key brings the age header to light; that is locked to the recipients."""
-    homes = (acme.guard.home, acme.collector.home)
-    keys, stored = (
-        set[bytes]().union(*map(secrets_in, homes)),
-        set[bytes]().union(*map(pieces, homes)),
-    )
+    keys = secrets_in(acme.guard.home) | secrets_in(acme.collector.home)
+    stored = pieces(acme.guard.home) | pieces(acme.collector.home)
     for frame in uploaded:
         parts = split(frame)
         digest = core_hash(parts.core)

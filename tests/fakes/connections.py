@@ -30,7 +30,7 @@ def _record(event, arguments, _fd=os.open({path!r}, os.O_WRONLY | os.O_APPEND | 
         where = []
     else:
         return
-    line = {{"event": event, "program": sys.orig_argv[1:3], "where": where}}
+    line = {{"event": event, "program": sys.orig_argv, "where": where}}
     os.write(_fd, json.dumps(line).encode() + b"\\n")
 
 sys.addaudithook(_record)
@@ -55,7 +55,8 @@ class Recorder:
     @property
     def programs(self) -> set[str]:
         """The modules (`python -m MODULE`) that were heard at all."""
-        return {" ".join(each["program"]).removeprefix("-m ") for each in self._lines()}
+        lines = [each["program"] for each in self._lines()]
+        return {words[words.index("-m") + 1] for words in lines if "-m" in words}
 
     @property
     def reached(self) -> set[tuple[str, ...]]:
