@@ -10,6 +10,7 @@ import msgspec
 
 from base.door import host_and_port
 from base.errors import SetupError
+from wire.errors import UNREADABLE
 from wire.frame import LARGEST_BYTES
 
 
@@ -94,7 +95,7 @@ def read_config(path: Path) -> Config:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
     except FileNotFoundError:
         raise SetupError(f"{path} is missing; run assent-collector init first") from None
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, *UNREADABLE) as exc:
         raise SetupError(f"{path}: {exc}; mend it") from exc
     host_and_port(config.origin)
     return config

@@ -69,7 +69,7 @@ class GuardClient:
         try:
             key = msgspec.json.decode(answer.body, type=KeyAnswer)
             verify_key(key, request, signing_key)
-        except (msgspec.DecodeError, WireError) as exc:
+        except (msgspec.DecodeError, RecursionError, WireError) as exc:
             raise _unusable("the guard's key does not verify", exc) from exc
         return key
 

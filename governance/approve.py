@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.durable import replace
 from base.errors import RejectedError, SetupError
-from wire.errors import MalformedError
+from wire.errors import UNREADABLE, MalformedError
 from wire.grant import AccessGrant, AccessRequest, approve, decode_request
 from wire.ids import WallInstant
 from wire.policy import Policy
@@ -32,7 +32,7 @@ def read_grant(path: Path) -> AccessGrant:
         raise SetupError(f"{path}: {exc.strerror}") from exc
     try:
         grant = msgspec.json.decode(document, type=AccessGrant)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         grant = AccessGrant(request=document, approvals=())
     decode_request(grant.request)
     return grant

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from base.durable import private_folder, replace
 from base.errors import SetupError
+from wire.errors import UNREADABLE
 
 KIND: Final = "assent-public-key-v1"
 
@@ -116,7 +117,7 @@ def read_public(path: Path) -> PublicKey:
     """
     try:
         part = msgspec.json.decode(_read(path), type=PublicKey)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise SetupError(f"{path}: not a public key file ({exc})") from exc
     if part.kind != KIND:
         raise SetupError(f"{path}: a key file of another kind, {part.kind}")

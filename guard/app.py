@@ -220,7 +220,7 @@ async def _body(request: Request, most_bytes: int) -> bytes:
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise Answered(400, f"the request cannot be read: {exc}") from exc
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from base.door import host_and_port
 from base.errors import SetupError
+from wire.errors import UNREADABLE
 
 TEMPLATE: Final = """\
 # The guard of one tenant: the second lock.  An unknown key is an error.
@@ -51,7 +52,7 @@ def read_config(path: Path) -> Config:
         config = msgspec.toml.decode(path.read_bytes(), type=Config)
     except FileNotFoundError:
         raise SetupError(f"{path} is missing; run assent-guard init first") from None
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, *UNREADABLE) as exc:
         raise SetupError(f"{path}: {exc}; mend it") from exc
     host_and_port(config.origin)
     return config

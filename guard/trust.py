@@ -18,7 +18,7 @@ from tuf.api.serialization import DeserializationError
 
 from base.durable import replace
 from base.errors import RejectedError, SetupError
-from wire.errors import MalformedError
+from wire.errors import UNREADABLE, MalformedError
 from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, verify
 
@@ -83,7 +83,7 @@ def load(path: Path) -> PolicySet | None:
         return msgspec.json.decode(path.read_bytes(), type=PolicySet)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, *UNREADABLE) as exc:
         raise SetupError(f"{path} cannot be used: {exc}; install the policy again") from exc
 
 

@@ -28,7 +28,7 @@ from reader.premises import PEERS, Premises, connect
 from reader.request import check_request, new_request_id, valid_until
 from reader.verify import Opener, Report
 from wire.category import Category
-from wire.errors import MalformedError, WireError
+from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.grant import AccessGrant, AccessRequest, decode_request, encode_request
 from wire.ids import BatchHash, WallInstant
 from wire.policy import Purpose
@@ -340,7 +340,7 @@ def _knows(premises: Premises, peer: str) -> bool:
 def _grant(path: Path) -> AccessGrant:
     try:
         grant = msgspec.json.decode(path.read_bytes(), type=AccessGrant)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise MalformedError(f"{path}: not an approved grant: {exc}") from exc
     decode_request(grant.request)
     return grant

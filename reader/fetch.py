@@ -349,5 +349,5 @@ class _Error(msgspec.Struct):
 def _error(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Error).error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return ""

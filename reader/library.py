@@ -13,6 +13,7 @@ import msgspec
 from base.durable import private_folder, remove, replace
 from base.errors import AssentError
 from wire.collector_http import KeptConsent
+from wire.errors import UNREADABLE
 from wire.ids import BatchHash, GrantHash
 
 FRAME: Final = ".frame"
@@ -101,5 +102,5 @@ def _load(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, *UNREADABLE) as exc:
         raise SpoiltFileError(f"{path} cannot be read; delete it and fetch again") from exc

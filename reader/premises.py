@@ -24,6 +24,7 @@ from base.door import host_and_port
 from base.durable import private_folder, replace
 from base.errors import SetupError
 from base.paths import Paths
+from wire.errors import UNREADABLE
 
 T = TypeVar("T")
 
@@ -168,7 +169,7 @@ def _read(path: Path, kind: type[T], hint: str) -> T:
         return msgspec.toml.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise SetupError(f"{path} is missing; {hint}") from None
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, *UNREADABLE) as exc:
         raise SetupError(f"{path}: {exc}; mend it") from exc
 
 

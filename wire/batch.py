@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from backports import zstd
 
-from wire.errors import MalformedError
+from wire.errors import UNREADABLE, MalformedError
 from wire.event import Event
 from wire.ids import BootInstant, CoreHash, WallInstant
 
@@ -81,7 +81,7 @@ def decode_batch(data: bytes) -> Batch:
     _check_padding(unpacker.unused_data)
     try:
         records = _DECODER.decode(packed)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise MalformedError(f"the batch has an unknown record: {exc}") from exc
     opening, *events = records or (None,)
     if not isinstance(opening, Opening):

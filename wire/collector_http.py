@@ -10,7 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from wire.category import Category
-from wire.errors import MalformedError
+from wire.errors import UNREADABLE, MalformedError
 from wire.grant import AccessGrant
 from wire.ids import WallInstant
 from wire.leaf import Kind, entry
@@ -151,7 +151,7 @@ def decode(data: bytes, expect: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=expect)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise MalformedError(f"this is no {expect.__name__}: {exc}") from exc
 
 

@@ -9,6 +9,14 @@ WireError
 A receiver never retries any of them: the same bytes will fail again.
 """
 
+from typing import Final
+
+import msgspec
+
+# All that msgspec raises for bytes that it cannot read.  Only the first is documented: text
+# that is no UTF-8, and nesting in fields that nobody asked for, come out as themselves.
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 
 class WireError(Exception):
     """Bytes from outside were refused; the message says which rule they broke."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from wire.category import Category
-from wire.errors import ForgedError, MalformedError, NotCoveredError
+from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.ids import GrantHash, WallInstant
 from wire.policy import Policy, Purpose
 
@@ -71,7 +71,7 @@ def verify_consent(signed: SignedConsent, device: Ed25519PublicKey) -> ConsentRe
         raise ForgedError("the consent record is not signed by this device") from None
     try:
         return msgspec.json.decode(signed.record, type=ConsentRecord)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise MalformedError(f"the consent record cannot be read: {exc}") from exc
 
 
@@ -123,7 +123,7 @@ def decode_request(data: bytes) -> AccessRequest:
     """
     try:
         return msgspec.json.decode(data, type=AccessRequest)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise MalformedError(f"the access request cannot be read: {exc}") from exc
 
 

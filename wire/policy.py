@@ -18,7 +18,7 @@ from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-define
 from tuf.api.serialization import DeserializationError
 
 from wire.category import Category, registry
-from wire.errors import ForgedError, MalformedError, NotCoveredError
+from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.ids import PolicyDigest
 
 TARGET_NAME: Final = "policy.json"
@@ -185,7 +185,7 @@ def decode_policy(data: bytes) -> Policy:
     """
     try:
         return msgspec.json.decode(data, type=Policy)
-    except msgspec.DecodeError as exc:  # ValidationError is one too
+    except UNREADABLE as exc:  # ValidationError is one too
         raise MalformedError(f"the policy cannot be read: {exc}") from exc
 
 

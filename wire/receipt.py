@@ -6,7 +6,7 @@ exactly these bytes, and it is in the tree whose root the log signed.
 
 import msgspec
 
-from wire.errors import ForgedError, MalformedError
+from wire.errors import UNREADABLE, ForgedError, MalformedError
 from wire.ids import BatchHash, CoreHash, WallInstant
 from wire.leaf import Kind, batch_payload, entry
 from wire.tlog import leaf_hash, verify_checkpoint, verify_inclusion
@@ -38,7 +38,7 @@ def decode_receipt(data: bytes) -> Receipt:
     """
     try:
         return msgspec.json.decode(data, type=Receipt)
-    except msgspec.DecodeError as exc:
+    except UNREADABLE as exc:
         raise MalformedError(f"the receipt cannot be read: {exc}") from exc
 
 
