@@ -20,6 +20,7 @@ from wire.control import Answer, Command, Heartbeat, Status
 _LOG: Final = logging.getLogger(__name__)
 
 BEATS_NANOSECONDS: Final = 3 * NANOSECONDS + NANOSECONDS // 4  # one a second, three may miss
+NEVER: Final = -BEATS_NANOSECONDS - 1
 UNREAD_BYTES: Final = 1 << 20  # a tray that lets so much wait does not read any more
 SHOW_NANOSECONDS: Final = NANOSECONDS  # counters change all the time; a look a second will do
 
@@ -62,7 +63,7 @@ class Tray:
         self._host = host
         self._watch = watch(self._on_icon)
         self._hidden = NO_ITEM
-        self._beat_at = 0
+        self._beat_at = NEVER
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._shown: Status | None = None
@@ -103,6 +104,7 @@ class Tray:
     # --- the child --------------------------------------------------------------------
 
     def _on_start(self, child: Started) -> None:
+        self._beat_at = NEVER  # the heartbeat of another tray says nothing of this one
         for run in (self._converse(child), self._watch.run(child.pid)):
             task = asyncio.create_task(run)
             self._tasks.add(task)

@@ -1,5 +1,7 @@
 """No more events a second than the policy allows."""
 
+import itertools
+
 from agent.consent.rates import RateCeiling
 from wire.event import Button, Event, Key, Move
 from wire.ids import BootInstant
@@ -27,10 +29,33 @@ def test_above_the_rate_the_rest_is_dropped() -> None:
     assert allowed([key(at) for at in range(10_000)], 10) <= 111
 
 
+def test_moves_are_thinned_out_evenly() -> None:
+    """Not the first of each second, but one every so often, at most the rate."""
+    ceiling = RateCeiling()
+    moves = [Move(at=BootInstant(at * 2 * MS), x=at, y=0) for at in range(1000)]  # 500 a second
+    kept = [move.at // MS for move in moves if ceiling.allows(move, 60)]
+    assert 110 <= len(kept) <= 134
+    assert max(later - earlier for earlier, later in itertools.pairwise(kept)) <= 18
+
+
+def test_moves_at_the_rate_all_pass() -> None:
+    """A timer that is a little early loses nothing."""
+    assert (
+        allowed([Move(at=BootInstant(int(at * 9.6 * MS)), x=0, y=0) for at in range(100)], 100)
+        == 100
+    )
+
+
+def test_a_rate_of_nothing_lets_one_move_through() -> None:
+    """Never a division by zero."""
+    assert allowed([Move(at=BootInstant(at * MS), x=0, y=0) for at in range(5000)], 0) == 1
+
+
 def test_clicks_do_not_count_against_moves() -> None:
     """One move more or less says the same; a click does not."""
     moves: list[Event] = [Move(at=BootInstant(at * MS), x=1, y=1) for at in range(1000)]
     clicks: list[Event] = [
         Button(at=BootInstant(at * MS), x=1, y=1, button=1, pressed=True) for at in range(1000)
     ]
-    assert allowed(moves + clicks, 10) == 11 + 1000
+    assert allowed(clicks, 10) == 1000
+    assert allowed(moves + clicks, 10) == allowed(moves, 10) + 1000
