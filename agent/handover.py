@@ -62,8 +62,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """A frame without its trailer, and what the device remembers of it.
 
-    `name` is the SHA-256 of the unsigned frame in hexadecimal; `age_header` lets the data
-    subject look inside for as long as the batch is on the device.
+    `name` is the SHA-256 of the unsigned frame in hexadecimal; `age_header`, sealed to
+    the data subject alone, lets that person look inside while the batch is on the device.
     """
 
     name: str

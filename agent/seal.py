@@ -3,6 +3,9 @@
 Three keys are needed: the readers' (from the policy), the data subject's own, and the
 guard's for this category and month.  The frame gets its trailer later, when it leaves the
 hold (`spool`).
+
+The copy of the age header that stays on the device is sealed once more, to the data subject:
+in the clear it would let a reader with a copy of the disk open the batch past the guard.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ from wire.frame import LARGEST_BYTES, TRAILER_BYTES, Core, core_hash, encode_cor
 from wire.ids import BootInstant, DeviceId, SubjectId, WallInstant, key_id
 from wire.policy import Policy
 from wire.sealing import seal as seal_frame
+from wire.shelf import reseal
 
 
 class UnsealableError(AssentError):
@@ -50,7 +54,8 @@ class Sealer:
         if guard_key is None or rule is None:
             raise UnsealableError(f"there is no key of the guard for {category} in this month")
         readers = [decode_recipient(recipient.key) for recipient in self.policy.recipients]
-        recipients = [*readers, decode_recipient(self.subject_key)]
+        subject = decode_recipient(self.subject_key)
+        recipients = [*readers, subject]
         core = Core(
             origin=self.origin,
             tenant=self.policy.collector.tenant,
@@ -78,7 +83,7 @@ class Sealer:
             events=len(rolled.events),
             expires=core.expires,
             unsigned=sealed.unsigned,
-            age_header=sealed.age_header,
+            age_header=reseal(sealed.age_header, subject, core_hash(encode_core(core))),
         )
 
 

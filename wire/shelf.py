@@ -31,5 +31,8 @@ def unshelve(shelf: bytes, guard_seed: bytes, digest: CoreHash) -> bytes:
 
 
 def reseal(age_header: bytes, reader_key: bytes, digest: CoreHash) -> bytes:
-    """Return *age_header* sealed to a reader's 1216-byte public key: a release."""
+    """Return *age_header* sealed to a reader's 1216-byte public key: a release.
+
+    A device does the same for its data subject, for as long as it has the batch.
+    """
     return hpke_seal(reader_key, age_header, RELEASE_LABEL + digest)
