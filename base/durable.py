@@ -19,7 +19,7 @@ def replace(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        fd = _create(temporary, mode)
     except OSError as exc:
         exc.filename = str(path)  # the name that the caller knows
         raise
@@ -73,8 +73,13 @@ def sync_folder(folder: Path) -> None:
 
 
 def private_folder(path: Path) -> Path:
-    """Return *path* as a folder that only its owner can enter, made where it is missing."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Return *path* as a folder that only its owner can enter, made where it is missing.
+
+    So are the folders above it that are made: whoever may write there could swap this one.
+    """
+    for missing in reversed([p for p in path.parents if not p.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     path.chmod(0o700)
     return path
 
@@ -84,3 +89,17 @@ def write_all(fd: int, data: bytes, write: Callable[[int, memoryview], int] = os
     view = memoryview(data)
     while view:
         view = view[write(fd, view) :]
+
+
+def _create(path: Path, mode: int) -> int:
+    """Open a file that was not there before, so that it is nobody else's, nor a link of theirs.
+
+    The name can be guessed, and *path* may be in a folder that others write to: where a
+    person wants the rights key.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        path.unlink()  # of a process that was killed and had this number
+        return os.open(path, flags, mode)

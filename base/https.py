@@ -7,7 +7,7 @@
 3. a body waits for `100 Continue` (RFC 9110 section 10.1.1): a server that answers with
    a redirect, a refusal or not at all gets the headers and no byte of the body;
 4. no redirect is followed, nothing is tried twice, no proxy and no variable of the
-   environment is looked at; an answer that is too large is not read.
+   environment is looked at; an answer that is too large, or does not end, is not read.
 
 Whatever goes wrong is a `DoorError`: it says in one line what stands at the door, and in
 `body_sent` whether a part of the body may have left.  This is the only module that knows
@@ -51,6 +51,7 @@ __all__ = ["DoorError", "OneDoor", "Response"]
 LARGEST_ANSWER_BYTES: Final = 32 << 20  # a bulk release of the guard is some 10 MB
 LARGEST_INTERIM_BYTES: Final = 16 << 10
 MOST_INTERIM_ANSWERS: Final = 8
+LONGEST_ANSWER_SECONDS: Final = 120.0  # however slowly it drips, or begins anew
 IDLE_SECONDS: Final = 10.0  # our servers keep a connection for 30; a stale one is not tried
 DOORS_OPEN: Final = 4  # connections kept for reuse; more threads than that open their own
 
@@ -183,6 +184,7 @@ class _PinnedConnection(HTTPSConnection):
         self._used_at = 0.0
         self._answers = 0
         self._early: bytes | None = None
+        self._answer_until = 0.0
         self.body_sent = False
 
     @property
@@ -222,6 +224,7 @@ class _PinnedConnection(HTTPSConnection):
         """Send a request; its body only after the server said that it takes it (step 3)."""
         self._early = None
         self.body_sent = False
+        self._answer_until = time.monotonic() + LONGEST_ANSWER_SECONDS
         if body is None:
             with self._translated():
                 super().request(method, url, headers=headers, **options)
@@ -238,6 +241,7 @@ class _PinnedConnection(HTTPSConnection):
                 pass  # it may have answered before it closed: getresponse() tells
             except OSError as exc:
                 raise self._broken(exc) from exc
+            self._answer_until = time.monotonic() + LONGEST_ANSWER_SECONDS
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]  # as urllib3's own
         """Return the final answer; one that came instead of `100 Continue` ends the connection."""
@@ -248,13 +252,12 @@ class _PinnedConnection(HTTPSConnection):
         return answer
 
     def response_class(self, sock: Any, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # noqa: ANN401 - http.client wants a callable here
-        """Begin to parse an answer; its head may have been read by `_await_continue`."""
-        source: Any = sock if self._early is None else _Replayed(self._early, sock)
+        """Begin to parse an answer, within its time; `_await_continue` may have read its head."""
+        source: Any = _Limited(self._early or b"", sock, self._answer_until)
         return http.client.HTTPResponse(source, **options)
 
     def _await_continue(self) -> bytes | None:
         """Return None on `100 Continue`, else the head of the answer that came instead."""
-        self.sock.settimeout(self.timeout)
         for _ in range(MOST_INTERIM_ANSWERS):
             head = self._head()
             status = head.split(b" ", 2)[1:2]
@@ -272,7 +275,8 @@ class _PinnedConnection(HTTPSConnection):
             if len(head) >= LARGEST_INTERIM_BYTES:
                 raise GarbledAnswerError(f"{self._at} answers with something that is no HTTP")
             try:
-                byte = self.sock.recv(1)
+                with _hurried(self.sock, self.timeout, self._answer_until):
+                    byte = self.sock.recv(1)
             except TimeoutError:
                 raise NotContinuedError(
                     f"{self._at} did not say within {self.timeout:g} s that it takes the upload; "
@@ -325,31 +329,37 @@ class _PinnedPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _PinnedConnection  # type: ignore[assignment]  # its body is narrower
 
 
-class _Replayed:
-    """A socket of which the first bytes were read already; they come first once more."""
+class _Limited:
+    """A socket whose answer has to be there in time; bytes that were read before come first."""
 
-    def __init__(self, first: bytes, sock: socket.socket) -> None:
+    def __init__(self, first: bytes, sock: socket.socket, until: float) -> None:
         self._first = first
         self._sock = sock
+        self._until = until
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """Return a file of the read bytes and all that follow."""
-        return io.BufferedReader(_Chained(self._first, self._sock.makefile(mode, buffering=0)))  # type: ignore[call-overload]
+        rest = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]  # bytes
+        return io.BufferedReader(_Chained(self._first, rest, self._sock, self._until))
 
 
 class _Chained(io.RawIOBase):
-    """Bytes, then a raw file."""
+    """Bytes, then what a socket says until its time is over."""
 
-    def __init__(self, first: bytes, rest: io.RawIOBase) -> None:
+    def __init__(self, first: bytes, rest: io.RawIOBase, sock: socket.socket, until: float) -> None:
         self._first = memoryview(first)
         self._rest = rest
+        self._sock = sock
+        self._patience = sock.gettimeout()
+        self._until = until
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - collections.abc.Buffer comes with 3.12
         if not self._first:
-            return self._rest.readinto(buffer)
+            with _hurried(self._sock, self._patience, self._until):
+                return self._rest.readinto(buffer)
         count = min(len(buffer), len(self._first))
         buffer[:count] = self._first[:count]
         self._first = self._first[count:]
@@ -358,6 +368,22 @@ class _Chained(io.RawIOBase):
     def close(self) -> None:
         self._rest.close()
         super().close()
+
+
+@contextlib.contextmanager
+def _hurried(sock: socket.socket, patience: float | None, until: float) -> Iterator[None]:
+    """Let one read of *sock* last for *patience*, but not beyond *until*.
+
+    A time-out for each read alone lets a server hold a caller for days, byte by byte.
+    """
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the answer does not end")
+    sock.settimeout(left if patience is None else min(left, patience))
+    try:
+        yield
+    finally:
+        sock.settimeout(patience)
 
 
 # --- what was given, and what failures mean ---------------------------------------------

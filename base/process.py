@@ -1,8 +1,9 @@
 """What every process that sees plaintext does to itself before it sees any.
 
-Not dumpable: no core file, no ptrace by another process of the same user, /proc entries
-owned by root (Linux prctl(2), PR_SET_DUMPABLE).  Children die with their parent
-(PR_SET_PDEATHSIG), so no sensor outlives the agent that can stop it.
+Nothing it makes is for others, whatever umask it was started with.  Not dumpable: no core
+file, no ptrace by another process of the same user, /proc entries owned by root (Linux
+prctl(2), PR_SET_DUMPABLE).  Children die with their parent (PR_SET_PDEATHSIG), so no sensor
+outlives the agent that can stop it.
 """
 
 import ctypes
@@ -18,12 +19,13 @@ PR_SET_DUMPABLE: Final = 4
 
 
 def become_undumpable() -> None:
-    """Forbid core files and tracing of this process.
+    """Forbid core files and tracing of this process, and keep others out of what it writes.
 
     Raises:
         SetupError: The kernel refused; plaintext must not be touched then.
 
     """
+    os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise SetupError(f"this process cannot be made undumpable: errno {ctypes.get_errno()}")
