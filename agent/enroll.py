@@ -91,7 +91,7 @@ def load_device(folder: Path) -> Device:
             "this device is not enrolled; run `assent-agent enroll FILE` with the file that "
             "you were given"
         ) from None
-    except (OSError, msgspec.DecodeError) as exc:
+    except (OSError, msgspec.DecodeError, RecursionError) as exc:
         raise SetupError(f"{folder / ENROLMENT} cannot be read ({exc}); enrol again") from exc
     return Device(enrolment=enrolment, key=load_ed25519(folder / KEY), folder=folder)
 

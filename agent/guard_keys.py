@@ -96,7 +96,7 @@ class GuardKeys:
     def _read(self) -> list[_Kept]:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=list[_Kept])
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             return []  # they are fetched again
 
 

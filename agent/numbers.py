@@ -75,7 +75,7 @@ class Numbers:
             return msgspec.json.decode(self._path.read_bytes(), type=_Reserved)
         except FileNotFoundError:
             return _Reserved(events={}, batch=1)
-        except (OSError, msgspec.DecodeError) as exc:
+        except (OSError, msgspec.DecodeError, RecursionError) as exc:
             raise SetupError(
                 f"{self._path} cannot be read; without it event numbers could repeat: "
                 "restore it, or enrol this device anew"

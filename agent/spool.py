@@ -400,7 +400,7 @@ def _sent_lines(data: bytes) -> Iterator[Sent]:
     for line in data.split(b"\n")[:-1]:  # what follows the last newline was cut short
         try:
             yield msgspec.json.decode(line, type=Sent)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             continue
 
 
@@ -420,7 +420,7 @@ def _read_local(path: Path) -> Local:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Local)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, RecursionError):
         pass
     ever = 1 << 62
     return Local(

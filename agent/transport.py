@@ -98,7 +98,8 @@ class Door:
             RejectedError: The collector does not know the question.
 
         """
-        return decode(self._ask("GET", "/v1/state").body, State)
+        said = decode(self._ask("GET", "/v1/state").body, State)
+        return msgspec.structs.replace(said, why=_line(said.why))
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         """Return the guard's key for this subject, a category and a month, unverified.
@@ -190,7 +191,12 @@ def same_origin(of_policy: str, of_enrolment: str) -> None:
 def _says(answer: Response) -> str:
     """Return the one line of an error, cut to what a status line can show."""
     try:
-        said = decode(answer.body, ErrorAnswer).error
+        return _line(decode(answer.body, ErrorAnswer).error)
     except MalformedError:
         return ""
-    return " ".join(said.split())[:200]
+
+
+def _line(said: str) -> str:
+    """Return what a stranger said as one line that cannot steer a terminal, nor fill it."""
+    printable = (c if c.isprintable() else " " for c in said[:2000])
+    return " ".join("".join(printable).split())[:200]

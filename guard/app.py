@@ -4,6 +4,7 @@ Decides nothing about content: `release`, `witness` and `keys` do.  Work that to
 or keys runs in threads, so that a bulk release does not hold up the witness.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from wire.ids import SubjectId, WallInstant
 from wire.policy import Policy, decode_policy
 
 LARGEST_BODY_BYTES: Final = 16 << 20
+BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
 LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with many signatures
 
 T = TypeVar("T")
@@ -210,10 +212,14 @@ async def _body(request: Request, most_bytes: int) -> bytes:
     if announced.isdecimal() and int(announced) > most_bytes:
         raise Answered(413, f"at most {most_bytes} bytes")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most_bytes:
-            raise Answered(413, f"at most {most_bytes} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most_bytes:
+                    raise Answered(413, f"at most {most_bytes} bytes")
+    except TimeoutError:
+        raise Answered(408, f"the request took longer than {BODY_SECONDS:.0f} s") from None
     return bytes(body)
 
 

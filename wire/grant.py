@@ -19,11 +19,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from wire.category import Category
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
+from wire.frame import is_day
 from wire.ids import GrantHash, WallInstant
-from wire.policy import Policy, Purpose
+from wire.policy import Approver, Policy, Purpose
 
 CONSENT_LABEL: Final = b"assent/consent-record/v1\0"
 ACCESS_LABEL: Final = b"assent/access-request/v1\0"
+LEAST_APPROVALS: Final = 2  # whatever a policy says: with one approval one party decides
 
 
 class ConsentRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,13 +120,19 @@ def decode_request(data: bytes) -> AccessRequest:
     """Return the request in *data*, approved or not.
 
     Raises:
-        MalformedError: Not an access request.
+        MalformedError: Not an access request, or not as `encode_request` writes it.
 
     """
     try:
-        return msgspec.json.decode(data, type=AccessRequest)
+        request = msgspec.json.decode(data, type=AccessRequest)
     except UNREADABLE as exc:
         raise MalformedError(f"the access request cannot be read: {exc}") from exc
+    # A field that stands there twice would show an approver's own tool another value.
+    if encode_request(request) != data:
+        raise MalformedError("the access request is not in the form in which requests are written")
+    if not (is_day(request.first_day) and is_day(request.last_day)):
+        raise MalformedError("the access request has a day that is not written as in 2027-03-31")
+    return request
 
 
 def approve(request: bytes, approver: str, key: Ed25519PrivateKey) -> Approval:
@@ -141,28 +149,29 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
     """Return the request, approved by enough of the policy's approvers and still in force.
 
     Raises:
-        MalformedError: The request cannot be read.
+        MalformedError: The request cannot be read, or the policy has an approver's key that is none.
         ForgedError: An approval is not by whom it says.
         NotCoveredError: Too few approvals, expired, another programme or purpose, a
             prohibited purpose, or a recipient whom the policy does not name.
 
     """
     request = decode_request(grant.request)
-    keys: Mapping[str, str] = {a.name: a.key for a in policy.approvers}
-    approved: set[str] = set()
+    keys: Mapping[str, bytes] = {a.name: _approver_key(a) for a in policy.approvers}
+    approved: set[bytes] = set()
     for approval in grant.approvals:
         if approval.approver not in keys:
             raise ForgedError(f"{approval.approver} is not an approver of this policy")
-        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(keys[approval.approver]))
+        key = keys[approval.approver]
         try:
-            key.verify(approval.signature, ACCESS_LABEL + grant.request)
+            Ed25519PublicKey.from_public_bytes(key).verify(
+                approval.signature, ACCESS_LABEL + grant.request
+            )
         except InvalidSignature:
             raise ForgedError(f"the approval of {approval.approver} does not verify") from None
-        approved.add(keys[approval.approver])
-    if len(approved) < policy.approval_threshold:
-        raise NotCoveredError(
-            f"{len(approved)} of {policy.approval_threshold} approvals; ask the other approvers"
-        )
+        approved.add(key)
+    needed = max(policy.approval_threshold, LEAST_APPROVALS)
+    if len(approved) < needed:
+        raise NotCoveredError(f"{len(approved)} of {needed} approvals; ask the other approvers")
     if now >= request.expires_at:
         raise NotCoveredError("the access grant has expired; request a new one")
     if request.programme != policy.programme:
@@ -172,3 +181,14 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
     if request.recipient not in {r.key for r in policy.recipients}:
         raise NotCoveredError("the policy does not name this reader's key as a recipient")
     return request
+
+
+def _approver_key(approver: Approver) -> bytes:
+    """Return the raw key: two texts can be one key, and one key is one approval."""
+    try:
+        key = base64.b64decode(approver.key, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise MalformedError(f"the policy's key of {approver.name} is not an Ed25519 key in base64")
+    return key

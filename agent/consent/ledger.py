@@ -178,7 +178,7 @@ class Ledger:
     def _replay(self, data: bytes) -> None:
         try:
             line = msgspec.json.decode(data, type=Line)
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, RecursionError) as exc:
             raise MalformedError(f"line {self._lines + 1} cannot be read") from exc
         if line.n != self._lines or line.prev != self._hash:
             raise MalformedError(f"line {self._lines + 1} does not follow the one before it")

@@ -76,5 +76,5 @@ class SeenClock:
     def _read(self) -> _Saved | None:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_Saved)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, RecursionError):
             return None
