@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from base.errors import RetryableError
+from base.errors import RetryableError, SetupError
 from base.ipc import GarbledError, Inbox, peer_uid, read, send, write
 from wire.control import TRAY_ONLY, Answer, Command, Refused
 
@@ -73,6 +73,7 @@ def ask(folder: Path, command: Command) -> Answer | None:
 
     Raises:
         RetryableError: It does not answer in time, or ended meanwhile.
+        SetupError: Another user listens there.
 
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -81,6 +82,9 @@ def ask(folder: Path, command: Command) -> Answer | None:
             sock.connect(str(folder / SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        if peer_uid(sock) != os.getuid():
+            # Nobody else may say "silent" in the agent's name.
+            raise SetupError(f"{folder / SOCKET} belongs to somebody else; remove {folder}")
         try:
             send(sock, command)
             inbox: Inbox[Answer] = Inbox(Answer)
