@@ -206,7 +206,7 @@ def requested_key(request_pem: bytes) -> Ed25519PublicKey:
         request = x509.load_pem_x509_csr(request_pem)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise CertificateError("this is no certificate signing request in PEM") from exc
     if not isinstance(key, Ed25519PublicKey):
         raise CertificateError("the signing request must be for an Ed25519 key")

@@ -27,7 +27,7 @@ from guard.keys import ErasedError, Keys, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
 from guard.trust import PolicySet
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
-from wire.errors import MalformedError, WireError
+from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.guard_http import (
     LARGEST_RELEASE,
     KeyAnswer,
@@ -226,7 +226,7 @@ async def _body(request: Request, most_bytes: int) -> bytes:
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise Answered(400, f"the request cannot be read: {exc}") from exc
 
 

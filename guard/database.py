@@ -24,7 +24,11 @@ def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
     """
     # SQLite would create the file with the umask's mode, and its -wal and -shm follow it.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": 30})
+    engine = sa.create_engine(
+        f"sqlite:///{path}",
+        connect_args={"timeout": 30},
+        hide_parameters=True,  # an error must not carry pseudonyms or seeds into the log
+    )
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "begin", _begin)
     tables.create_all(engine)

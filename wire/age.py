@@ -192,8 +192,9 @@ def _bech32(prefix: str, data: bytes) -> str:
 
 
 def _unbech32(text: str, prefix: str, length_bytes: int) -> bytes:
-    if text != text.lower() and text != text.upper():
-        raise MalformedError("a key is written in mixed case")
+    # Not ASCII first: the Kelvin sign is an upper case letter whose lower case is k.
+    if not text.isascii() or (text != text.lower() and text != text.upper()):
+        raise MalformedError("a key is written in mixed case, or with foreign letters")
     found, _, letters = text.lower().rpartition("1")
     if found != prefix:
         raise MalformedError(f"this is no {prefix}1... key")

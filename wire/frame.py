@@ -8,9 +8,9 @@ public key and nothing that could open the frame.
 """
 
 import hashlib
-import re
 import secrets
 import struct
+from datetime import date
 from typing import Final
 
 import cbor2
@@ -28,6 +28,7 @@ SUITE: Final = 1  # age v1 with mlkem768x25519, HPKE shelf of the same KEM, Ed25
 ALGORITHM: Final = b"\x01"  # Ed25519
 SCHEMA: Final = "assent/batch-v1+zstd"
 NONCE_BYTES: Final = 16
+KEY_ID_BYTES: Final = 16
 
 LARGEST_CORE_BYTES: Final = 4 << 10
 LARGEST_SHELF_BYTES: Final = 48 << 10
@@ -89,13 +90,12 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 _FIELDS: Final = msgspec.structs.fields(Core)
 _NUMBER: Final = {field.name: number for number, field in enumerate(_FIELDS, 1)}
 _NAME: Final = {number: name for name, number in _NUMBER.items()}
-_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _FIXED_BYTES: Final = {
     "device": 32,
     "subject": 16,
     "policy": 32,
     "grant": 32,
-    "guard_key": 16,
+    "guard_key": KEY_ID_BYTES,
     "nonce": NONCE_BYTES,
 }
 
@@ -127,14 +127,31 @@ def decode_core(data: bytes) -> Core:
         raise MalformedError(f"the core has a wrong field: {exc}") from exc
     if encode_core(core) != data:
         raise MalformedError("the core is not in its deterministic encoding")
+    _check_fields(core)
+    return core
+
+
+def _check_fields(core: Core) -> None:
     if core.suite != SUITE:
         raise MalformedError(f"suite {core.suite} is not known to this version")
+    if core.schema != SCHEMA:
+        raise MalformedError(f"the schema {core.schema!r} is not known to this version")
     for name, length in _FIXED_BYTES.items():
         if len(getattr(core, name)) != length:
             raise MalformedError(f"the core's {name} has a wrong length")
-    if not (_DAY.fullmatch(core.day) and _DAY.fullmatch(core.expires)):
+    named = set(core.recipients)
+    if not named or len(named) < len(core.recipients) or {*map(len, named)} != {KEY_ID_BYTES}:
+        raise MalformedError("the core's recipients are none, not key ids, or named twice")
+    if not (is_day(core.day) and is_day(core.expires)):
         raise MalformedError("the core has a day that is no ISO date")
-    return core
+
+
+def is_day(text: str) -> bool:
+    """Whether *text* is a day of the calendar, in the one form that also sorts as text."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def core_hash(core: bytes) -> CoreHash:

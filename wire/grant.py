@@ -149,7 +149,7 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
     """Return the request, approved by enough of the policy's approvers and still in force.
 
     Raises:
-        MalformedError: The request cannot be read, or the policy has an approver's key that is none.
+        MalformedError: The request cannot be read, or the policy's key of an approver is none.
         ForgedError: An approval is not by whom it says.
         NotCoveredError: Too few approvals, expired, another programme or purpose, a
             prohibited purpose, or a recipient whom the policy does not name.

@@ -5,6 +5,7 @@ carries the name of its party (a field that python-tuf keeps and the signatures 
 `check_parties` refuses a root in which one organisation could reach a threshold by itself.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
@@ -19,6 +20,7 @@ from wire.policy import Policy
 
 PARTY_FIELD: Final = "x-assent-party"
 SIGNING_ROLES: Final = ("root", "targets", "snapshot")
+_PUBLIC: Final = re.compile(r"[0-9a-f]{64}")
 LEAST_THRESHOLD: Final = 2  # with one signature one party decides
 
 
@@ -87,7 +89,13 @@ def _root(data: bytes) -> Root:
 
 
 def _check_distinct(keys: list[Key], role: str) -> None:
-    # TUF counts key ids, and an id is only a name: the key itself must be another one too.
-    values = [str(key.keyval.get("public")).lower() for key in keys]
+    # TUF counts key ids, and an id is only a name: the key itself must be another one too.  One
+    # way to write a key is allowed, or blanks between its digits would make it two.
+    values = [str(key.keyval.get("public")) for key in keys]
+    for key, value in zip(keys, values, strict=True):
+        if key.keytype != "ed25519" or not _PUBLIC.fullmatch(value):
+            raise NotCoveredError(
+                f"a {role} key is not Ed25519 in 64 lower-case hexadecimal digits"
+            )
     if len(set(values)) != len(values):
         raise NotCoveredError(f"one key stands twice among the {role} keys")

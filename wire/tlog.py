@@ -23,6 +23,7 @@ from wire.errors import ForgedError, MalformedError
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 HASH_BYTES: Final = 32
+LARGEST_SIZE: Final = 2**63 - 1  # tlog-checkpoint; also what a database column holds
 ALGORITHM_ED25519: Final = 0x01
 ALGORITHM_COSIGNATURE: Final = 0x04
 _DASH: Final = "\u2014 "  # signed-note begins each signature line with an em dash
@@ -332,7 +333,8 @@ def _parse_checkpoint(text: str) -> Checkpoint:
         raise MalformedError("the note is no checkpoint") from None
     checkpoint = Checkpoint(origin=origin, size=size, root=root)
     # Extension lines are allowed by the format; ours has none, so the text is exact.
-    if len(root) != HASH_BYTES or size < 0 or checkpoint_text(checkpoint) != text:
+    fits = len(root) == HASH_BYTES and 0 <= size <= LARGEST_SIZE
+    if not fits or checkpoint_text(checkpoint) != text:
         raise MalformedError("the checkpoint is not in its canonical form")
     return checkpoint
 
