@@ -30,7 +30,7 @@ from base.errors import RejectedError, SetupError
 from base.pki import load_ed25519, private_pem, signing_request, spki_sha256
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
-from wire.errors import MalformedError
+from wire.errors import UNREADABLE, MalformedError
 from wire.ids import DeviceId, SubjectId
 from wire.sealing import new_identity, recipient_of
 
@@ -91,7 +91,7 @@ def load_device(folder: Path) -> Device:
             "this device is not enrolled; run `assent-agent enroll FILE` with the file that "
             "you were given"
         ) from None
-    except (OSError, msgspec.DecodeError, RecursionError) as exc:
+    except (OSError, *UNREADABLE) as exc:
         raise SetupError(f"{folder / ENROLMENT} cannot be read ({exc}); enrol again") from exc
     return Device(enrolment=enrolment, key=load_ed25519(folder / KEY), folder=folder)
 

@@ -17,7 +17,7 @@ import msgspec
 from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
-from wire.errors import WireError
+from wire.errors import UNREADABLE, WireError
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
 from wire.ids import SubjectId
 
@@ -96,7 +96,7 @@ class GuardKeys:
     def _read(self) -> list[_Kept]:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=list[_Kept])
-        except (OSError, msgspec.DecodeError, RecursionError):
+        except (OSError, *UNREADABLE):
             return []  # they are fetched again
 
 

@@ -14,6 +14,7 @@ from agent.disk import Disk
 from base import durable
 from base.errors import SetupError
 from wire.category import Category
+from wire.errors import UNREADABLE
 
 FILE_NAME: Final = "numbers.json"
 BLOCK: Final = 4096  # at 1,000 events a second one write each 4 s
@@ -75,7 +76,7 @@ class Numbers:
             return msgspec.json.decode(self._path.read_bytes(), type=_Reserved)
         except FileNotFoundError:
             return _Reserved(events={}, batch=1)
-        except (OSError, msgspec.DecodeError, RecursionError) as exc:
+        except (OSError, *UNREADABLE) as exc:
             raise SetupError(
                 f"{self._path} cannot be read; without it event numbers could repeat: "
                 "restore it, or enrol this device anew"

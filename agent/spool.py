@@ -28,6 +28,7 @@ from agent.numbers import Numbers
 from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
+from wire.errors import UNREADABLE
 from wire.ids import BatchHash, GrantHash
 from wire.sealing import sign
 
@@ -400,7 +401,7 @@ def _sent_lines(data: bytes) -> Iterator[Sent]:
     for line in data.split(b"\n")[:-1]:  # what follows the last newline was cut short
         try:
             yield msgspec.json.decode(line, type=Sent)
-        except (msgspec.DecodeError, RecursionError):
+        except UNREADABLE:
             continue
 
 
@@ -420,7 +421,7 @@ def _read_local(path: Path) -> Local:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=Local)
-    except (OSError, msgspec.DecodeError, RecursionError):
+    except (OSError, *UNREADABLE):
         pass
     ever = 1 << 62
     return Local(

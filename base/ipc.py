@@ -112,5 +112,5 @@ def peer_uid(sock: socket.socket) -> int:
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise GarbledError(f"an unknown message arrived: {exc}") from exc

@@ -18,7 +18,7 @@ from collector.config import GuardConfig
 from collector.log import Log
 from collector.premises import Premises
 from collector.refusal import RefusedError, Why
-from wire.errors import WireError
+from wire.errors import UNREADABLE, WireError
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
 from wire.tlog import verify_checkpoint, verify_cosignature
 
@@ -69,7 +69,7 @@ class GuardClient:
         try:
             key = msgspec.json.decode(answer.body, type=KeyAnswer)
             verify_key(key, request, signing_key)
-        except (msgspec.DecodeError, RecursionError, WireError) as exc:
+        except (*UNREADABLE, WireError) as exc:
             raise _unusable("the guard's key does not verify", exc) from exc
         return key
 

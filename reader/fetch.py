@@ -29,7 +29,7 @@ from wire.collector_http import (
     StoredFrame,
     decode,
 )
-from wire.errors import WireError
+from wire.errors import UNREADABLE, WireError
 from wire.frame import decode_core, split
 from wire.grant import AccessGrant, AccessRequest, access_digest, verify_access
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReleaseAnswers, ReleaseRequest
@@ -349,5 +349,5 @@ class _Error(msgspec.Struct):
 def _error(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Error).error
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return ""

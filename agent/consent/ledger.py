@@ -34,7 +34,7 @@ from agent.disk import Disk
 from base import durable
 from base.clock import Now
 from base.errors import AssentError, ConsentError, ExitCode
-from wire.errors import MalformedError, WireError
+from wire.errors import UNREADABLE, MalformedError, WireError
 
 FILE_NAME: Final = "consent.jsonl"
 MARK_NAME: Final = "unfinished"
@@ -178,7 +178,7 @@ class Ledger:
     def _replay(self, data: bytes) -> None:
         try:
             line = msgspec.json.decode(data, type=Line)
-        except (msgspec.DecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise MalformedError(f"line {self._lines + 1} cannot be read") from exc
         if line.n != self._lines or line.prev != self._hash:
             raise MalformedError(f"line {self._lines + 1} does not follow the one before it")

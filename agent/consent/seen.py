@@ -13,6 +13,7 @@ from agent.consent.clocks import disagreement
 from agent.disk import Disk
 from base import durable
 from base.clock import NANOSECONDS, Now
+from wire.errors import UNREADABLE
 
 FILE_NAME: Final = "clock.json"
 EVERY_NANOSECONDS: Final = 60 * NANOSECONDS  # what a crash may cost of what was seen
@@ -76,5 +77,5 @@ class SeenClock:
     def _read(self) -> _Saved | None:
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=_Saved)
-        except (OSError, msgspec.DecodeError, RecursionError):
+        except (OSError, *UNREADABLE):
             return None

@@ -16,7 +16,7 @@ from wire.errors import NotForUsError
 from wire.event import Event, Frame, Key, Rectangle
 from wire.frame import core_hash, decode_core, split_unsigned
 from wire.ids import BootInstant, DeviceId, GrantHash, PolicyDigest, key_id
-from wire.opening import open_body
+from wire.opening import open_body, open_released
 from wire.sealing import new_identity, recipient_of
 from wire.shelf import unshelve
 from wire.xwing import public_key_of
@@ -107,7 +107,8 @@ def test_the_local_age_header_opens_it_on_the_device() -> None:
     sealed = sealer().seal(rolled())
     core, _shelf, body = split_unsigned(sealed.unsigned)
     identity = ORGANISATION.subject_identity
-    plaintext = open_body(sealed.age_header, body, identity, core_hash(core))
+    header = open_released(sealed.age_header, identity, core_hash(core))
+    plaintext = open_body(header, body, identity, core_hash(core))
     assert decode_batch(plaintext).events == rolled().events
 
 
