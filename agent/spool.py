@@ -111,8 +111,8 @@ class Spool:
         self._disk = disk
         self.quota_bytes = quota_bytes
         self.forgotten = 0
-        for name in (HELD, READY, DELETIONS):
-            durable.private_folder(folder / name)
+        for each in (folder, folder / HELD, folder / READY, folder / DELETIONS):
+            durable.private_folder(each)
         self._batches = {s.name: s for name in (HELD, READY) for s in self._scan(name)}
         self._deletions = set(self._scan_deletions())
         self._sent = self._read_sent(now)

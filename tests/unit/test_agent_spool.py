@@ -270,7 +270,8 @@ def test_everything_is_private(world: World) -> None:
     """Folders 0700, files 0600."""
     world.put_and_sign("a")
     world.spool.put(sealed("b"), START)
-    for path in (world.folder / "spool").rglob("*"):
+    spool = world.folder / "spool"
+    for path in (spool, *spool.rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
