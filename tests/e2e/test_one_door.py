@@ -96,13 +96,14 @@ class Scene:
 
     def status_when(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Return the first status for which *holds*."""
-        deadline = time.monotonic() + SOON_SECONDS
+        deadline, status = time.monotonic() + SOON_SECONDS, dict[str, Any]()
         while True:
             with contextlib.suppress(ProgramError):  # it has only begun to start
                 status = self.station.status()
                 if holds(status):
                     return status
-            assert time.monotonic() < deadline, self.station.agent.last_lines()
+            said = status.get("collector"), self.station.agent.last_lines()
+            assert time.monotonic() < deadline, said
             time.sleep(STEP_SECONDS)
 
 
