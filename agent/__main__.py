@@ -192,6 +192,7 @@ def show_config(*, as_json: bool) -> None:
       quota_bytes = 1073741824     room for sealed batches; when full, recording stops
       log_level   = "info"         or "debug"
       opt_out     = ["screen"]     categories never recorded here, or ["all"]
+      input_source = "auto"        how input is watched: or "xinput2", or "pynput"
     """  # noqa: D301 - click's mark
     paths = paths_for("agent")
     settings = configuration.load(paths.config)

@@ -15,6 +15,7 @@ import msgspec
 
 from base.errors import SetupError
 from wire.category import Category
+from wire.control import InputSource
 
 FILE_NAME: Final = "config.toml"
 MACHINE_FLAG: Final = Path("/etc/assent/opt-out")
@@ -28,11 +29,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `quota_bytes` is what sealed batches may take on the disk; when they do, capture closes.
     `opt_out` lists categories never to be recorded here, or "all".
+    `input_source` is how keyboard and pointer are watched (docs/known-issues.md, Sources).
     """
 
     quota_bytes: int = 1 << 30
     log_level: Literal["info", "debug"] = "info"
     opt_out: tuple[Literal["keys", "pointer", "screen", "window", "all"], ...] = ()
+    input_source: InputSource = "auto"
 
 
 def load(folder: Path) -> Config:

@@ -10,7 +10,7 @@ from typing import Final
 
 from agent.children import Listener, Sensor, Starter
 from wire.category import Category
-from wire.control import ContextSettings, InputSettings, ScreenSettings, Settings
+from wire.control import ContextSettings, InputSettings, InputSource, ScreenSettings, Settings
 from wire.policy import Policy
 
 INPUT: Final = "input"
@@ -24,7 +24,9 @@ SERVES: Final[Mapping[str, frozenset[Category]]] = {
 }
 
 
-def plan(categories: frozenset[Category], policy: Policy | None) -> dict[str, Settings]:
+def plan(
+    categories: frozenset[Category], policy: Policy | None, source: InputSource = "auto"
+) -> dict[str, Settings]:
     """Return what each sensor should have open so that *categories* can be captured.
 
     The context source is open whenever another is: it says whose window has the focus, and
@@ -42,6 +44,7 @@ def plan(categories: frozenset[Category], policy: Policy | None) -> dict[str, Se
             keys=Category.KEYS in categories,
             pointer=Category.POINTER in categories,
             key_level=levels.get(Category.KEYS, "classes"),
+            source=source,
         )
     screen = policy.rule(Category.SCREEN)
     if Category.SCREEN in categories and screen is not None:

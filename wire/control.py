@@ -13,7 +13,7 @@ Three conversations, all length-prefixed msgpack on Unix stream sockets (`base.i
 """
 
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -50,12 +50,17 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 # --- agent and sensors ------------------------------------------------------------------
 
 
+InputSource: TypeAlias = Literal["auto", "xinput2", "pynput"]
+"""How keyboard and pointer are watched; "auto" is the best that this platform has."""
+
+
 class InputSettings(_Message, frozen=True, kw_only=True):
-    """What the input sensor may hook, and how much of a key it may say."""
+    """What the input sensor may hook, how, and how much of a key it may say."""
 
     keys: bool
     pointer: bool
     key_level: str  # "classes" or "text"
+    source: InputSource = "auto"
 
 
 class ScreenSettings(_Message, frozen=True, kw_only=True):

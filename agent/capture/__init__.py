@@ -7,17 +7,26 @@ more after `close`.  See `source` for what all of them promise.
 
 from agent.capture.source import KeyStroke, Source, SourceError
 from agent.capture.window import WindowSource
+from wire.control import InputSource
 from wire.event import Button, Move, Scroll
 
 __all__ = ["KeyStroke", "Source", "SourceError", "WindowSource", "input_source", "window_source"]
 
 
-def input_source(*, keys: bool, pointer: bool) -> Source[KeyStroke | Move | Button | Scroll]:
+def input_source(
+    *, keys: bool, pointer: bool, which: InputSource = "auto"
+) -> Source[KeyStroke | Move | Button | Scroll]:
     """Return a closed source of what is typed, pointed at, or both, in one order."""
     # Imported where it is used: each sensor process loads only what it watches.
-    from agent.capture._x11_input import X11Input  # noqa: PLC0415
+    match which:
+        case "pynput":
+            from agent.capture._pynput import PynputInput  # noqa: PLC0415
 
-    return X11Input(keys=keys, pointer=pointer)
+            return PynputInput(keys=keys, pointer=pointer)
+        case "auto" | "xinput2":
+            from agent.capture._x11_input import X11Input  # noqa: PLC0415
+
+            return X11Input(keys=keys, pointer=pointer)
 
 
 def window_source(*, titles: bool, stack: bool) -> WindowSource:

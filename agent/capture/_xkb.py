@@ -25,6 +25,7 @@ CORE_KEYBOARD: Final = 0x100
 NEW_KEYBOARD, MAP, STATE = 0, 1, 2  # kinds of notification
 _WANTED: Final = (1 << NEW_KEYBOARD) | (1 << MAP) | (1 << STATE)
 _TYPES_AND_KEYSYMS: Final = 0b11
+_CORE_MODIFIERS: Final = 0xFF  # of a core event's state; bits 13 and 14 are the group
 
 _MAP_HEADER: Final = struct.Struct("=15xBxBxxB")
 _MAP_HEADER_BYTES: Final = 40
@@ -145,6 +146,10 @@ class KeyboardState:
     def keysym(self, code: int) -> int:
         """Return what the key *code* produces now."""
         return self._map.keysym(code, self._modifiers, self._group)
+
+    def keysym_in(self, code: int, state: int) -> int:
+        """Return what the key *code* produces in *state*, as core events carry it."""
+        return self._map.keysym(code, state & _CORE_MODIFIERS, state >> 13 & 0b11)
 
     def note(self, notification: "Notification") -> None:
         """Follow one notification."""

@@ -72,7 +72,9 @@ def feed(settings: Settings) -> InputFeed:
         raise SourceError("the input sensor was given another sensor's settings")
     if not (settings.keys or settings.pointer):
         raise SourceError("neither keys nor pointer may be watched")
-    source = capture.input_source(keys=settings.keys, pointer=settings.pointer)
+    source = capture.input_source(
+        keys=settings.keys, pointer=settings.pointer, which=settings.source
+    )
     return InputFeed(settings, source)
 
 

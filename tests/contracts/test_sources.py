@@ -16,6 +16,7 @@ from Xlib.display import Display
 from Xlib.ext import xtest
 
 from agent.capture import Source, SourceError
+from agent.capture._pynput import PynputInput
 from agent.capture._x11_input import X11Input
 from agent.capture._x11_windows import X11Windows
 from demo.desktop import VirtualDesktop
@@ -72,7 +73,9 @@ def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualDesktop
         yield started
 
 
-@pytest.fixture(params=["scripted", "keys", "pointer", "both", "focus", "windows"])
+@pytest.fixture(
+    params=["scripted", "keys", "pointer", "both", "pynput", "pynput-pointer", "focus", "windows"]
+)
 def case(request: pytest.FixtureRequest, desktop: VirtualDesktop) -> Iterator[Case]:
     """Return each source in turn."""
     server = Server(desktop)
@@ -90,6 +93,12 @@ def case(request: pytest.FixtureRequest, desktop: VirtualDesktop) -> Iterator[Ca
             made = Case(source=pointer, happen=server.move_the_pointer, clients=server.clients)
         case "both":
             made = Case(source=both, happen=server.press_a_key, clients=server.clients)
+        case "pynput":
+            library = PynputInput(keys=True, pointer=True, display=name)
+            made = Case(source=library, happen=server.press_a_key, clients=server.clients)
+        case "pynput-pointer":
+            library = PynputInput(keys=False, pointer=True, display=name)
+            made = Case(source=library, happen=server.move_the_pointer, clients=server.clients)
         case "focus":
             focus = X11Windows(titles=True, stack=False, display=name)
             made = Case(source=focus, happen=server.switch_the_focus, clients=server.clients)
@@ -188,6 +197,7 @@ def test_open_and_close_leave_nothing_behind(case: Case) -> None:
     [
         ScriptedSource[int](refuse="this display does not answer"),
         X11Input(keys=True, pointer=True, display=":987"),
+        PynputInput(keys=True, pointer=True, display=":987"),
         X11Windows(titles=True, stack=True, display=":987"),
     ],
 )
@@ -201,16 +211,19 @@ def test_a_source_that_cannot_be_opened_says_why_in_one_line(source: Source[Any]
     source.close()
 
 
-@pytest.mark.parametrize("kind", ["input", "windows"])
+@pytest.mark.parametrize("kind", ["input", "pynput", "windows"])
 def test_a_platform_that_goes_away_is_an_end_not_a_crash(tmp_path: Path, kind: str) -> None:
     """Drain says that the server has gone; close still succeeds."""
     with VirtualDesktop(tmp_path, panel=False, accessibility=False) as desktop:
         name = desktop.env["DISPLAY"]
-        source: Source[Any] = (
-            X11Input(keys=True, pointer=True, display=name)
-            if kind == "input"
-            else X11Windows(titles=True, stack=True, display=name)
-        )
+        source: Source[Any]
+        match kind:
+            case "input":
+                source = X11Input(keys=True, pointer=True, display=name)
+            case "pynput":
+                source = PynputInput(keys=True, pointer=True, display=name)
+            case _:
+                source = X11Windows(titles=True, stack=True, display=name)
         source.open()
         list(source.drain())
         desktop.stop()
