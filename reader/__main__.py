@@ -272,12 +272,13 @@ def export_command(out: Path, as_json: bool) -> None:
         report.add(batch, result)
         if isinstance(result, Opened):
             batches.append(batch)
-    _refuse_faults(report)
     if not batches:
+        _refuse_faults(report)
         raise SetupError("nothing is released here yet; run assent-reader fetch first")
     exported = jsonl.export(batches, opener.open, out, _now())
     if as_json:
         click.echo(msgspec.json.encode(exported))
+        _refuse_faults(report)
         return
     click.echo(
         f"{out}  {exported.events} events of {exported.batches} batches, "
@@ -286,6 +287,7 @@ def export_command(out: Path, as_json: bool) -> None:
     click.echo(
         "PLAINTEXT of people's work lies there now. PLAINTEXT.txt says what that asks of you."
     )
+    _refuse_faults(report)
 
 
 @cli.command()

@@ -38,6 +38,7 @@ from wire.policy import TARGET_NAME, Policy, decode_policy
 
 BATCHES_AT_ONCE: Final = 200  # of the largest shelves, just below the guard's 16 MiB
 LARGEST_ANSWER: Final = 32 << 20  # 200 of the largest shelves, in base64
+HASH_BYTES: Final = 32
 GONE: Final = 410
 
 T = TypeVar("T")
@@ -256,9 +257,12 @@ class Collector:
             )
             answer = self._door.request("GET", f"/v1/frames?{query}")
             page = _decoded(answer, FrameList, "collector")
-            yield from page.frames
+            for stored in page.frames:
+                if stored.index <= after or len(stored.batch_hash) != HASH_BYTES:
+                    raise RejectedError("the collector lists frames out of order, or without names")
+                after = stored.index
+                yield stored
             more = page.more and bool(page.frames)
-            after = page.frames[-1].index if page.frames else after
 
     def frame(self, batch: BatchHash) -> bytes | None:
         """Return a frame; None when it was erased."""

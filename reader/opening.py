@@ -4,22 +4,27 @@
 guard's release go in; the batch comes out, or the name of what is wrong with it.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from base.pki import spki_sha256
+from reader.pictures import Canvas
 from wire.batch import Batch, decode_batch
 from wire.category import registry
 from wire.collector_http import KeptConsent
 from wire.errors import WireError
-from wire.event import category_of
+from wire.event import Frame, category_of
 from wire.frame import Core, Verified, verify
 from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
 from wire.ids import BatchHash
 from wire.opening import open_body, open_released
+
+LATEST_WALL: Final = 253_402_300_800 * 1_000_000_000  # the year 10,000, which ISO dates end before
 
 
 class Fault(StrEnum):
@@ -93,7 +98,7 @@ def open_batch(
     6. the guard released it to this identity, for this core;
     7. the age header is bound to this core, and every chunk of the body is genuine;
     8. the opening record repeats the core, the level is no finer than agreed, and all events
-       are of the one category.
+       are of the one category, at times that a calendar has; its pictures can be drawn.
 
     Raises:
         FaultError: One of them does not hold.
@@ -117,6 +122,11 @@ def open_batch(
         raise FaultError(Fault.WRONG_CONTENT, str(exc)) from exc
     _check_content(batch, checked)  # 8
     return Opened(checked=checked, age_header=header, batch=batch)
+
+
+def _is_in_time(wall_ns: int) -> bool:
+    """Whether an instant can be written as a date; a device is not believed to say only those."""
+    return 0 <= wall_ns < LATEST_WALL
 
 
 def check_sealed(
@@ -151,6 +161,8 @@ def check_sealed(
     if grant_hash(signed) != core.grant:
         raise FaultError(Fault.CONSENT_FORGED, "the core names another consent record")
     _check_consent(record, core)  # 4
+    if not _is_in_time(record.given_at):
+        raise FaultError(Fault.NOT_CONSENTED, "consent was given in no year")
     if core.expires < today.isoformat():  # 5
         raise FaultError(Fault.EXPIRED, f"it was to be kept until {core.expires}; delete it")
     return Checked(verified=verified, consent=record)
@@ -178,3 +190,18 @@ def _check_content(batch: Batch, checked: Checked) -> None:
         raise FaultError(Fault.NOT_CONSENTED, f"level {level} is more than was agreed to")
     if any(category_of(event) is not core.category for event in batch.events):
         raise FaultError(Fault.WRONG_CONTENT, f"it holds events that are not of {core.category}")
+    opening = batch.opening
+    ends = (end for gap in opening.gaps for end in (gap.since, gap.until))
+    moments = (opening.boot, *(event.at for event in batch.events), *ends)
+    if not all(_is_in_time(opening.wall + at - opening.boot) for at in moments):
+        raise FaultError(Fault.WRONG_CONTENT, "it says of events that they happened in no year")
+    canvas = Canvas()
+    try:
+        for frame in sorted(_frames(batch), key=lambda frame: frame.at):
+            canvas.draw(frame)
+    except WireError as exc:
+        raise FaultError(Fault.WRONG_CONTENT, f"a picture in it cannot be drawn: {exc}") from exc
+
+
+def _frames(batch: Batch) -> Iterator[Frame]:
+    return (event for event in batch.events if isinstance(event, Frame))

@@ -21,8 +21,8 @@ import msgspec
 
 from base.durable import private_folder, replace, sync_folder
 from base.errors import SetupError
-from reader.export.pictures import Canvas, to_png
 from reader.opening import Opened
+from reader.pictures import Canvas, to_png
 from wire.event import Event, Frame
 from wire.ids import BatchHash, WallInstant
 

@@ -15,6 +15,7 @@ from wire.errors import MalformedError
 from wire.event import Frame, Rectangle
 
 MOST_PIXELS: Final = 64 << 20  # two 4K screens are 17 million
+MOST_PIXELS_A_BATCH: Final = 16 << 30  # a minute of 4K at 30 pictures a second
 _BYTES_A_PIXEL: Final = 3
 _COMPRESSION: Final = 1  # of PNG: half the size of 0, a fifth of the time of 9
 
@@ -24,6 +25,7 @@ class Canvas:
 
     def __init__(self) -> None:
         self._picture: Image.Image | None = None
+        self._drawn = 0
 
     def draw(self, frame: Frame) -> Image.Image:
         """Return the whole picture after *frame*.
@@ -35,10 +37,16 @@ class Canvas:
         size = (frame.width, frame.height)
         if frame.width < 1 or frame.height < 1 or frame.width * frame.height > MOST_PIXELS:
             raise MalformedError(f"a frame of {frame.width} x {frame.height} pixels")
+        self._drawn += frame.width * frame.height
+        if self._drawn > MOST_PIXELS_A_BATCH:
+            raise MalformedError("the frames of a batch hold more pixels than a minute has")
         if frame.key:
             self._picture = Image.new("RGB", size)
         if self._picture is None or self._picture.size != size:
             raise MalformedError("a frame shows changes of a picture that is not there")
+        # What changed is said once: a thousand layers over the same pixels would take minutes.
+        if sum(part.width * part.height for part in frame.rectangles) > frame.width * frame.height:
+            raise MalformedError("the rectangles of a frame hold more pixels than it has")
         for rectangle in frame.rectangles:
             self._picture.paste(_pixels(rectangle, frame), (rectangle.x, rectangle.y))
         return self._picture
