@@ -146,6 +146,14 @@ class _Protocol(H11Protocol):
         self.app_state = {**self.app_state, "client_cert": certificate}
         self._patience = self.loop.call_later(FIRST_REQUEST_SECONDS, self._drop_if_silent)
 
+    def on_response_complete(self) -> None:
+        # Uvicorn waits for the next request only until its first byte; a head that never
+        # ends would keep its place for ever, and a thousand of them all places.
+        self._patience.cancel()
+        patience = KEEP_ALIVE_SECONDS + FIRST_REQUEST_SECONDS
+        self._patience = self.loop.call_later(patience, self._drop_if_silent)
+        super().on_response_complete()
+
     def shutdown(self) -> None:
         """Let go of an idle client at once, of a busy one after its answer."""
         begun: object = self.cycle
@@ -161,8 +169,9 @@ class _Protocol(H11Protocol):
 
     def _drop_if_silent(self) -> None:
         begun: object = self.cycle
-        if begun is None and not self.transport.is_closing():
-            self.transport.close()
+        if begun is None or self.cycle.response_complete:
+            # Closing politely would wait for a goodbye that does not come.
+            self.transport.abort()
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:

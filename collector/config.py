@@ -4,7 +4,7 @@ Keys and certificates are files beside it (`collector.premises`), not values in 
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -13,14 +13,16 @@ from base.errors import SetupError
 from wire.errors import UNREADABLE
 from wire.frame import LARGEST_BYTES
 
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]  # none at all would wait for ever
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much one request may take."""
 
-    frame_bytes: int = LARGEST_BYTES
-    json_bytes: int = 1 << 20  # a release order of 1,000 batches is some 100 kB
-    uploads: int = 16  # frames in memory at a time; the next one waits for its 100 Continue
-    body_seconds: float = 120.0  # for a body to arrive, frames and others
+    frame_bytes: Positive = LARGEST_BYTES
+    json_bytes: Positive = 1 << 20  # a release order of 1,000 batches is some 100 kB
+    uploads: Positive = 16  # frames in memory at a time; the next one waits for its 100 Continue
+    body_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # for any body to arrive
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,7 +39,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origin: str
     tenant: str
     listen: str
-    client_days: float = 7.0
+    client_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     limits: Limits = Limits()
     guard: GuardConfig | None = None
 
