@@ -4,7 +4,9 @@
 Everything here works offline and on files; who else has to act next is said at the end.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,14 +25,16 @@ from governance.approve import (
     write_grant,
 )
 from governance.describe import policy_in_words, request_in_words, signatures_in_words
-from governance.draft import Wishes, draft
+from governance.draft import draft
+from governance.files import read, read_text
 from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
+from governance.wishes import wishes_of
 from wire.category import Category
 from wire.errors import WireError
 from wire.grant import decode_request
 from wire.ids import WallInstant
-from wire.policy import Application, Approver, Recipient, decode_policy, encode_policy
+from wire.policy import decode_policy, encode_policy
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -113,15 +117,49 @@ def keys_new(
 @click.option("--guard-run-by", help="Who runs the guard; never the controller.")
 @click.option("--guard-key", help="Its signing key, base64.")
 @click.option("--witness", help="Its witness's verifier key.")
-@click.option("--recipient", "recipients", multiple=True, metavar="NAME=AGE1PQ...|NAME=FILE")
-@click.option("--approver", "approvers", multiple=True, type=EXISTING_FILE, help="Public key file.")
+@click.option(
+    "--recipient",
+    "recipients",
+    multiple=True,
+    metavar="NAME=KEY|NAME=FILE",
+    help="A reader: its name, and the age1pq... key or its file; repeatable.",
+)
+@click.option(
+    "--approver",
+    "approvers",
+    multiple=True,
+    type=EXISTING_FILE,
+    help="Public key of somebody who approves accesses; repeatable.",
+)
 @click.option("--threshold", type=int, help="Approvals that an access needs.")
 @click.option(
-    "--category", "categories", multiple=True, type=click.Choice([c.value for c in Category])
+    "--category",
+    "categories",
+    multiple=True,
+    type=click.Choice([c.value for c in Category]),
+    help="Ask for this one; repeatable; all four when left out.",
 )
-@click.option("--level", "levels", multiple=True, metavar="CATEGORY=LEVEL")
-@click.option("--rate", "rates", multiple=True, metavar="CATEGORY=HZ")
-@click.option("--application", "applications", multiple=True, metavar="PROCESS:WINDOW_CLASS")
+@click.option(
+    "--level",
+    "levels",
+    multiple=True,
+    metavar="CATEGORY=LEVEL",
+    help="More than the least revealing level; repeatable.",
+)
+@click.option(
+    "--rate",
+    "rates",
+    multiple=True,
+    metavar="CATEGORY=HZ",
+    help="Most events or pictures a second; repeatable.",
+)
+@click.option(
+    "--application",
+    "applications",
+    multiple=True,
+    metavar="PROCESS:CLASS",
+    help="A program that may be recorded: executable and window class; repeatable.",
+)
 @click.option("--hold", "hold_seconds", type=int, help="Seconds before a batch may leave.")
 @click.option("--retention", "retention_days", type=int, help="Days for every category.")
 @click.option("--assessment", help="Id of the data protection impact assessment.")
@@ -140,31 +178,21 @@ def draft_command(file: Path, notice_file: Path | None, **given: object) -> None
     Example:
       assent-govern draft acme/policy.json --controller "Acme Ltd" \\
           --origin https://collector.acme.example:8443 --pin 5f0c... \\
-          --recipient "Training team=reader.recipient" --application gedit:Gedit
+          --recipient training-team=recipient.txt --application gedit:Gedit
     """
     if file.exists():
         raise SetupError(f"{file} is there already; a draft never overwrites a policy")
-    wishes: dict[str, object] = {
-        key: value for key, value in given.items() if value is not None and value != ()
-    }
-    wishes["recipients"] = tuple(_recipient(text) for text in _texts(given["recipients"]))
-    wishes["approvers"] = tuple(_approver(Path(path)) for path in _texts(given["approvers"]))
-    wishes["applications"] = tuple(_application(text) for text in _texts(given["applications"]))
-    for field, kind in (("levels", str), ("rates", float)):
-        pairs = [_pair(text, field) for text in _texts(given[field])]
-        wishes[field] = tuple((key, _number(v) if kind is float else v) for key, v in pairs)
-    if notice_file is not None:
-        wishes["notice"] = notice_file.read_text(encoding="utf-8").strip()
-    try:
-        policy = draft(msgspec.convert(wishes, Wishes))
-    except msgspec.ValidationError as exc:
-        raise SetupError(f"this cannot stand in a policy: {exc}") from exc
+    policy = draft(wishes_of({"notice": notice_file and read_text(notice_file).strip(), **given}))
     file.parent.mkdir(parents=True, exist_ok=True)
     replace(file, encode_policy(policy), mode=0o644)
     refusals = lint(policy, datetime.now(UTC).date())
-    click.echo(f"{file}  drafted; {len(refusals)} things to mend before it can be signed")
-    if refusals:
-        click.echo(f"next: edit it, then assent-govern lint {file}")
+    click.echo(f"{file}  drafted; {_to_mend(refusals)}")
+    folder = file.parent
+    click.echo(
+        f"next: edit it, then assent-govern lint {file}"
+        if refusals
+        else f"next: assent-govern sign {folder} --key ... --public ... --public ..."
+    )
 
 
 @cli.command("lint")
@@ -181,11 +209,12 @@ def lint_command(file: Path, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_plain(r) for r in refusals])))
     else:
-        for refusal in refusals:
-            click.echo(f"refused  {refusal.rule.name}: {refusal.where}")
+        for name, places in groupby(refusals, key=lambda refusal: refusal.rule.name):
+            for refusal in places:
+                click.echo(f"refused  {name}: {refusal.where}")
             click.echo(f"    why   {refusal.rule.why}\n    mend  {refusal.rule.mend}")
     if refusals:
-        raise policy_set.LintError(refusals)
+        raise RejectedError(_to_mend(refusals))
     if not as_json:
         click.echo(f"{file}  nothing stands against signing it")
 
@@ -224,7 +253,7 @@ def sign_command(
           --public ada/policy-key.public.json --public rep/policy-key.public.json
     """
     now = datetime.now(UTC)
-    policy = decode_policy(_read(folder / "policy.json"))
+    policy = decode_policy(read(folder / "policy.json"))
     refusals = lint(policy, now.date())
     if refusals:
         raise policy_set.LintError(refusals)
@@ -353,47 +382,10 @@ def _add_party(folder: Path, public: Path) -> None:
 def _passphrase(path: Path | None) -> str | None:
     if path is None:
         return None
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_text(path).splitlines()
     if not lines or not lines[0]:
         raise SetupError(f"{path}: its first line is empty, and that is the passphrase")
     return lines[0]
-
-
-def _recipient(text: str) -> Recipient:
-    name, key = _pair(text, "recipient")
-    if not key.startswith("age1"):
-        key = _read(Path(key)).decode("ascii", "replace").strip()
-    return Recipient(name=name, key=key)
-
-
-def _approver(path: Path) -> Approver:
-    part = read_public(path)
-    if part.role is not Role.APPROVER:
-        raise SetupError(f"{path} is a {part.role} key; an approver needs a key of its own")
-    return Approver(name=part.name, party=part.party, key=part.key)
-
-
-def _application(text: str) -> Application:
-    process, _, window_class = text.partition(":")
-    return Application(process=process, window_class=window_class)
-
-
-def _pair(text: str, what: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or not name or not value:
-        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=f"--{what}")
-    return name, value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a number", param_hint="--rate") from None
-
-
-def _texts(values: object) -> tuple[str, ...]:
-    return tuple(str(value) for value in values) if isinstance(values, tuple) else ()
 
 
 def _plain(refusal: Refusal) -> dict[str, str]:
@@ -406,11 +398,9 @@ def _echo_all(lines: tuple[str, ...]) -> None:
         click.echo(f"  {line}")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}") from exc
+def _to_mend(refusals: Sequence[Refusal]) -> str:
+    count = len(refusals)
+    return f"{count} thing{'' if count == 1 else 's'} to mend before it can be signed"
 
 
 def main() -> NoReturn:

@@ -27,6 +27,7 @@ from tuf.api.serialization.json import JSONSerializer
 
 from base.durable import replace
 from base.errors import RejectedError, SetupError
+from governance.files import read
 from governance.keys import PublicKey, Role, read_public
 from governance.lint import Refusal, lint
 from wire.parties import LEAST_THRESHOLD, PARTY_FIELD, SIGNING_ROLES, check_parties, signers
@@ -47,7 +48,7 @@ class LintError(RejectedError):
         count, first = len(refusals), refusals[0]
         super().__init__(
             f"refused for {count} reason{'s' if count > 1 else ''}, first {first.rule.name}: "
-            f"{first.where}; see `assent-govern lint`"
+            f"{first.where}; `assent-govern lint` says all of it, and how to mend it"
         )
         self.refusals = tuple(refusals)
 
@@ -79,12 +80,12 @@ def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
         RejectedError: The policy's version was not raised.
 
     """
-    document = _read(folder / TARGET_NAME)
+    document = read(folder / TARGET_NAME)
     policy = decode_policy(document)
     refusals = lint(policy, now.date())
     if refusals:
         raise LintError(refusals)
-    root = _root_of(folder, now)
+    root = _root_of(folder, policy, now)
     check_parties(root.to_bytes(_SERIALIZER), policy)
     signer = _signer_for(root.signed, key)
     targets = _targets_for(folder, document, policy, now)
@@ -105,8 +106,7 @@ def standing(folder: Path) -> Standing:
         MalformedError: They are not in their format.
 
     """
-    document, root = _read(folder / TARGET_NAME), _read(folder / ROOT_NAME)
-    targets = _read(folder / TARGETS_NAME)
+    document, root, targets = _signed(folder)
     return Standing(
         policy=decode_policy(document),
         digest=policy_digest(document).hex(),
@@ -125,22 +125,37 @@ def verified(folder: Path, now: datetime) -> Standing:
         SetupError: Files are missing.
 
     """
-    document, root = _read(folder / TARGET_NAME), _read(folder / ROOT_NAME)
-    targets = _read(folder / TARGETS_NAME)
+    document, root, targets = _signed(folder)
     policy = verify(root=root, targets=targets, policy=document, now=now)
     check_parties(root, policy)
     return standing(folder)
 
 
-def _root_of(folder: Path, now: datetime) -> Metadata[Any]:
+def _check_given(parties: Sequence[PublicKey], policy: Policy) -> None:
+    """Check that the first root gets a key of each party that the policy names.
+
+    Raises:
+        SetupError: One is missing.
+
+    """
+    for name in (policy.controller.name, policy.representatives.name):
+        if name not in {party.party for party in parties}:
+            raise SetupError(
+                f"the public policy key of {name} is missing; give --public for each party, "
+                "each made with --party as the policy has it"
+            )
+
+
+def _root_of(folder: Path, policy: Policy, now: datetime) -> Metadata[Any]:
     path = folder / ROOT_NAME
     if path.exists():
-        return _load(_read(path), Root, ROOT_NAME)
+        return _load(read(path), Root, ROOT_NAME)
     parties = [read_public(file) for file in sorted((folder / PARTIES_NAME).glob("*.json"))]
     if not parties:
         raise SetupError(
             f"{folder / PARTIES_NAME} has no public keys; give --public for each party"
         )
+    _check_given(parties, policy)
     root = Root(version=1, expires=_after(now, ROOT_DAYS), consistent_snapshot=True)
     for party in parties:
         _refuse_approver(party)
@@ -154,7 +169,7 @@ def _targets_for(folder: Path, document: bytes, policy: Policy, now: datetime) -
     path = folder / TARGETS_NAME
     version = 1
     if path.exists():
-        there = _load(_read(path), Targets, TARGETS_NAME)
+        there = _load(read(path), Targets, TARGETS_NAME)
         named = there.signed.targets.get(TARGET_NAME)
         same = named is not None and named.hashes.get("sha256") == policy_digest(document).hex()
         if same and not there.signed.is_expired(now):
@@ -205,8 +220,10 @@ def _load(data: bytes, kind: type, name: str) -> Metadata[Any]:
     return metadata
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}") from exc
+def _signed(folder: Path) -> tuple[bytes, bytes, bytes]:
+    document = read(folder / TARGET_NAME)
+    if not (folder / ROOT_NAME).exists():
+        raise SetupError(
+            f"nobody has signed the policy in {folder} yet; run assent-govern sign {folder}"
+        )
+    return document, read(folder / ROOT_NAME), read(folder / TARGETS_NAME)

@@ -124,6 +124,46 @@ def test_the_lint_prints_name_reason_and_remedy_and_ends_with_6(
     assert set(refusal) == {"name", "where", "why", "mend"}
 
 
+def test_the_lint_gives_one_reason_for_many_places(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fresh draft has many gaps; why and how to mend them stands there once."""
+    govern("draft", tmp_path / "policy.json")
+    assert code_of("lint", tmp_path / "policy.json") == ExitCode.REJECTED
+    printed = capsys.readouterr()
+    assert printed.out.count("refused  not-filled-in: ") > 1
+    assert printed.out.count("A draft's gaps are for a person to fill") == 1
+    assert printed.err.endswith("things to mend before it can be signed\n")
+
+
+def test_a_folder_that_nobody_has_signed_says_so(
+    drafted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It does not complain of a file that is not there."""
+    assert code_of("verify", drafted) == ExitCode.SETUP
+    assert "nobody has signed the policy in" in capsys.readouterr().err
+
+
+def test_a_notice_that_is_no_text_ends_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody gave the notice as a PDF."""
+    notice = tmp_path / "notice.pdf"
+    notice.write_bytes(b"%PDF-1.7\n\xd0\xd4")
+    draft = ("draft", tmp_path / "policy.json", "--notice-file", notice)
+    assert code_of(*draft) == ExitCode.SETUP
+    assert capsys.readouterr().err == f"assent-govern: {notice} is no text in UTF-8\n"
+
+
+@pytest.mark.parametrize("option", ["level", "rate", "recipient"])
+def test_a_wrong_option_is_called_by_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    """As it stands on the command line, in the singular."""
+    assert code_of("draft", tmp_path / "p.json", f"--{option}", "keys") == ExitCode.USAGE
+    assert f"Invalid value for --{option}: 'keys' is not NAME=VALUE" in capsys.readouterr().err
+
+
 def test_a_broken_file_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No traceback, whatever stands in the file."""
     bad = tmp_path / "policy.json"

@@ -15,7 +15,7 @@ from governance.keys import PublicKey, Role
 from tests.fakes.organisation import CONTROLLER, COUNCIL, NOW, Organisation, b64, ed25519, raw
 from wire.errors import ForgedError, NotCoveredError, WireError
 from wire.parties import check_parties
-from wire.policy import encode_policy, policy_digest
+from wire.policy import Party, encode_policy, policy_digest
 
 
 @pytest.fixture
@@ -91,11 +91,19 @@ def test_a_third_party_cannot_replace_the_representatives(
 def test_a_policy_without_the_representatives_key_is_refused(
     acme: Organisation, tmp_path: Path
 ) -> None:
-    """Somebody else's key in their place does not do."""
+    """Somebody else's key in their place does not do; it is said what to give."""
     folder = prepare(acme, tmp_path)
     acme.name_parties(folder, council="A Friend Ltd")
-    with pytest.raises(NotCoveredError, match=COUNCIL):
+    with pytest.raises(SetupError, match=f"key of {COUNCIL} is missing; give --public"):
         policy_set.sign(folder, acme.controller, NOW)
+
+
+def test_a_root_in_which_a_party_has_no_key_is_refused(acme: Organisation, tmp_path: Path) -> None:
+    """Whoever made it: what the representatives never signed is not theirs."""
+    root = acme.publish(tmp_path).root
+    friend = Party(name="A Friend Ltd", contact="friend@example")
+    with pytest.raises(NotCoveredError, match="A Friend Ltd holds no root key"):
+        check_parties(root, acme.policy(representatives=friend))
 
 
 def test_one_key_under_two_names_counts_once(acme: Organisation, tmp_path: Path) -> None:
