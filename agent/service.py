@@ -224,7 +224,7 @@ class Service:
         return self.verdict.sources & self.programme.asked_for
 
     def _plan(self) -> dict[str, Settings]:
-        return plan(self._wanted(), self.policy.policy)
+        return plan(self._wanted(), self.policy.policy, self.config.input_source)
 
     async def move(self, before_keeping: Callable[[], None] = lambda: None) -> None:
         """Close what is not wanted, settle it, open what is; the caller holds `_moving`.
