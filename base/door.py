@@ -15,7 +15,7 @@ DoorError (try later; `body_sent` says whether a part of a body may have left)
 └── GarbledAnswerError    its answer is no HTTP, cut short, or too large
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -79,6 +79,22 @@ class Response:
         """How long the server asks us to stay away, if it says so in seconds."""
         text = self.headers.get("retry-after", "")
         return float(text) if text.isascii() and text.isdigit() else None
+
+
+def decode_pins(pins: Iterable[str]) -> frozenset[bytes]:
+    """Return the SHA-256 digests that *pins* are in hexadecimal.
+
+    Raises:
+        SetupError: There is none, or one is no such digest.
+
+    """
+    try:
+        decoded = frozenset(bytes.fromhex(pin) for pin in pins)
+    except ValueError as exc:
+        raise SetupError("a TLS pin is not hexadecimal; copy it whole from `status`") from exc
+    if not decoded or any(len(pin) != 32 for pin in decoded):
+        raise SetupError("the server's TLS pins (SHA-256, at least one) are missing or cut short")
+    return decoded
 
 
 def host_and_port(origin: str) -> tuple[str, int]:

@@ -41,6 +41,7 @@ from base.door import (
     UntrustedServerError,
     WrongHostError,
     WrongPinError,
+    decode_pins,
     host_and_port,
 )
 from base.errors import SetupError
@@ -92,7 +93,7 @@ class OneDoor:
             maxsize=DOORS_OPEN,
             retries=False,
             ssl_context=_context(ca_pem, client_cert_path, client_key_path),
-            pins=_decode_pins(pins),
+            pins=decode_pins(pins),
         )
         self._pool = self._new_pool()
 
@@ -409,16 +410,6 @@ def _context(ca_pem: str, certificate: Path | None, key: Path | None) -> ssl.SSL
 def _shown(sock: object) -> bytes:
     certificate = sock.getpeercert(binary_form=True) if isinstance(sock, ssl.SSLSocket) else None
     return certificate or b""
-
-
-def _decode_pins(pins: Iterable[str]) -> frozenset[bytes]:
-    try:
-        decoded = frozenset(bytes.fromhex(pin) for pin in pins)
-    except ValueError as exc:
-        raise SetupError("a TLS pin is not hexadecimal") from exc
-    if not decoded or any(len(pin) != 32 for pin in decoded):
-        raise SetupError("the server's TLS pins (SHA-256, at least one) are missing or cut short")
-    return decoded
 
 
 _HOST_CODES: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -283,6 +283,30 @@ def certificate_spki_sha256_of_pem(certificate_pem: bytes) -> bytes:
     except ValueError as exc:
         raise CertificateError("this is no certificate in PEM") from exc
     return certificate_spki_sha256(certificate.public_bytes(Encoding.DER))
+
+
+def check_issued(certificate_pem: bytes, authority_pem: bytes, key: Ed25519PublicKey) -> None:
+    """Check that this certificate is of that authority, and for *key*.
+
+    Files with certificates look alike, and go from hand to hand.
+
+    Raises:
+        SetupError: One is no certificate, or they do not belong together.
+
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        authority = x509.load_pem_x509_certificate(authority_pem)
+    except ValueError as exc:
+        raise SetupError("the certificate or its authority's is no certificate in PEM") from exc
+    if certificate.public_key() != key:
+        raise SetupError("the certificate is for another key; have the right csr certified")
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature) as exc:
+        raise SetupError(
+            "the certificate is of another authority; give both files of the same party"
+        ) from exc
 
 
 def certificate_expires_at(certificate_pem: bytes) -> datetime:

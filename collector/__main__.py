@@ -19,7 +19,6 @@ from rich.table import Table
 from base import durable
 from base.clock import NANOSECONDS, SystemClock
 from base.command import run
-from base.door import host_and_port
 from base.errors import SetupError
 from base.logs import start_logging
 from base.paths import paths_for
@@ -28,9 +27,8 @@ from base.serving import Clients, Credentials, Listener
 from collector import enrol, facts, halt, policies
 from collector.app import build
 from collector.assembly import Collector
-from collector.config import with_guard
 from collector.index import Index
-from collector.premises import Premises, move_in
+from collector.premises import Premises, connect_guard, move_in
 from wire.collector_http import Enrolment, State
 from wire.errors import WireError
 from wire.ids import WallInstant
@@ -104,20 +102,25 @@ def init(
 @click.option(
     "--certificate", type=EXISTING_FILE, required=True, help="What it made of guard/client.csr."
 )
-def connect_guard(origin: str, pins: tuple[str, ...], ca: Path, certificate: Path) -> None:
-    """Tell the collector which guard it works with; takes effect when it is started again.
+def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certificate: Path) -> None:
+    """Say which guard to work with; again when its certificate was renewed.
+
+    Takes effect when the collector is started again.
 
     \b
     Example:
       assent-collector connect-guard --origin https://guard.example:8444 \\
           --pin 3f1c... --ca guard-ca.pem --certificate collector.pem
     """
-    host_and_port(origin)
     premises = _premises()
-    config = with_guard(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
-    durable.replace(premises.guard_folder / "ca.pem", ca.read_bytes())
-    durable.replace(premises.guard_folder / "client.pem", certificate.read_bytes())
-    durable.replace(premises.config_file, config)
+    premises.config()
+    connect_guard(
+        premises,
+        origin=origin,
+        pins=pins,
+        authority=ca.read_bytes(),
+        certificate=certificate.read_bytes(),
+    )
     click.echo(f"The guard is {origin}. Start the collector again.")
 
 
@@ -190,11 +193,15 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
 def token(out: Path, days: int) -> None:
     """Write an enrolment file for one device; hand it over privately.
 
+    It holds a token that works once.
+
     \b
     Example:
       assent-collector token --out ada.enrol.json
       assent-agent enroll ada.enrol.json            (on Ada's workstation)
     """
+    if out.exists():
+        raise SetupError(f"{out} is there already; one device, one file")
     premises = _premises()
     expires_at = WallInstant(_now() + days * DAY)
     with _index(premises) as index, index.writing() as connection:
@@ -302,7 +309,10 @@ def halt_command(why: str) -> None:
 @cli.command()
 @click.argument("why")
 def unhalt(why: str) -> None:
-    """Lift a halt; every data subject still decides alone whether to go on.
+    """Lift a halt; devices wait for a new policy, and each data subject for a new yes.
+
+    A device that saw the halt stays shut until a policy with a higher version, signed by all
+    parties, is published.
 
     \b
     Example:
@@ -365,7 +375,11 @@ def _index(premises: Premises) -> Iterator[Index]:
 def _set_state(wanted: State) -> None:
     with _index(_premises()) as index, index.writing() as connection:
         changed = halt.set_state(connection, wanted, _now())
-    said = "The programme is halted." if wanted.halted else "The halt is lifted."
+    said = (
+        "The programme is halted."
+        if wanted.halted
+        else "The halt is lifted. Devices that saw it stay shut until a new policy is published."
+    )
     click.echo(said if changed else "Nothing changed; it was so already.")
 
 

@@ -113,10 +113,13 @@ def with_guard(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:
     """Return the text of `config.toml` with a `[guard]` section at its end.
 
     Raises:
-        SetupError: It has one already.
+        SetupError: It has one already, of another guard.
 
     """
-    if msgspec.toml.decode(text, type=Config).guard is not None:
+    known = msgspec.toml.decode(text, type=Config).guard
+    if known is not None:
+        if (known.origin, known.tls_pins) == (origin, pins):
+            return text
         raise SetupError("config.toml has a [guard] section already; change it there")
     listed = f"[{', '.join(_quoted(pin) for pin in pins)}]"
     return text + GUARD_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()

@@ -26,18 +26,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base import durable
-from base.door import host_and_port
+from base.door import decode_pins, host_and_port
 from base.errors import SetupError
 from base.paths import Paths
 from base.pki import (
     Authority,
     certificate_spki_sha256_of_pem,
+    check_issued,
     load_ed25519,
     new_server_key,
     private_pem,
     signing_request,
 )
-from collector.config import Config, first_config, read_config
+from collector.config import Config, first_config, read_config, with_guard
 from wire.tlog import ALGORITHM_ED25519, verifier_key
 
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -172,6 +173,26 @@ def certify_server(
     """Write the server's key and a certificate for *hosts*."""
     durable.replace(premises.tls_key, private_pem(key))
     durable.replace(premises.tls_certificate, authority.server_certificate(key, hosts))
+
+
+def connect_guard(
+    premises: Premises, *, origin: str, pins: tuple[str, ...], authority: bytes, certificate: bytes
+) -> None:
+    """Keep how to reach the guard; again with the same origin and pins to renew the certificate.
+
+    Raises:
+        SetupError: The origin or a pin is none, the files do not belong together, or
+            config.toml names another guard already.
+
+    """
+    host_and_port(origin)
+    decode_pins(pins)
+    key = load_ed25519(_guard_key_file(premises)).public_key()
+    check_issued(certificate, authority, key)
+    config = with_guard(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
+    durable.replace(premises.guard_folder / "ca.pem", authority)
+    durable.replace(premises.guard_folder / "client.pem", certificate)
+    durable.replace(premises.config_file, config)
 
 
 def _guard_key_file(premises: Premises) -> Path:

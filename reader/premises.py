@@ -20,10 +20,11 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from base.door import host_and_port
+from base.door import decode_pins, host_and_port
 from base.durable import private_folder, replace
 from base.errors import SetupError
 from base.paths import Paths
+from base.pki import check_issued, load_ed25519
 from wire.errors import UNREADABLE
 
 T = TypeVar("T")
@@ -142,10 +143,12 @@ def connect(
     """Keep how to reach collector or guard, and the certificate that it gave us.
 
     Raises:
-        SetupError: The origin is none.
+        SetupError: The origin or a pin is none, or the files do not belong together.
 
     """
     host_and_port(origin)
+    decode_pins(pins)
+    check_issued(certificate, authority, load_ed25519(premises.client_key).public_key())
     folder = private_folder(premises.peer(peer))
     replace(folder / "ca.pem", authority)
     replace(folder / "client.pem", certificate)

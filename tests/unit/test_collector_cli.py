@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from base.command import outcome
 from base.errors import ExitCode
 from base.https import OneDoor
-from base.pki import Role, client_of, signing_request
+from base.pki import Authority, Role, client_of, client_uri, signing_request
 from collector.__main__ import cli
 from collector.config import Config, Limits, read_config
 from tests.fakes.organisation import Organisation, ed25519
@@ -265,13 +265,16 @@ def test_a_reader_is_certified_and_revoked_by_name(
 def test_the_guard_is_connected_once(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Origin and pins stand in config.toml, certificates beside it."""
+    """Origin and pins stand in config.toml, certificates beside it; those can be renewed."""
     facts = initialised()
+    guard = Authority.create("the guard")
     ca, certificate = tmp_path / "ca.pem", tmp_path / "client.pem"
-    ca.write_bytes(Path(facts["ca_pem"]).read_bytes())
-    certificate.write_bytes(b"certificate")
+    ca.write_bytes(guard.pem)
+    uri = client_uri("acme", Role.COLLECTOR, "main")
+    certificate.write_bytes(guard.certify(Path(facts["guard_csr"]).read_bytes(), uri))
     arguments = ("connect-guard", "--origin", "https://guard.example:8444/", "--pin", "ab" * 32)
     files = ("--ca", str(ca), "--certificate", str(certificate))
+    does(*arguments, *files)
     does(*arguments, *files)
 
     config = read_config(home / "config" / "config.toml")
@@ -281,7 +284,31 @@ def test_the_guard_is_connected_once(
         ("ab" * 32,),
     )
     assert json.loads(does("status", "--json"))["guard"] == "https://guard.example:8444"
-    assert "already" in fails(capsys, *arguments, *files)[1]
+    assert "already" in fails(capsys, *arguments, "--pin", "cd" * 32, *files)[1]
+
+
+def test_what_does_not_belong_together_is_not_kept(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half a pin, a file that is no certificate, and the collector's own authority."""
+    facts = initialised()
+    guard = Authority.create("the guard")
+    ca, certificate = tmp_path / "ca.pem", tmp_path / "client.pem"
+    ca.write_bytes(guard.pem)
+    uri = client_uri("acme", Role.COLLECTOR, "main")
+    certificate.write_bytes(guard.certify(Path(facts["guard_csr"]).read_bytes(), uri))
+
+    def said(pin: str, ca: Path, certificate: Path) -> str:
+        files = ("--ca", str(ca), "--certificate", str(certificate))
+        words = ("connect-guard", "--origin", "https://guard.example:8444", "--pin", pin, *files)
+        return fails(capsys, *words)[1]
+
+    assert "cut short" in said("abcd", ca, certificate)
+    assert "not hexadecimal" in said("zz", ca, certificate)
+    assert "no certificate in PEM" in said("ab" * 32, ca, Path(facts["guard_csr"]))
+    assert "another authority" in said("ab" * 32, Path(facts["ca_pem"]), certificate)
+    assert "another key" in said("ab" * 32, ca, ca)
+    assert read_config(home / "config" / "config.toml").guard is None
 
 
 def test_a_halt_is_set_and_lifted_and_logged(home: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from base.command import outcome
 from base.errors import ExitCode
 from base.paths import paths_for
-from base.pki import requested_key
+from base.pki import Authority, Role, client_uri, requested_key
 from reader.__main__ import cli
 from reader.opening import Fault
 from reader.premises import Premises
@@ -136,11 +136,20 @@ def test_an_empty_library_verifies_and_says_that_it_is_empty(
 def test_a_door_is_where_and_by_which_key(home: Path, tmp_path: Path) -> None:
     """An origin that is none is refused, a peer that is none is a usage error."""
     reader("keygen", "--name", "training-team")
-    (tmp_path / "ca.pem").write_text("ca")
-    words = ("--pin", "ab" * 32, "--ca", tmp_path / "ca.pem", "--certificate", tmp_path / "ca.pem")
+    guard = Authority.create("the guard")
+    (tmp_path / "ca.pem").write_bytes(guard.pem)
+    uri = client_uri("acme", Role.READER, "training-team")
+    request = Premises(paths_for("reader")).request_file.read_bytes()
+    (tmp_path / "mine.pem").write_bytes(guard.certify(request, uri))
+    files = ("--ca", tmp_path / "ca.pem", "--certificate", tmp_path / "mine.pem")
+    words = ("--pin", "ab" * 32, *files)
     assert reader("connect", "guard", "--origin", "https://127.0.0.1:1", *words) == ExitCode.DONE
     assert Premises(paths_for("reader")).door("guard").origin == "https://127.0.0.1:1"
     assert reader("connect", "guard", "--origin", "http://127.0.0.1", *words) == ExitCode.SETUP
+    origin = ("--origin", "https://127.0.0.1:1")
+    assert reader("connect", "guard", *origin, "--pin", "ab", *files) == ExitCode.SETUP
+    mixed = ("--ca", tmp_path / "ca.pem", "--certificate", tmp_path / "ca.pem")
+    assert reader("connect", "guard", *origin, "--pin", "ab" * 32, *mixed) == ExitCode.SETUP
     assert reader("connect", "agent", "--origin", "https://127.0.0.1", *words) == ExitCode.USAGE
 
 
