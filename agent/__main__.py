@@ -16,13 +16,14 @@ import msgspec
 
 from agent import config as configuration
 from agent import control, doctor, enroll, offline
+from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
 from agent.service import Service
 from agent.transport import Door
 from base import durable
 from base.clock import SystemClock
 from base.command import run as run_command
-from base.errors import AssentError, ConsentError, ExitCode, RetryableError
+from base.errors import AssentError, ConsentError, ExitCode, RetryableError, SetupError
 from base.logs import start_logging
 from base.paths import Paths, paths_for
 from base.process import become_undumpable
@@ -76,6 +77,9 @@ def run_agent(*, verbose: bool) -> None:
     settings = configuration.load(paths.config)
     start_logging("agent", paths.logs, verbose=verbose or settings.log_level == "debug")
     device = enroll.load_device(paths.state)
+    desktop = doctor.display(os.environ)
+    if desktop.blocks and not doctor.is_wayland(os.environ):  # there the icon can say why
+        raise SetupError(f"{desktop.what}: {desktop.mend}")
     asyncio.run(_run(paths, settings, device))
 
 
@@ -225,8 +229,19 @@ def show_config(*, as_json: bool) -> None:
         return
     for section, values in facts.items():
         click.echo(f"[{section}]")
-        for name, value in dict(values).items():
-            click.echo(f"  {name:<13} {value}")
+        for name, value in dict(values).items() or (("none", ""),):
+            click.echo(f"  {name:<13} {_plain(value)}".rstrip())
+
+
+def _plain(value: object) -> str:
+    """Return *value* as a person would write it."""
+    match value:
+        case dict():
+            return ", ".join(f"{name} ({each})" for name, each in value.items())
+        case list() | tuple():
+            return ", ".join(map(str, value)) or "none"
+        case _:
+            return str(value)
 
 
 @agent.command("doctor")
@@ -254,7 +269,7 @@ def examine(*, as_json: bool) -> None:
 @agent.command("pause")
 @click.option(
     "--forget",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MOST_MINUTES),
     default=0,
     metavar="MINUTES",
     help="Forget the last minutes too.",
@@ -286,7 +301,7 @@ def withdraw(*, category: str | None, everything: bool, erase: bool, as_json: bo
 
 
 @agent.command("forget")
-@click.argument("minutes", type=click.IntRange(1))
+@click.argument("minutes", type=click.IntRange(1, MOST_MINUTES))
 @as_json
 def forget(*, minutes: int, as_json: bool) -> None:
     """Delete what was recorded in the last MINUTES and is still on this machine."""
@@ -305,15 +320,23 @@ def _restrict(command: OptOut | Withdraw | Pause | Forget, *, as_json: bool) -> 
     if answer is None:
         become_undumpable()
         answer = offline.restrict(paths, command, SystemClock())
-    _report(answer, as_json=as_json)
+    _report(command, answer, as_json=as_json)
 
 
-def _report(answer: Answer, *, as_json: bool) -> None:
+def _of(command: OptOut | Withdraw | Pause | Forget) -> str:
+    match command:
+        case OptOut(category=Category() as category) | Withdraw(category=Category() as category):
+            return f"of {category} "
+        case _:
+            return ""
+
+
+def _report(command: OptOut | Withdraw | Pause | Forget, answer: Answer, *, as_json: bool) -> None:
     match answer:
         case Refused(why=why):
             raise AssentError(why)
         case Silent(at=at, wall=wall):
-            text = f"silent since {_time(wall)}: nothing later exists anywhere"
+            text = f"silent since {_time(wall)}: nothing {_of(command)}later exists anywhere"
             facts: dict[str, Any] = {"silent": True, "at": at, "wall": wall}
         case Done(detail=detail):
             text, facts = detail, {"done": detail}

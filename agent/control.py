@@ -82,6 +82,8 @@ def ask(folder: Path, command: Command) -> Answer | None:
             sock.connect(str(folder / SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except PermissionError as exc:
+            raise SetupError(f"{folder} is not yours; ask as the agent's own user") from exc
         if peer_uid(sock) != os.getuid():
             # Nobody else may say "silent" in the agent's name.
             raise SetupError(f"{folder / SOCKET} belongs to somebody else; remove {folder}")

@@ -61,7 +61,7 @@ async def examine(paths: Paths, clock: Clock, environment: Mapping[str, str]) ->
         lambda: _certificate(paths, clock),
         lambda: _consents(paths),
         lambda: _opt_outs(paths, environment),
-        lambda: _display(environment),
+        lambda: display(environment),
         _tray,
         _tray_host,
         lambda: _disk(paths),
@@ -110,7 +110,8 @@ def _policy(paths: Paths, clock: Clock) -> Finding:
     if not policy.applications:
         what = "the policy lists no program, so nothing is ever recorded"
         return Finding(name="policy", what=what, mend="Ask who runs the programme.", blocks=True)
-    what = f"{policy.programme}, {len(policy.applications)} listed programs"
+    programs = sorted({application.process for application in policy.applications})
+    what = f"{policy.programme}, for {', '.join(programs)}"
     return Finding(name="policy", what=what)
 
 
@@ -150,20 +151,27 @@ def _opt_outs(paths: Paths, environment: Mapping[str, str]) -> Finding:
     return Finding(name="opt-outs", what=what, mend=mend)
 
 
-def _display(environment: Mapping[str, str]) -> Finding:
+def is_wayland(environment: Mapping[str, str]) -> bool:
+    """Say whether the session is a Wayland one, where nothing is recorded."""
+    wayland = environment.get("XDG_SESSION_TYPE") == "wayland"
+    return wayland or bool(environment.get("WAYLAND_DISPLAY"))
+
+
+def display(environment: Mapping[str, str]) -> Finding:
+    """Find out whether there is a desktop that can be recorded at all."""
     name = "display"
-    if environment.get("XDG_SESSION_TYPE") == "wayland" or environment.get("WAYLAND_DISPLAY"):
+    if is_wayland(environment):
         what = "this is a Wayland session, in which nothing is recorded"
         mend = "Choose an Xorg session at the login screen (docs/known-issues.md says why)."
         return Finding(name=name, what=what, mend=mend, blocks=True)
-    display = environment.get("DISPLAY", "")
-    if not display:
+    address = environment.get("DISPLAY", "")
+    if not address:
         mend = "Start the agent inside a desktop session."
         return Finding(name=name, what="DISPLAY is not set", mend=mend, blocks=True)
-    if not _answers(display):
+    if not _answers(address):
         mend = "Check DISPLAY and that the X server of this session runs."
-        return Finding(name=name, what=f"no X server at {display}", mend=mend, blocks=True)
-    return Finding(name=name, what=f"X11 at {display}")
+        return Finding(name=name, what=f"no X server at {address}", mend=mend, blocks=True)
+    return Finding(name=name, what=f"X11 at {address}")
 
 
 def _answers(display: str) -> bool:

@@ -81,6 +81,7 @@ def test_a_no_needs_no_running_agent(station: Workstation) -> None:
         ("forget", "0"),
         ("forget", "many"),
         ("pause", "--forget", "-1"),
+        ("pause", "--forget", "100000"),
         ("nonsense",),
     ],
 )
@@ -104,7 +105,10 @@ def test_config_shows_what_is_in_force(
     assert facts["opt_outs"] == {"configuration": ["screen"]}
     assert facts["policy"]["collector"] == station.policy.collector.origin
     assert run("config") == ExitCode.DONE
-    assert station.policy.collector.origin in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert station.policy.collector.origin in shown
+    assert "opt_out       screen\n" in shown
+    assert not set("{}<>'") & set(shown)  # a person reads it
 
 
 def test_an_unknown_key_is_one_line(
@@ -126,6 +130,18 @@ def test_run_without_an_enrolment_says_what_to_do(
     monkeypatch.setattr("agent.__main__.start_logging", lambda *_a, **_k: None)
     assert run("run") == ExitCode.SETUP
     assert "assent-agent enroll FILE" in capsys.readouterr().err
+
+
+def test_run_outside_a_desktop_session_says_so(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Over ssh there is no icon to show, so there is nothing to try again and again."""
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY", "XDG_SESSION_TYPE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("agent.__main__.start_logging", lambda *_a, **_k: None)
+    assert run("run") == ExitCode.SETUP
+    said = capsys.readouterr().err
+    assert said == "assent-agent: DISPLAY is not set: Start the agent inside a desktop session.\n"
 
 
 @pytest.mark.parametrize("command", sorted(agent.commands))
