@@ -19,8 +19,9 @@ try:
     import pystray
     from gi.repository import Gdk, GdkPixbuf, GLib, Gtk, Pango
 except (ImportError, ValueError) as exc:  # ValueError: gi, for a missing typelib
+    why = str(exc).removeprefix("this platform is not supported: ")  # pystray's, and too general
     raise SetupError(
-        f"no icon can be shown, so nothing will be recorded: {exc}; needed are a display,"
+        f"no icon can be shown, so nothing will be recorded: {why}; needed are a display,"
         " python3-gi, gir1.2-gtk-3.0 and gir1.2-ayatanaappindicator3-0.1"
     ) from exc
 

@@ -116,7 +116,7 @@ _WORDS: Final = {
     Reason.OUTSIDE_SCOPE: "Not recording now: the program in front is not on the list",
     Reason.SENSITIVE: "Not recording now: a secret is being typed",
     Reason.REDACTOR_DOWN: "Not recording: what removes secrets is not working",
-    Reason.STORAGE_BLOCKED: "Not recording: there is no room left to keep it",
+    Reason.STORAGE_BLOCKED: "Not recording: it could not be kept safely just now",
     Reason.ACTIVE: "Nothing is being recorded at this moment",
 }
 """The state line for each reason while nothing is recorded; a pause has its countdown instead."""

@@ -225,7 +225,7 @@ def test_the_icon_and_its_title_follow_the_state(seat: Seat) -> None:
         (
             a_status(Reason.STORAGE_BLOCKED, granted=KEYS_AND_SCREEN),
             "attention",
-            "Assent: Not recording: there is no room left to keep it",
+            "Assent: Not recording: it could not be kept safely just now",
         ),
     ):
         seat.agent.push(status)

@@ -60,7 +60,7 @@ STATES: Sequence[tuple[Reason, Mark, str]] = [
     ),
     (Reason.SENSITIVE, Mark.WAITING, "Not recording now: a secret is being typed"),
     (Reason.REDACTOR_DOWN, Mark.ATTENTION, "Not recording: what removes secrets is not working"),
-    (Reason.STORAGE_BLOCKED, Mark.ATTENTION, "Not recording: there is no room left to keep it"),
+    (Reason.STORAGE_BLOCKED, Mark.ATTENTION, "Not recording: it could not be kept safely just now"),
     (Reason.ACTIVE, Mark.WAITING, "Nothing is being recorded at this moment"),
 ]
 
