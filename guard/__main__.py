@@ -1,6 +1,7 @@
 # ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
 """`assent-guard`: the second lock, run by representatives or an independent party."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +45,8 @@ def cli() -> None:
       assent-guard init --origin https://guard.council.example:8444 --tenant acme
       (the policy is drafted with what that printed, and signed by all parties)
       assent-guard trust acme/
-      assent-guard certify --role collector collector.csr --name main --out collector.pem
+      assent-guard certify --role collector client.csr --name main --out collector.pem
+      assent-guard certify --role reader reader.csr --name training-team --out reader.pem
       assent-guard serve
     """
 
@@ -82,6 +84,8 @@ def init(
     premises = _premises()
     move_in(premises, config, hosts)
     _show_card(premises.card(), premises, as_json=as_json)
+    if not as_json:
+        click.echo("The policy names signing_key and witness; collector and readers get the rest.")
 
 
 @cli.command()
@@ -190,7 +194,8 @@ def status(as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(facts)))
         return
     _show_card(premises.card(), premises, as_json=False)
-    for name in ("policy", "policy_trouble", "keys", "subjects", "erasures", "log_size"):
+    click.echo(f"{'policy':15} {facts['policy_trouble'] or facts['policy']}")
+    for name in ("keys", "subjects", "erasures", "log_size"):
         if facts[name] is not None:
             click.echo(f"{name:15} {facts[name]}")
 
@@ -211,14 +216,11 @@ def forget(subject: str, category: str | None, month: str | None, yes: bool) -> 
     Example:
       assent-guard forget --subject 000102030405060708090a0b0c0d0e0f --category screen
     """
-    try:
-        who = SubjectId(bytes.fromhex(subject))
-        if month is not None:
-            datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
-    if len(who) != 16:
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", subject):
         raise click.BadParameter("a pseudonym has 32 hexadecimal digits", param_hint="--subject")
+    if month is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+        raise click.BadParameter("a month is written as in 2027-03", param_hint="--month")
+    who = SubjectId(bytes.fromhex(subject))
     of = f"{category or 'every category'}, {month or 'every month'}"
     if not yes:
         click.confirm(f"Erase the keys of {subject}, {of}, for ever?", abort=True)
