@@ -80,6 +80,7 @@ class Host(Protocol):
     outside: dict[str, frozenset[Category]]
     making_pause: bool
     closing: set[Category]
+    restrictions: int
 
     @property
     def policy(self) -> PolicyInForce:
@@ -124,7 +125,7 @@ class Commands:
             self._host.poke()
             return Refused(why=f"not everything could be deleted ({exc.strerror}); try again")
 
-    async def _answer(  # noqa: C901, PLR0911 - one case for each command
+    async def _answer(  # noqa: C901, PLR0911, PLR0912 - one case for each command
         self, command: Command
     ) -> Answer:
         match command:
@@ -144,6 +145,9 @@ class Commands:
             case Quit():
                 self._host.stop()
                 return Done(detail="capture stops; the agent ends")
+            case Grant() | OptIn() | Resume() if self._host.restrictions:
+                # A click that crosses a "stop" must not open what that is just closing.
+                return Refused(why="something is being stopped at this moment; click again")
             case Grant():
                 return self._grant(command)
             case OptIn(category=category):

@@ -49,7 +49,8 @@ class IndicatorWatch:
             while True:
                 try:
                     await self._session(tray_pid)
-                except (OSError, EOFError, DBusError, ValueError) as exc:
+                except (OSError, EOFError, DBusError, ValueError, TypeError, AttributeError) as exc:
+                    # The last two: a watcher that answers with something else than it should.
                     _LOG.debug("the session bus ended: %s", type(exc).__name__)
                 self._say(NO_BUS)
                 await asyncio.sleep(_RETRY_SECONDS)

@@ -122,6 +122,7 @@ class Service:
         # disk; the disk may refuse, and then they go on counting.
         self.making_pause = False
         self.closing: set[Category] = set()
+        self.restrictions = 0  # under way; what leads to more capture waits for their end
         self._halting = False
         self._clock_doubt = ""
         self.decisions = Decisions()
@@ -265,13 +266,17 @@ class Service:
             LedgerError: It is not written down; everything stays shut all the same.
 
         """
-        with self.ledger.restriction():
-            self.decide()
-            async with self._moving:
-                await self.move(before_keeping)
-                now = self.clock.now()
-                self.ledger.append(entry(now), now)
-        return self.clock.now()
+        self.restrictions += 1
+        try:
+            with self.ledger.restriction():
+                self.decide()
+                async with self._moving:
+                    await self.move(before_keeping)
+                    now = self.clock.now()
+                    self.ledger.append(entry(now), now)
+            return self.clock.now()
+        finally:
+            self.restrictions -= 1
 
     # --- from the sensors -------------------------------------------------------------
 

@@ -28,19 +28,24 @@ class Paths:
         """Create what is missing; return self.
 
         Raises:
-            SetupError: A folder cannot be made, or belongs to somebody else.
+            SetupError: A folder cannot be made, belongs to somebody else, or lies in one in
+                which everybody could put another in its place.
 
         """
         for folder in (self.config, self.state, self.logs, self.runtime):
             try:
                 private_folder(folder)
-                owner = folder.stat()
+                owner, above = folder.stat(), folder.parent.stat()
             except OSError as exc:
                 raise SetupError(
                     f"{folder} cannot be used: {exc.strerror}; check its owner"
                 ) from exc
             if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o077:
                 raise SetupError(f"{folder} must belong to you alone; chown it, chmod 700")
+            if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+                raise SetupError(
+                    f"everybody can swap what is in {folder.parent}; chmod o-w it, or move ours"
+                )
         return self
 
 
