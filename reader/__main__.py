@@ -121,7 +121,13 @@ def connect_command(
 
 @cli.command("request")
 @click.option("--programme", required=True, help="As the policy has it.")
-@click.option("--purpose", default=Purpose.TRAIN_COMPUTER_USE.value, show_default=True)
+@click.option(
+    "--purpose",
+    default=Purpose.TRAIN_COMPUTER_USE.value,
+    show_default=True,
+    type=click.Choice([p.value for p in Purpose]),
+    help="As the policy has it.",
+)
 @click.option(
     "--category",
     "categories",
@@ -284,6 +290,8 @@ def export_command(out: Path, as_json: bool) -> None:
         f"{out}  {exported.events} events of {exported.batches} batches, "
         f"{exported.pictures} pictures, {exported.bytes} bytes"
     )
+    if waiting := len(report.faults.get(Fault.NOT_RELEASED, ())):
+        click.echo(f"left out: {waiting} that wait for release; run assent-reader fetch again")
     click.echo(
         "PLAINTEXT of people's work lies there now. PLAINTEXT.txt says what that asks of you."
     )
@@ -314,6 +322,7 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(facts))
         return
+    facts["recipient"] = str(premises.recipient_file)  # the key itself fills a screen
     for key, value in facts.items():
         click.echo(f"{key:10} {value}")
 
@@ -377,6 +386,9 @@ def _show_report(report: Report, *, as_json: bool) -> None:
             )
         )
         return
+    if not report.opened and not report.faults:
+        click.echo("Nothing is here yet; run assent-reader fetch --grant GRANT.")
+        return
     table = Table("category", "batches", "events", "bytes", "from (UTC)", "to (UTC)")
     for category, total in sorted(report.opened.items()):
         numbers = (str(total.batches), str(total.events), str(total.bytes))
@@ -385,7 +397,7 @@ def _show_report(report: Report, *, as_json: bool) -> None:
     click.echo(f"data subjects: {len(report.subjects)}")
     for fault, names in sorted(report.faults.items()):
         said = "waiting for release" if fault is Fault.NOT_RELEASED else f"REFUSED, {fault}"
-        click.echo(f"{said}: {len(names)}, as {names[0][:16]}")
+        click.echo(f"{said}: {len(names)} (first {names[0][:16]})")
 
 
 def _refuse_faults(report: Report) -> None:
@@ -417,7 +429,7 @@ def _day(at: int) -> str:
 def _time(at: int | None) -> str:
     if at is None:
         return ""
-    return f"{datetime.fromtimestamp(at // NANOSECONDS, UTC):%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromtimestamp(at // NANOSECONDS, UTC):%Y-%m-%d %H:%M}"
 
 
 def main() -> NoReturn:

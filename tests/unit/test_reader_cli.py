@@ -131,6 +131,10 @@ def test_an_empty_library_verifies_and_says_that_it_is_empty(
         "data_subjects": 0,
         "faults": {},
     }
+    assert reader("open") == ExitCode.DONE
+    assert (
+        capsys.readouterr().out == "Nothing is here yet; run assent-reader fetch --grant GRANT.\n"
+    )
 
 
 def test_a_door_is_where_and_by_which_key(home: Path, tmp_path: Path) -> None:
