@@ -71,7 +71,10 @@ def agent() -> None:
 @agent.command("run")
 @click.option("--verbose", is_flag=True, help="Log decisions too (never what was captured).")
 def run_agent(*, verbose: bool) -> None:
-    """Run the agent in this desktop session, until it is stopped or you choose Quit."""
+    """Run the agent in this desktop session.
+
+    It ends when it is stopped or you choose Quit.
+    """
     become_undumpable()
     paths = paths_for("agent").make()
     settings = configuration.load(paths.config)
@@ -133,7 +136,10 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
 @agent.command("status")
 @as_json
 def show_status(*, as_json: bool) -> None:
-    """Say what is recorded right now, or why nothing is, and what waits to be sent."""
+    """Say what is recorded right now, or why nothing is.
+
+    And what was kept, dropped and sent, and what waits.
+    """
     answer = control.ask(paths_for("agent").runtime, GetStatus())
     if answer is None:
         if as_json:
@@ -189,7 +195,7 @@ def _time(wall: int) -> str:
 @agent.command("config")
 @as_json
 def show_config(*, as_json: bool) -> None:
-    """Show the configuration in force, where everything lies, and what the policy asks for.
+    """Show configuration, paths, opt-outs and what the policy asks.
 
     \b
     Keys of config.toml (they can only restrict):
@@ -247,7 +253,7 @@ def _plain(value: object) -> str:
 @agent.command("doctor")
 @as_json
 def examine(*, as_json: bool) -> None:
-    """Find everything that keeps the agent from working here, and say how to mend it.
+    """Find what keeps it from recording here, and say how to mend it.
 
     Ends with 3 if something does.
     """
@@ -276,7 +282,10 @@ def examine(*, as_json: bool) -> None:
 )
 @as_json
 def pause(*, forget: int, as_json: bool) -> None:
-    """Stop recording for 30 minutes; after that it waits until you click Resume."""
+    """Stop recording for 30 minutes, or longer.
+
+    After that it waits until you click Resume.
+    """
     _restrict(Pause(forget_minutes=forget), as_json=as_json)
 
 
@@ -285,7 +294,10 @@ def pause(*, forget: int, as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All categories.")
 @as_json
 def opt_out(*, category: str | None, everything: bool, as_json: bool) -> None:
-    """Never record CATEGORY; what of it is still on this machine is deleted."""
+    """Never record CATEGORY.
+
+    What of it is still on this machine is deleted. Opting in again takes a click in the tray.
+    """
     _restrict(OptOut(category=_category(category, everything=everything)), as_json=as_json)
 
 
@@ -295,7 +307,10 @@ def opt_out(*, category: str | None, everything: bool, as_json: bool) -> None:
 @click.option("--erase", is_flag=True, help="Also ask for the deletion of what was sent.")
 @as_json
 def withdraw(*, category: str | None, everything: bool, erase: bool, as_json: bool) -> None:
-    """Take back your consent for CATEGORY; what of it is still here is deleted."""
+    """Take back your consent for CATEGORY.
+
+    What of it is still on this machine is deleted.
+    """
     chosen = _category(category, everything=everything)
     _restrict(Withdraw(category=chosen, erase=erase), as_json=as_json)
 
@@ -304,7 +319,10 @@ def withdraw(*, category: str | None, everything: bool, erase: bool, as_json: bo
 @click.argument("minutes", type=click.IntRange(1, MOST_MINUTES))
 @as_json
 def forget(*, minutes: int, as_json: bool) -> None:
-    """Delete what was recorded in the last MINUTES and is still on this machine."""
+    """Delete what was recorded in the last MINUTES.
+
+    What is still on this machine is gone at once; what was on its way is asked back.
+    """
     _restrict(Forget(minutes=minutes), as_json=as_json)
 
 

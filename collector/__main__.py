@@ -69,7 +69,9 @@ def cli() -> None:
 def init(
     origin: str, tenant: str, listen: str | None, hosts: tuple[str, ...], as_json: bool
 ) -> None:
-    """Make keys, certificates and config.toml, once; print what a policy has to name.
+    """Make keys, certificates and config.toml, once.
+
+    Prints what a policy has to name.
 
     \b
     Example:
@@ -103,9 +105,9 @@ def init(
     "--certificate", type=EXISTING_FILE, required=True, help="What it made of guard/client.csr."
 )
 def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certificate: Path) -> None:
-    """Say which guard to work with; again when its certificate was renewed.
+    """Say which guard to work with.
 
-    Takes effect when the collector is started again.
+    Again when its certificate was renewed. Takes effect when the collector is started again.
 
     \b
     Example:
@@ -127,7 +129,9 @@ def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certific
 @cli.command()
 @click.argument("folder", type=EXISTING_FOLDER)
 def publish(folder: Path) -> None:
-    """Put the signed policy in FOLDER in force: root.json, targets.json, policy.json.
+    """Put the signed policy in FOLDER in force.
+
+    FOLDER holds root.json, targets.json and policy.json.
 
     \b
     Example:
@@ -154,7 +158,9 @@ def publish(folder: Path) -> None:
 @click.option("--port-file", type=ANY_FILE, help="File to write the port into.")
 @click.option("--verbose", is_flag=True, help="Log more; never who or what.")
 def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
-    """Serve until SIGTERM or Ctrl-C; requests under way are finished.
+    """Serve until SIGTERM or Ctrl-C.
+
+    Requests under way are finished.
 
     \b
     Example:
@@ -191,9 +197,9 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
 @click.option("--out", type=ANY_FILE, required=True, help="The enrolment file to write (0600).")
 @click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True)
 def token(out: Path, days: int) -> None:
-    """Write an enrolment file for one device; hand it over privately.
+    """Write an enrolment file for one device.
 
-    It holds a token that works once.
+    It holds a token that works once: hand it over privately.
 
     \b
     Example:
@@ -225,7 +231,9 @@ def token(out: Path, days: int) -> None:
 @cli.command()
 @JSON
 def devices(as_json: bool) -> None:
-    """List the enrolled devices; what they sent is not shown to anybody.
+    """List the enrolled devices.
+
+    What they sent is not shown to anybody.
 
     \b
     Example:
@@ -247,7 +255,9 @@ def devices(as_json: bool) -> None:
 @click.argument("device", required=False)
 @click.option("--reader", help="Revoke this reader instead of a device.")
 def revoke(device: str | None, reader: str | None) -> None:
-    """Refuse DEVICE (the beginning of its id is enough) from its next request on.
+    """Refuse a device from its next request on.
+
+    The beginning of the id DEVICE is enough.
 
     \b
     Example:
@@ -272,7 +282,9 @@ def revoke(device: str | None, reader: str | None) -> None:
 @click.option("--days", type=click.IntRange(1, 365), default=90, show_default=True)
 @click.option("--out", type=ANY_FILE, help="Where to write the certificate; printed if left out.")
 def certify(request: Path, role: str, name: str, days: int, out: Path | None) -> None:
-    """Certify a reader's signing request; again before the certificate runs out.
+    """Certify a reader's signing request (CSR).
+
+    Again before the certificate runs out.
 
     \b
     Example:
@@ -297,7 +309,9 @@ def certify(request: Path, role: str, name: str, days: int, out: Path | None) ->
 @cli.command("halt")
 @click.argument("why")
 def halt_command(why: str) -> None:
-    """Halt the programme: agents close their sources, uploads and releases are refused.
+    """Halt the programme for everybody.
+
+    Agents close their sources; uploads and releases are refused.
 
     \b
     Example:
@@ -309,10 +323,10 @@ def halt_command(why: str) -> None:
 @cli.command()
 @click.argument("why")
 def unhalt(why: str) -> None:
-    """Lift a halt; devices wait for a new policy, and each data subject for a new yes.
+    """Lift a halt.
 
-    A device that saw the halt stays shut until a policy with a higher version, signed by all
-    parties, is published.
+    Each data subject decides alone whether to go on. A device that saw the halt stays shut
+    until a policy with a higher version, signed by all parties, is published.
 
     \b
     Example:
@@ -324,7 +338,7 @@ def unhalt(why: str) -> None:
 @cli.command()
 @JSON
 def status(as_json: bool) -> None:
-    """Say what is here: counts and states, nothing about one person.
+    """Say what is here: counts, nothing about one person.
 
     \b
     Example:

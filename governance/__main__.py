@@ -80,7 +80,9 @@ def keys() -> None:
 def keys_new(
     folder: Path, party: str, name: str | None, role: str, passphrase_file: Path | None
 ) -> None:
-    """Make an Ed25519 key in FOLDER: a private PEM (mode 0600) and a public JSON.
+    """Make a key in FOLDER: a private and a public file.
+
+    Ed25519; the private one is PEM with mode 0600, the public one JSON.
 
     \b
     Example:
@@ -199,7 +201,9 @@ def draft_command(file: Path, notice_file: Path | None, **given: object) -> None
 @click.argument("file", type=EXISTING_FILE)
 @JSON
 def lint_command(file: Path, as_json: bool) -> None:
-    """Say everything that stands against signing the policy in FILE; exit code 6 if anything.
+    """Say what stands against signing the policy in FILE.
+
+    Ends with 6 if anything does.
 
     \b
     Example:
@@ -241,7 +245,9 @@ def sign_command(
     passphrase_file: Path | None,
     yes: bool,
 ) -> None:
-    """Sign the policy in FOLDER with your party's key, after the lint and your own eyes.
+    """Sign the policy in FOLDER with your party's key.
+
+    The lint and your own eyes come first.
 
     FOLDER holds policy.json. The first signature makes root.json over the parties' keys
     (valid for a year) and targets.json over the policy (90 days). Hand the folder on until
@@ -279,7 +285,7 @@ def sign_command(
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @JSON
 def show_command(folder: Path, as_json: bool) -> None:
-    """Say what the policy in FOLDER asks, who has signed it, and its digests.
+    """Say what the policy in FOLDER asks, and who signed it.
 
     \b
     Example:
@@ -292,7 +298,9 @@ def show_command(folder: Path, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @JSON
 def verify_command(folder: Path, as_json: bool) -> None:
-    """Check the policy in FOLDER as a device and the guard will; exit code 6 when refused.
+    """Check the policy in FOLDER as devices and guard will.
+
+    Ends with 6 when it is refused.
 
     \b
     Example:
@@ -328,7 +336,9 @@ def approve_command(
     passphrase_file: Path | None,
     yes: bool,
 ) -> None:
-    """Approve an access REQUEST (or a grant that others approved already).
+    """Approve an access REQUEST.
+
+    REQUEST may be a grant that others approved already.
 
     The guard opens nothing before as many approvers as the policy asks for have signed.
 

@@ -66,7 +66,7 @@ def init(
     hosts: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Make a guard: authority, TLS certificate, signing key, witness key.
+    """Make a guard: its authority, certificate and keys.
 
     Prints what the policy and the collector need to know of it; `status` prints it again.
 
@@ -130,7 +130,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--days", default=CLIENT_DAYS, show_default=True, type=click.IntRange(1, 366))
 def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
-    """Certify the key of a signing request (CSR) as reader or collector.
+    """Certify a signing request (CSR) of a reader or collector.
 
     \b
     Example:
@@ -206,7 +206,7 @@ def status(as_json: bool) -> None:
 @click.option("--month", help="YYYY-MM.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(subject: str, category: str | None, month: str | None, yes: bool) -> None:
-    """Erase the keys of a data subject: all, of one category, of one month.
+    """Erase keys of a data subject: all, or of a category or month.
 
     What was sealed to them cannot be opened any more, wherever copies lie. There is no way
     back, and no key for the same is made again. Until your own backups of keys.sqlite have

@@ -63,7 +63,7 @@ def cli() -> None:
 @click.option("--name", required=True, help="What certificates and requests call this reader.")
 @JSON
 def keygen(name: str, as_json: bool) -> None:
-    """Make the identity that opens releases, and the key that calls collector and guard.
+    """Make the identity that opens, and the key that calls.
 
     Keep a copy of identity.txt offline: without it nothing that was sealed to it opens again.
 
@@ -96,7 +96,7 @@ def keygen(name: str, as_json: bool) -> None:
 def connect_command(
     peer: str, origin: str, pins: tuple[str, ...], ca: Path, certificate: Path
 ) -> None:
-    """Say how to reach the collector or the guard; again when a certificate was renewed.
+    """Say how to reach collector or guard; again after a renewal.
 
     \b
     Example:
@@ -151,7 +151,9 @@ def request_command(
     valid_days: int,
     out: Path,
 ) -> None:
-    """Write a request for access; it opens nothing until the approvers have signed it.
+    """Write a request for access.
+
+    It opens nothing until the approvers have signed it.
 
     \b
     Example:
@@ -181,7 +183,9 @@ def request_command(
 @click.option("--grant", "grant_file", required=True, type=EXISTING_FILE, help="Approved request.")
 @JSON
 def fetch_command(grant_file: Path, as_json: bool) -> None:
-    """Download what the grant covers, and have the guard release it; may be run again.
+    """Download what the grant covers, and have it released.
+
+    May be stopped and run again.
 
     Each batch that is released stands in the collector's log, for the people concerned to see.
 
@@ -242,7 +246,9 @@ def open_command(joined: Path | None, as_json: bool) -> None:
 @cli.command("verify")
 @JSON
 def verify_command(as_json: bool) -> None:
-    """Check every batch here from signature to content; write nothing, say what is wrong.
+    """Check every batch here, from signature to content.
+
+    Writes nothing; says what is wrong.
 
     \b
     Example:
@@ -262,7 +268,7 @@ def verify_command(as_json: bool) -> None:
 @click.option("--out", required=True, type=ANY_FOLDER, help="A new folder.")
 @JSON
 def export_command(out: Path, as_json: bool) -> None:
-    """Write everything that was released as PLAINTEXT: JSON Lines, PNG pictures, an index.
+    """Write all that was released as PLAINTEXT: JSON Lines, PNG.
 
     A batch that is refused is left out; the exit code is 6 then.
 
