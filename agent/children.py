@@ -225,7 +225,8 @@ class Sensor:
         try:
             if running is not None:
                 send(running.channel, CloseSource(epoch=self._epoch))
-            await asyncio.wait_for(self._silent.wait(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._silent.wait()
         except (OSError, TimeoutError):
             _LOG.warning("the %s sensor did not close in time and is killed", self.name)
             if running is not None:

@@ -281,7 +281,8 @@ class Delivery:
     async def _rest(self, seconds: float) -> None:
         self._wake_up.clear()
         try:
-            await asyncio.wait_for(self._wake_up.wait(), max(seconds, 0.01))
+            async with asyncio.timeout(max(seconds, 0.01)):
+                await self._wake_up.wait()
         except TimeoutError:
             return
 
@@ -297,7 +298,8 @@ class Delivery:
                 self._poll_error = str(exc)
             self._host.on_news()
             try:
-                await asyncio.wait_for(self._ask_now.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._ask_now.wait()
             except TimeoutError:
                 continue
 

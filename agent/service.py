@@ -355,8 +355,11 @@ class Service:
             if self.pipeline.permits():
                 await asyncio.sleep(TICK_SECONDS)
             else:
+                # Not wait_for: before Python 3.12 it swallows a cancellation that comes together
+                # with what it waits for, and then nobody could end this task.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._permitted.wait(), IDLE_SECONDS)
+                    async with asyncio.timeout(IDLE_SECONDS):
+                        await self._permitted.wait()
 
     async def _look_around(self, now: Now) -> None:
         self.programme.keep_up(now)
@@ -433,11 +436,11 @@ class Service:
     async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         now = self.clock.now()
         self.pipeline.shut(tuple(Category), now.boot)
-        await self.sources.stop()
+        await self.sources.stop()  # before any waiting for what only talks to others
         for category in self.pipeline.being_shut():
             self.pipeline.settle((category,), self.clock.now(), keep=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.tray.stop()
         self.seen.save(self.clock.now())
