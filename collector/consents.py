@@ -4,6 +4,8 @@ A batch is taken only under a record that is here, so nothing is stored for whic
 can show a yes.
 """
 
+from typing import Final
+
 from sqlalchemy import Connection, select
 
 from collector.auth import Device
@@ -18,6 +20,10 @@ from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
 from wire.ids import GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, grant_payload
 from wire.policy import Policy, words_sha256
+
+# Of one device: whoever enrolls anew after losing a state is another one.  Each has a key at
+# the guard for every category and month, so a device must not make them without end.
+MOST_SUBJECTS: Final = 4
 
 
 def register(
@@ -45,6 +51,7 @@ def register(
         raise RefusedError(Why.MALFORMED, "a subject pseudonym is 16 bytes, a digest 32")
     policy = known(connection, PolicyDigest(record.policy_digest))
     _check(record, policy)
+    _check_subject(connection, device, record)
     leaf = append(connection, Kind.GRANT, grant_payload(grant), now)
     connection.execute(
         consents.insert().values(
@@ -97,6 +104,25 @@ def subject_of(connection: Connection, device: Device, category: Category) -> Su
             Why.CONSENT_UNKNOWN, f"no consent record for {category} is here; send it first"
         )
     return SubjectId(subject)
+
+
+def _check_subject(connection: Connection, device: Device, record: ConsentRecord) -> None:
+    # A pseudonym is no secret to readers, so knowing one must not be enough to speak for it.
+    others = (
+        select(consents.c.leaf)
+        .join(devices, devices.c.device == consents.c.device)
+        .where(
+            consents.c.subject == record.subject,
+            consents.c.device != device.id,
+            devices.c.revoked_at.is_(None),
+        )
+    )
+    if connection.execute(others.limit(1)).first() is not None:
+        raise RefusedError(Why.NOT_THIS_SUBJECT, "another device speaks for this data subject")
+    own = select(consents.c.subject).where(consents.c.device == device.id).distinct()
+    named = {row.subject for row in connection.execute(own)} | {record.subject}
+    if len(named) > MOST_SUBJECTS:
+        raise RefusedError(Why.NOT_THIS_SUBJECT, "this device speaks for too many data subjects")
 
 
 def _check(record: ConsentRecord, policy: Policy) -> None:
