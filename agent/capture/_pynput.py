@@ -61,14 +61,14 @@ class PynputInput:
         self._name = display
         self._clock = clock
         self._control: Display | None = None
-        self._listener: Any = None
+        self.listener: Any = None
         self._flush_at = 0
 
     def open(self) -> None:
         """Start the listener, and wait until the server records; see `Source.open`."""
         # Connected to first: it says in one line why a display does not answer.
         control = _x11.connect(self._name)
-        self._mailbox = Mailbox()
+        self.mailbox = Mailbox()
         self._control = control
         try:
             with _x11.watched():
@@ -81,36 +81,34 @@ class PynputInput:
     def fileno(self) -> int:
         """Return the descriptor that the listener's thread writes to."""
         self._connection()
-        return self._mailbox.fileno()
+        return self.mailbox.fileno()
 
     def due(self) -> BootInstant | None:
-        """Return when the server is to be asked again, or a held motion comes out."""
-        return BootInstant(min(self._flush_at, self._moves.due() or self._flush_at))
+        """Return when the server is to be asked again."""
+        return BootInstant(self._flush_at)
 
     def drain(self) -> Iterator[InputEvent]:
         """Yield what has happened; see `Source.drain`."""
         control = self._connection()
         with _x11.watched():
-            if self._clock() >= self._flush_at or self._mailbox.ended:
+            if self._clock() >= self._flush_at or self.mailbox.ended:
                 control.sync()  # an answer to us takes along what was recorded
                 self._flush_at = self._clock() + FLUSH_INTERVAL
             self._note_layout(control)
-            for event in self._mailbox.empty():
+            for event in self.mailbox.empty():
                 yield from self._translate(event)
-            due = self._moves.due()
-            if due is not None and self._clock() >= due:
-                yield from self._moved()
-        if self._control is not None and (self._mailbox.failure or self._mailbox.ended):
-            why = self._mailbox.failure or "its thread ended"
+            yield from self._rested()
+        if self._control is not None and (self.mailbox.failure or self.mailbox.ended):
+            why = self.mailbox.failure or "its thread ended"
             raise SourceError(f"the pynput listener failed ({why}); it is started again")
 
     def close(self) -> None:
         """Shut the gate, unhook and synchronise, wait for the thread; see `Source.close`."""
         control, self._control = self._control, None
-        listener, self._listener = self._listener, None
+        listener, self.listener = self.listener, None
         if control is None:
             return
-        self._mailbox.gate = False
+        self.mailbox.gate = False
         # Without the server there is no hook either, so its loss is no failure here.
         with suppress(error.ConnectionClosedError, OSError):
             if listener is not None:
@@ -119,7 +117,7 @@ class PynputInput:
         if listener is not None:
             listener.wait_for_end()
         _x11.disconnect(control)
-        self._mailbox.close()
+        self.mailbox.close()
 
     def _follow(self, control: Display) -> None:
         """Begin to follow the server's clock and the keyboard's layout."""
@@ -136,7 +134,7 @@ class PynputInput:
         self._flush_at = self._clock()
 
     def _listen(self, display: str) -> None:
-        mailbox = self._mailbox
+        mailbox = self.mailbox
 
         def take(event: Any) -> None:  # noqa: ANN401 - python-xlib's own type
             # Dated here: later it would have waited in our own queue too.
@@ -145,8 +143,8 @@ class PynputInput:
             mailbox.put(Recorded(event.type, event.detail, event.state, x, y, at))
 
         with _pynput_listener.only_display(display):
-            self._listener = _pynput_listener.make(mailbox, self._kinds, take)
-            self._listener.start()
+            self.listener = _pynput_listener.make(mailbox, self._kinds, take)
+            self.listener.start()
             started = mailbox.started.wait(START_SECONDS)
         if mailbox.ended or not started:
             why = mailbox.failure or "no answer from the server"
@@ -170,7 +168,7 @@ class PynputInput:
                 pressed = event.kind == X.KeyPress
                 yield self._keyboard.stroke(event.at, event.detail, pressed=pressed)
             case X.ButtonPress | X.ButtonRelease:
-                yield from self._moved()
+                yield from self._moved(event.at)
                 pressed = event.kind == X.ButtonPress
                 place = (event.x, event.y)
                 made = pressed_or_turned(event.at, event.detail, place, pressed=pressed)
@@ -179,16 +177,24 @@ class PynputInput:
             case X.MotionNotify:
                 self._position = (event.x, event.y)
                 self._moves.note(event.at)
-                if self._clock() >= (self._moves.due() or 0):
-                    yield from self._moved()
+                # By the event's own time: what waited comes in bursts, with its places.
+                if event.at >= (self._moves.due() or 0):
+                    yield from self._moved(event.at)
             case _:
                 pass  # not asked for
 
-    def _moved(self) -> Iterator[Move]:
+    def _rested(self) -> Iterator[Move]:
+        """Yield the motion that is held back, when no later one can take its place."""
+        due = self._moves.due()
+        now = BootInstant(self._clock())
+        if due is not None and now >= due + FLUSH_INTERVAL:
+            yield from self._moved(now)
+
+    def _moved(self, now: BootInstant) -> Iterator[Move]:
         if self._moves.due() is None:
             return
         x, y = self._position
-        at = self._moves.take(BootInstant(self._clock()), self._position)
+        at = self._moves.take(now, self._position)
         if at is not None:
             yield Move(at=at, x=x, y=y)
 

@@ -57,6 +57,9 @@ class Mailbox:
         self._ours.settimeout(0)
         self._theirs.settimeout(0)
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def fileno(self) -> int:
         """Return the descriptor that is readable when something waits."""
         return self._ours.fileno()
@@ -113,7 +116,7 @@ class Stoppable(threading.Thread):
         super().__init__()
         self._mailbox = mailbox
         self._EVENTS = kinds
-        self._take = take
+        self.take = take
 
     def run(self) -> None:
         """Listen until unhooked; whatever ends it is noted, and nothing is left open."""
@@ -122,7 +125,7 @@ class Stoppable(threading.Thread):
         except Exception as exc:  # noqa: BLE001 - a thread's last word
             self._mailbox.fail(type(exc).__name__)
         finally:
-            for display in self._connections():
+            for display in self.connections():
                 _x11.disconnect(display)
             self._mailbox.end()
 
@@ -136,14 +139,23 @@ class Stoppable(threading.Thread):
         """Wait for the thread; where the server's word does not come, hang up on it."""
         threading.Thread.join(self, JOIN_SECONDS)  # pynput's own join raises, and may wait
         if self.is_alive():
-            for display in self._connections():
+            for display in self.connections():
                 with suppress(OSError):
                     display.display.socket.shutdown(socket.SHUT_RDWR)
             threading.Thread.join(self, JOIN_SECONDS)
 
-    def _connections(self) -> list[Display]:
+    def connections(self) -> list[Display]:
+        """Return pynput's two connections, as far as they have been made."""
         names = ("_display_stop", "_display_record")
         return [getattr(self, name) for name in names if hasattr(self, name)]
+
+    def _initialize(self, _display: Display) -> None:
+        """Keep errors of requests that nobody waits for from being printed.
+
+        In place of pynput's reading of the keymap: what a key means is not asked here.
+        """
+        for display in self.connections():
+            display.set_error_handler(_x11.overhear)
 
     def _handler(self, reply: Any) -> None:  # noqa: ANN401 - python-xlib's own type
         """Note that recording has begun: the first reply says so, and holds no event."""
@@ -155,7 +167,7 @@ class Stoppable(threading.Thread):
         if not self._mailbox.gate:
             return
         try:
-            self._take(event)
+            self.take(event)
         except Exception as exc:  # noqa: BLE001 - see above
             self._mailbox.fail(type(exc).__name__)
 

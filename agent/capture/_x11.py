@@ -55,8 +55,11 @@ def connect(name: str | None) -> Display:
         display = Display(local)
     except (error.DisplayError, OSError) as exc:
         raise SourceError(f"display {number} does not answer; is an X11 session running?") from exc
+    # python-xlib keeps one table for all connections of a process: the next one to be made
+    # would take our own event classes out of it.
+    display.display.event_classes = dict(display.display.event_classes)
     # Nobody waits for the answer to what is sent without a reply; a window may be gone by then.
-    display.set_error_handler(_overhear)
+    display.set_error_handler(overhear)
     return display
 
 
@@ -87,5 +90,5 @@ def _knock(number: str) -> None:
         door.connect(address if Path(address).exists() else f"\0{address}")
 
 
-def _overhear(*_ignored: Any) -> None:  # noqa: ANN401 - python-xlib's own types, none of which we use
+def overhear(*_ignored: Any) -> None:  # noqa: ANN401 - python-xlib's own types, none of which we use
     """Do nothing: python-xlib would print."""
