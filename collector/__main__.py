@@ -48,9 +48,9 @@ def cli() -> None:
 
     \b
       assent-collector init --origin https://collector.example:8443 --tenant acme
-      assent-guard certify --role collector .../config/guard/client.csr   (by the guard)
+      (the guard certifies guard/client.csr, and gives its origin, tls_pin and ca)
       assent-collector connect-guard --origin https://guard.example:8444 --pin ... \\
-          --ca guard-ca.pem --certificate client.pem
+          --ca guard-ca.pem --certificate collector.pem
       assent-collector publish acme-policy/
       assent-collector token --out ada.enrol.json
       assent-collector serve
