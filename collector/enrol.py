@@ -28,6 +28,8 @@ from base.pki import (
 from collector.index.tables import devices, readers, tokens
 from collector.refusal import RefusedError, Why
 from wire.collector_http import Certified, EnrolRequest, RenewRequest
+from wire.ed25519 import public_key
+from wire.errors import WireError
 from wire.ids import DeviceId, WallInstant
 
 TOKEN_BYTES: Final = 32
@@ -187,8 +189,8 @@ def revoke_reader(connection: Connection, name: str, now: WallInstant) -> None:
 
 def _requested(csr: str) -> Ed25519PublicKey:
     try:
-        return requested_key(csr.encode())
-    except CertificateError as exc:
+        return public_key(requested_key(csr.encode()).public_bytes_raw())
+    except (CertificateError, WireError) as exc:
         raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from wire.age import decode_recipient
 from wire.category import Category, registry
+from wire.ed25519 import public_key
 from wire.errors import MalformedError
 from wire.policy import Policy
 from wire.tlog import ALGORITHM_COSIGNATURE, ALGORITHM_ED25519, parse_verifier_key
@@ -191,7 +192,9 @@ def bad_key(policy: Policy, _today: date) -> Iterator[str]:
         f"approver {approver.name!r}": approver.key for approver in policy.approvers
     }
     for where, text in raw.items():
-        if len(_raw(text)) != 32:
+        try:
+            public_key(_raw(text))
+        except MalformedError:
             yield f"{where} is not an Ed25519 key in base64"
     notes = (
         ("guard witness", policy.guard.witness, ALGORITHM_COSIGNATURE),

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from wire.category import Category
+from wire.ed25519 import public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.frame import is_day
 from wire.ids import GrantHash, WallInstant
@@ -163,9 +164,7 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
             raise ForgedError(f"{approval.approver} is not an approver of this policy")
         key = keys[approval.approver]
         try:
-            Ed25519PublicKey.from_public_bytes(key).verify(
-                approval.signature, ACCESS_LABEL + grant.request
-            )
+            public_key(key).verify(approval.signature, ACCESS_LABEL + grant.request)
         except InvalidSignature:
             raise ForgedError(f"the approval of {approval.approver} does not verify") from None
         approved.add(key)
@@ -189,6 +188,8 @@ def _approver_key(approver: Approver) -> bytes:
         key = base64.b64decode(approver.key, validate=True)
     except ValueError:
         key = b""
-    if len(key) != 32:
-        raise MalformedError(f"the policy's key of {approver.name} is not an Ed25519 key in base64")
+    try:
+        public_key(key)
+    except MalformedError as exc:
+        raise MalformedError(f"the policy's key of {approver.name}, in base64: {exc}") from exc
     return key

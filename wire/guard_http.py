@@ -13,10 +13,10 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
-    Ed25519PublicKey,
 )
 
 from wire.category import Category
+from wire.ed25519 import public_key
 from wire.errors import ForgedError, MalformedError
 from wire.grant import AccessGrant
 
@@ -110,7 +110,7 @@ def verify_key(answer: KeyAnswer, request: KeyRequest, signing_key: str) -> byte
 
     """
     try:
-        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(signing_key, validate=True))
+        key = public_key(base64.b64decode(signing_key, validate=True))
     except (binascii.Error, ValueError) as exc:
         raise MalformedError("the policy's guard key is not an Ed25519 key in base64") from exc
     try:

@@ -15,6 +15,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Key, Metadata, Root, Targets  # type: ignore[attr-defined]
 from tuf.api.serialization import DeserializationError
 
+from wire.ed25519 import public_key
 from wire.errors import MalformedError, NotCoveredError
 from wire.policy import Policy
 
@@ -34,7 +35,7 @@ def check_parties(root: bytes, policy: Policy) -> None:
     """Check that no single organisation can sign this policy or replace these keys.
 
     Raises:
-        MalformedError: Not a TUF root.
+        MalformedError: Not a TUF root, or a key in whose name anybody can sign.
         NotCoveredError: A threshold below 2, one key under two names, a key without a party,
             a party that reaches a threshold alone, controller or representatives missing, or
             a threshold that is reached without the representatives.
@@ -97,5 +98,6 @@ def _check_distinct(keys: list[Key], role: str) -> None:
             raise NotCoveredError(
                 f"a {role} key is not Ed25519 in 64 lower-case hexadecimal digits"
             )
+        public_key(bytes.fromhex(value))
     if len(set(values)) != len(values):
         raise NotCoveredError(f"one key stands twice among the {role} keys")

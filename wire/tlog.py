@@ -16,9 +16,9 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
-    Ed25519PublicKey,
 )
 
+from wire.ed25519 import public_key
 from wire.errors import ForgedError, MalformedError
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
@@ -349,6 +349,6 @@ def _signature(signatures: list[tuple[str, bytes]], name: str, algorithm: int, k
 
 def _verify(key: bytes, signature: bytes, message: bytes, said: str) -> None:
     try:
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+        public_key(key).verify(signature, message)
     except InvalidSignature:
         raise ForgedError(said) from None

@@ -8,15 +8,19 @@ import base64
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import cbor2
 import msgspec
 import pytest
 from backports import zstd
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from governance.lint import lint
 from tests.conftest import ROOT
-from tests.fakes.organisation import NOW, Organisation, ed25519, raw, wall
+from tests.fakes.organisation import NOW, Organisation, b64, ed25519, raw, wall
+from wire import ed25519 as ed25519_of
 from wire.age import decode_identity, decode_recipient
 from wire.batch import Batch, Opening, decode_batch, encode_batch, padded_bytes
 from wire.category import Category
@@ -26,6 +30,7 @@ from wire.frame import Core, decode_core, encode_core
 from wire.grant import (
     CONSENT_LABEL,
     AccessGrant,
+    Approval,
     SignedConsent,
     approve,
     decode_request,
@@ -43,6 +48,7 @@ from wire.ids import (
     SubjectId,
     WallInstant,
 )
+from wire.parties import check_parties
 from wire.policy import Approver, decode_policy
 from wire.receipt import decode_receipt
 from wire.sealing import new_identity, recipient_of
@@ -388,3 +394,55 @@ def test_json_that_is_no_utf_8_or_too_deep_is_malformed(data: bytes) -> None:
     for read in readers:
         with pytest.raises(MalformedError):
             read(data)
+
+
+# --- keys ---------------------------------------------------------------------------------
+
+ANYBODYS = bytes([1]) + bytes(31)  # the neutral point: R || 0 signs everything, R being it
+
+
+def test_the_library_takes_signatures_that_nobody_made() -> None:
+    """Why `wire.ed25519` is there; when this fails, it can go."""
+    Ed25519PublicKey.from_public_bytes(ANYBODYS).verify(ANYBODYS + bytes(32), b"anything")
+
+
+@pytest.mark.parametrize("sign", [0x00, 0x80])
+@pytest.mark.parametrize("y", sorted(ed25519_of._SMALL_ORDER))  # noqa: SLF001 - each of them
+def test_a_key_in_whose_name_anybody_can_sign_is_no_key(y: bytes, sign: int) -> None:
+    """As an approver's, a log's, a guard's or a party's."""
+    key = y[:-1] + bytes([y[-1] | sign])
+    with pytest.raises(MalformedError):
+        ed25519_of.public_key(key)
+    policy = ACME.policy(
+        approvers=(
+            Approver(name="Ada", party="Acme Ltd", key=b64(raw(ACME.ada))),
+            Approver(name="Grace", party="Works Council of Acme", key=b64(key)),
+        )
+    )
+    request = encode_request(ACME.request())
+    forged = Approval(approver="Grace", signature=ANYBODYS + bytes(32))
+    approvals = (approve(request, "Ada", ACME.ada), forged)
+    with pytest.raises(MalformedError, match="Grace"):
+        verify_access(AccessGrant(request=request, approvals=approvals), policy, wall(NOW))
+    assert "bad-key" in {refusal.rule.name for refusal in lint(policy, NOW.date())}
+
+
+@pytest.mark.parametrize("bend", ["blanks", "upper case", "anybody's", "another kind"])
+def test_a_party_cannot_hold_two_keys_by_spelling_one_twice(bend: str, tmp_path: Path) -> None:
+    """Python reads hexadecimal with blanks, so the same key looked like that of another party."""
+    published = ACME.publish(tmp_path)
+    metadata = msgspec.json.decode(published.root)
+    own = raw(ACME.controller).hex()
+    council = next(
+        key for key in metadata["signed"]["keys"].values() if key["keyval"]["public"] != own
+    )
+    council["keyval"]["public"] = {
+        "blanks": own[:2] + " " + own[2:],
+        "upper case": own.upper(),
+        "anybody's": ANYBODYS.hex(),
+        "another kind": own,
+    }[bend]
+    if bend == "another kind":
+        council["keytype"] = "ecdsa"
+    with pytest.raises(WireError):
+        check_parties(msgspec.json.encode(metadata), ACME.policy())

@@ -53,7 +53,7 @@ def approver(number: int, **changes: object) -> Policy:
 
 
 def third_approver() -> Policy:
-    key = base64.b64encode(bytes(32)).decode()
+    key = base64.b64encode(bytes(range(32))).decode()
     return changed(
         approvers=(*GOOD.approvers, Approver(name="Alan", party=f" {CONTROLLER}", key=key))
     )
