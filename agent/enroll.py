@@ -27,7 +27,14 @@ from agent.transport import Door, same_origin
 from base import durable
 from base.clock import NANOSECONDS, Now
 from base.errors import RejectedError, SetupError
-from base.pki import load_ed25519, private_pem, signing_request, spki_sha256
+from base.pki import (
+    CertificateError,
+    certificate_spki_sha256_of_pem,
+    load_ed25519,
+    private_pem,
+    signing_request,
+    spki_sha256,
+)
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
 from wire.errors import UNREADABLE, MalformedError
@@ -144,7 +151,7 @@ def enroll(
     certificate = folder / CERTIFICATE
     if not certificate.exists():  # a token works once: a retry must not need it again
         door = open_door(file.origin, file.tls_pins, file.ca_pem)
-        durable.replace(certificate, door.enroll(file.token, signing_request(key)).encode("ascii"))
+        durable.replace(certificate, _for_us(door.enroll(file.token, signing_request(key)), key))
     door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
     _fetch_policy(door, file, folder, now)
     identity = new_identity()
@@ -174,8 +181,25 @@ def renew(device: Device, now: Now, pins: tuple[str, ...]) -> bool:
     # Without the old certificate: after a long absence it has expired, and the signing
     # request proves the key by itself.
     door = Door(device.enrolment.origin, pins, device.enrolment.ca_pem)
-    durable.replace(path, door.renew(signing_request(device.key)).encode("ascii"))
+    durable.replace(path, _for_us(door.renew(signing_request(device.key)), device.key))
     return True
+
+
+def _for_us(certificate: str, key: Ed25519PrivateKey) -> bytes:
+    """Return the PEM of a certificate for this key; nothing else may replace what works.
+
+    Raises:
+        RejectedError: It is none, or for another key.
+
+    """
+    pem = certificate.encode("ascii", "replace")
+    try:
+        certified = certificate_spki_sha256_of_pem(pem)
+    except CertificateError:
+        certified = b""
+    if certified != spki_sha256(key.public_key()):
+        raise RejectedError("the collector's certificate is not for this device; ask who runs it")
+    return pem
 
 
 def certificate_ends_at(path: Path) -> datetime:

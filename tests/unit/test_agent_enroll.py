@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import enroll
 from agent.transport import Door
 from base.clock import Now, SystemClock
 from base.errors import RejectedError, RetryableError, SetupError
-from base.pki import Authority, Role, client_uri, requested_key, spki_sha256
+from base.pki import Authority, Role, client_uri, requested_key, signing_request, spki_sha256
 from tests.fakes.organisation import Organisation, PolicyFolder
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.ids import WallInstant
@@ -41,6 +42,9 @@ class FakeDoor(Door):
             raise RejectedError("the collector answered 403 (token-refused)")
         self.tokens.remove(token)
         self.enrolled += 1
+        return self.certify(request_pem)
+
+    def certify(self, request_pem: bytes) -> str:
         name = spki_sha256(requested_key(request_pem)).hex()
         uri = client_uri("acme", Role.DEVICE, name)
         return Authority.create("test").certify(request_pem, uri).decode()
@@ -233,13 +237,38 @@ def test_the_certificate_is_renewed_when_a_third_of_its_life_remains(
 
         def renew(self, request_pem: bytes) -> str:
             assert requested_key(request_pem) == device.key.public_key()
-            return "renewed"
+            return world.door.certify(request_pem)
 
+    before = (world.folder / "device.pem").read_bytes()
     monkeypatch.setattr(enroll, "Door", RenewingDoor)
     at = Now(boot=0, wall=NOW.wall + int(days * 86_400e9), boot_id="b")
     assert enroll.renew(device, at, ("ab" * 32,)) is renewed
-    assert ((world.folder / "device.pem").read_text() == "renewed") is renewed
+    assert ((world.folder / "device.pem").read_bytes() != before) is renewed
     assert all(len(arguments) == 3 for arguments in doors)  # no client certificate
+
+
+@pytest.mark.parametrize("answer", ["", "no certificate", "caf\u00e9", "another device's"])
+def test_what_is_no_certificate_of_this_device_replaces_none(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    """A collector that answers nonsense ends neither the agent nor the certificate that works."""
+    world.enroll()
+    device = enroll.load_device(world.folder)
+    if answer == "another device's":
+        answer = world.door.certify(signing_request(Ed25519PrivateKey.generate()))
+
+    class LyingDoor:
+        def __init__(self, *_arguments: object) -> None: ...
+
+        def renew(self, _request_pem: bytes) -> str:
+            return answer
+
+    before = (world.folder / "device.pem").read_bytes()
+    monkeypatch.setattr(enroll, "Door", LyingDoor)
+    late = Now(boot=0, wall=NOW.wall + int(6 * 86_400e9), boot_id="b")
+    with pytest.raises(RejectedError, match="not for this device"):
+        enroll.renew(device, late, ("ab" * 32,))
+    assert (world.folder / "device.pem").read_bytes() == before
 
 
 def test_a_folder_in_memory_is_told_from_one_on_a_disk(tmp_path: Path) -> None:
