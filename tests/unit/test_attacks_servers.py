@@ -7,12 +7,14 @@ what a collector or a device could hand it.
 import dataclasses
 import hashlib
 import logging
+import os
 import secrets
 import shutil
 import socket
 import ssl
 import traceback
 from collections.abc import Iterator
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,7 @@ import reader.pictures
 from base.door import ClientRefusedError, DoorError, Response
 from base.errors import RejectedError, SetupError
 from base.https import OneDoor
+from base.logs import start_logging
 from base.paths import paths_for
 from base.pki import Authority, Role, client_uri, private_pem, signing_request
 from collector.assembly import Collector
@@ -487,6 +490,33 @@ def test_a_config_that_is_no_toml_is_a_mistake_of_one_line(tmp_path: Path, data:
     for read in (read_config, read_guard_config):
         with pytest.raises(SetupError):
             read(path)
+
+
+def test_a_log_is_its_owners_alone_and_names_no_batch(tmp_path: Path) -> None:
+    """With the usual umask, also when it begins a new file, also with --verbose."""
+    root, http = logging.getLogger(), logging.getLogger("urllib3")
+    handlers, level = list(root.handlers), root.level
+    before = os.umask(0o022)
+    try:
+        start_logging("collector", tmp_path, verbose=True)
+        (kept,) = [h for h in root.handlers if isinstance(h, RotatingFileHandler)]
+        logging.getLogger("urllib3.connectionpool").debug("PUT /v1/batches/abcdef")
+        logging.getLogger("collector").debug("something")
+        kept.doRollover()
+        logging.getLogger("collector").debug("something")
+    finally:
+        os.umask(before)
+        for handler in set(root.handlers) - set(handlers):
+            root.removeHandler(handler)
+            handler.close()
+        root.setLevel(level)
+        http.setLevel(logging.NOTSET)
+    files = list(tmp_path.iterdir())
+    assert len(files) == 2
+    for path in files:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert "something" in path.read_text()
+        assert "abcdef" not in path.read_text()
 
 
 def test_of_two_collectors_on_one_folder_the_second_does_not_start(site: Site) -> None:
