@@ -259,7 +259,10 @@ class Delivery:
             case Unknown(grant=grant, after_seconds=after):
                 self._host.write_down(RegisteredEntry(grant=grant, known=False))
                 why = "the collector does not know the consent of a batch; it is told again"
-                self._later(task, after, why, door=False)
+                # All of this consent wait, or each would write two lines into the ledger.
+                for send in self._view.ready:
+                    if send.grant == grant:
+                        self._later(send, after, why, door=False)
             case Quarantine(name=name, why=why):
                 self._upload_error = f"a batch is set aside for good: {why}"
                 self._spool.quarantine(name, why)
