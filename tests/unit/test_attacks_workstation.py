@@ -342,6 +342,39 @@ def test_a_410_for_every_batch_deletes_no_more_than_that_batch(station: Workstat
     play(story())
 
 
+def test_a_collector_that_knows_no_consent_does_not_fill_the_disk(station: Workstation) -> None:
+    """It may ask for a consent again; not once for each batch that waits."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.collector.answers["send"] = Answered(status=503)
+            for number in range(1, 4):
+                the(station, "input").emit(key(station))
+                await eventually(lambda: service.counters.kept["keys"] == number)  # noqa: B023
+                await service.answer(Pause())
+                await station.tray.say(Resume())
+                await eventually(lambda: {"input", "context"} <= set(open_sensors(station)))
+                await station.focus()
+                await asyncio.sleep(0.15)
+            station.clock.pass_by(5)
+            await eventually(lambda: len(service.spool.ready()) == 3)
+            station.collector.answers["send"] = Answered(status=409, says="consent-unknown: it")
+            before = (station.paths.state / FILE_NAME).read_bytes().count(b"\n")
+            station.clock.pass_by(1000)
+            service.delivery.wake()
+            await eventually(lambda: len(station.collector.consents) == 2)
+            await asyncio.sleep(0.3)
+            after = (station.paths.state / FILE_NAME).read_bytes().count(b"\n")
+            assert after - before == 2
+
+    play(story())
+
+
+def open_sensors(station: Workstation) -> list[str]:
+    """Return the names of the sensors that have a source open."""
+    return [name for name, sensor in station.sensors.items() if sensor.is_open]
+
+
 def test_an_organisation_of_strangers_cannot_sign_the_policy_wider(station: Workstation) -> None:
     """Files of another organisation in place of the policy: nothing is captured any more."""
 
