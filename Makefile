@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test requirements clean
+.PHONY: help setup demo check test packages requirements clean
 
 setup := packaging/setup/setup.sh
 bin := .venv/bin
@@ -20,7 +20,7 @@ demo: ## Watch the whole path of an event on a virtual desktop, one minute
 
 check: ## Lint, format, types, import contracts and the fast tests
 	@$(setup) programs checks
-	$(bin)/shellcheck .ci/run packaging/setup/*.sh
+	$(bin)/shellcheck .ci/run packaging/setup/*.sh packaging/deb/*/p*
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
@@ -28,11 +28,15 @@ check: ## Lint, format, types, import contracts and the fast tests
 	$(bin)/python -m pytest -m "not slow" $(wildcard tests/unit tests/properties tests/architecture)
 
 test: ## Run every test, the ones on a real (virtual) desktop too
-	@$(setup) programs desktop checks interop
+	@$(setup) programs desktop checks interop clean
 	$(bin)/python -m pytest
 
 # evdev is left out: pynput's other way on Linux, never taken (it reads the devices, passwords
 # included), and its installation would need a compiler.
+packages: ## Build the Debian packages into build/packages
+	@$(setup) programs
+	@$(bin)/python packaging/deb/build.py
+
 requirements: ## Renew the pins in requirements/ (asks the package index)
 	@/usr/bin/python3 -m venv build/pip-tools
 	@build/pip-tools/bin/pip install --quiet pip-tools==7.6.2

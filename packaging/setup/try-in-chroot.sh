@@ -4,6 +4,7 @@
 # there as root.
 #
 # Usage: packaging/setup/try-in-chroot.sh [COMMAND]      default: make demo && make test
+#        packaging/setup/try-in-chroot.sh --only-base    only make what is kept
 #
 # Run it as root, with mmdebstrap installed.  Where this machine fetches packages from (apt,
 # pip, npm, certificates) is taken over from it at run time.  The minimal system is kept in
@@ -21,6 +22,7 @@ trap '[[ ${KEEP:-} ]] && echo "kept: $root" || rm -rf --one-file-system "$root"'
 main() {
   mkdir -p build
   [[ -f $base ]] || make_base
+  if [[ $command == --only-base ]]; then return; fi
   tar -xf "$base" -C "$root"
   take_over_sources
   git clone --quiet --no-local . "$root/root/assent"
