@@ -169,6 +169,7 @@ class Sensor:
         self._silent = asyncio.Event()  # unhooked, and all it sent was taken
         self._silent.set()
         self.settings: Settings | None = None  # of the open source; None when it is silent
+        self._failure = ""  # what the process said of its source's end
 
     def begin(self) -> None:
         """Start the process."""
@@ -236,7 +237,7 @@ class Sensor:
     # --- what comes from the process --------------------------------------------------
 
     def _on_start(self, child: Started) -> None:
-        self._inbox = Inbox(FromSensor)
+        self._inbox, self._failure = Inbox(FromSensor), ""
         asyncio.get_running_loop().add_reader(child.channel, self._on_channel_ready, child)
 
     def _on_end(self, child: Started) -> None:
@@ -244,7 +245,8 @@ class Sensor:
         child.channel.close()
         self._unhooked = True
         self._check_silence()
-        self._listener.on_trouble(self, f"the {self.name} sensor ended; it is started again")
+        ended = f"the {self.name} sensor ended; it is started again"
+        self._listener.on_trouble(self, self._failure or ended)  # its own reason says more
 
     def _on_channel_ready(self, child: Started) -> None:
         try:
@@ -269,6 +271,7 @@ class Sensor:
                 self._on_unhooked(epoch)
             case SourceFailed(epoch=epoch, why=why):
                 self._on_unhooked(epoch)
+                self._failure = why
                 self._listener.on_trouble(self, why)
 
     def _on_unhooked(self, epoch: int) -> None:

@@ -149,7 +149,7 @@ def _detail(situation: Situation, reason: Reason, told: Told) -> str:
         case Reason.CLOCK_UNTRUSTED:
             parts.append(situation.standing.clock_doubt or situation.clock_doubt)
         case Reason.INDICATOR_MISSING:
-            parts.append(told.indicator)
+            parts += [told.indicator, told.trouble]  # both, when the X server has gone
         case Reason.PAUSED_UNTIL if situation.standing.paused_until is not None:
             parts = [f"Paused until {_clock_time(situation.standing.paused_until.wall)}."]
         case Reason.STORAGE_BLOCKED:

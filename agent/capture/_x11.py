@@ -56,8 +56,10 @@ def connect(name: str | None) -> Display:
     except (error.DisplayError, OSError) as exc:
         raise SourceError(f"display {number} does not answer; is an X11 session running?") from exc
     # python-xlib keeps one table for all connections of a process: the next one to be made
-    # would take our own event classes out of it.
+    # would take our own event classes out of it.  Its randr puts names that are no errors in
+    # the places of BadRequest and BadValue, which then cannot be read.
     display.display.event_classes = dict(display.display.event_classes)
+    display.display.error_classes = display.display.error_classes | error.xerror_class
     # Nobody waits for the answer to what is sent without a reply; a window may be gone by then.
     display.set_error_handler(overhear)
     return display

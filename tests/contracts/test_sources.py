@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from Xlib import X, Xatom
+from Xlib import X, Xatom, error
 from Xlib.display import Display
 from Xlib.ext import xtest
 
-from agent.capture import Source, SourceError
+from agent.capture import Source, SourceError, _x11
 from agent.capture._pynput import PynputInput
 from agent.capture._x11_input import X11Input
 from agent.capture._x11_windows import X11Windows
@@ -230,6 +230,31 @@ def test_a_platform_that_goes_away_is_an_end_not_a_crash(tmp_path: Path, kind: s
         with pytest.raises(SourceError, match="has gone"):
             drained(source, 1000)
         source.close()
+
+
+@pytest.mark.parametrize("kind", [X11Input, PynputInput])
+def test_another_connection_of_the_process_takes_nothing_away(
+    desktop: VirtualDesktop, kind: type[X11Input] | type[PynputInput]
+) -> None:
+    """The library keeps what it knows of events in one place for all connections."""
+    server = Server(desktop)
+    source = kind(keys=True, pointer=True, display=server.name)
+    source.open()
+    Display(server.name).close()
+    server.press_a_key()
+    assert drained(source, 2)
+    source.close()
+    server.display.close()
+
+
+def test_a_request_that_the_server_refuses_is_told_by_its_name(desktop: VirtualDesktop) -> None:
+    """BadValue can be read; the library alone ends in an AttributeError."""
+    display = _x11.connect(desktop.env["DISPLAY"])
+    caught = error.CatchError(error.BadValue)
+    display.create_resource_object("window", 1).kill_client(onerror=caught)
+    display.sync()
+    assert isinstance(caught.get_error(), error.BadValue)
+    display.close()
 
 
 def _descriptors() -> int:

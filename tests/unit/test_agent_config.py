@@ -22,10 +22,10 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
-    """The three that there are."""
+    """The four that there are."""
     text = 'quota_bytes = 5\nlog_level = "debug"\nopt_out = ["screen", "all"]\n'
-    assert load(written(tmp_path, text)) == Config(
-        quota_bytes=5, log_level="debug", opt_out=("screen", "all")
+    assert load(written(tmp_path, text + 'input_source = "pynput"\n')) == Config(
+        quota_bytes=5, log_level="debug", opt_out=("screen", "all"), input_source="pynput"
     )
 
 
@@ -37,6 +37,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         'quota_bytes = "much"\n',
         'log_level = "loud"\n',
         'opt_out = ["microphone"]\n',
+        'input_source = "uinput"\n',
         "quota_bytes = \n",
     ],
 )

@@ -41,6 +41,12 @@ def test_the_input_sensor_serves_keys_and_pointer_by_name(policy: Policy) -> Non
         assert wanted[INPUT] == InputSettings(keys=keys, pointer=pointer, key_level="classes")
 
 
+def test_the_input_sensor_is_told_how_to_watch(policy: Policy) -> None:
+    """As the configuration says; it changes nothing about what may be seen."""
+    told = plan(frozenset({Category.KEYS}), policy, "pynput")[INPUT]
+    assert told == InputSettings(keys=True, pointer=False, key_level="classes", source="pynput")
+
+
 def test_screens_are_looked_at_as_often_as_the_policy_says(policy: Policy) -> None:
     """The rate is the rule's."""
     wanted = plan(frozenset({Category.SCREEN}), policy)

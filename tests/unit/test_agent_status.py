@@ -61,6 +61,7 @@ def test_every_reason_has_words() -> None:
     [
         ({}, "the input sensor ended"),
         ({"indicator_shown": False}, "the panel is gone"),
+        ({"indicator_shown": False}, "the input sensor ended"),
         ({"storable": {}}, "The guard's key"),
         ({"outside_opt_outs": frozenset(Category)}, "outside the tray"),
         ({"standing": given(halted=Halted(policy=DIGEST, why="the council"))}, "the council"),
