@@ -5,6 +5,7 @@ through `person` (mouse and eyes) and `typist` (keyboard, with a record of every
 """
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from demo.desktop import DesktopError, VirtualDesktop, wait_until
 from demo.person import Person
@@ -26,11 +27,15 @@ RESUME_EARLY: Final = "Assent: your pause still runs"
 OPT_IN: Final = "Assent: opt in again"
 WITHDRAW: Final = "Assent: withdraw consent"
 PAUSE: Final = "Pause for 30 minutes"
+CLICKS: Final = 3
+LOOK_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 1.0  # the windows ignore clicks of the first moments
 
 
 class Workstation:
     """One workstation below *folder*."""
+
+    makes_agent: ClassVar[type[Program]] = Program
 
     def __init__(self, folder: Path, enrolment: Path, env: dict[str, str] | None = None) -> None:
         self.folder = folder
@@ -57,7 +62,7 @@ class Workstation:
 
     def _start(self) -> None:
         self.desktop.start()
-        self.agent = Program("agent", self.folder, {**self.desktop.env, **self.env})
+        self.agent = self.makes_agent("agent", self.folder, {**self.desktop.env, **self.env})
         self.person = Person(self.desktop.env)
         self.typist = Typist(self.desktop.env, self.folder / "typed.jsonl")
         self._parts = [self.typist]
@@ -105,9 +110,18 @@ class Workstation:
         self.wait_for_status("the grants", lambda s: set(categories) <= granted(s))
 
     def pause(self, picture: Path | None = None) -> dict[str, Any]:
-        """Click on "Pause for 30 minutes"; return the status once it says paused."""
-        self.person.click_tray(PAUSE, screenshot=picture)
-        return self.wait_for_status("the pause", lambda s: s["reason"] == "paused-until")
+        """Click on "Pause for 30 minutes"; return the status once it says paused.
+
+        A panel's menu now and then swallows a click that comes right after it opened; like
+        a person, look whether it worked and click again.
+        """
+        for _ in range(CLICKS):
+            self.person.click_tray(PAUSE, screenshot=picture)
+            with contextlib.suppress(DesktopError):
+                return self.wait_for_status(
+                    "the pause", lambda s: s["reason"] == "paused-until", LOOK_SECONDS
+                )
+        raise DesktopError(f"{CLICKS} clicks on {PAUSE!r} did nothing: {brief(self.status())}")
 
     def resume(self, picture: Path | None = None) -> None:
         """Open the resume window from the menu and click on Resume."""
