@@ -27,14 +27,24 @@ from base.clock import boot_ns
 from demo.desktop import VirtualDesktop, wait_until
 from demo.typist import Load, Typist
 from tests.e2e.test_sensors import Sensor
-from wire.control import InputSettings, InputSource, SourceFailed, SourceOpened
+from wire.control import (
+    ContextSettings,
+    InputSettings,
+    InputSource,
+    ScreenSettings,
+    Settings,
+    SourceFailed,
+    SourceOpened,
+)
 from wire.event import Button, Key, Move, Scroll
+from wire.policy import Application
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 CYCLES: Final = 1000
 MILLISECOND: Final = 1_000_000
 KEY: Final = 38
+PROGRAM: Final = Application(process="xterm", window_class="Notes")
 KNOWN_ISSUES: Final = Path(__file__).parents[2] / "docs/known-issues.md"
 EVERYTHING: Final = Load(keys=40, moves=100, clicks=4, scrolls=8, text="Ab 1!\n")
 
@@ -338,12 +348,12 @@ def test_the_environment_cannot_choose_the_way_past_the_desktop(
 
 
 @pytest.fixture
-def start(desktop: VirtualDesktop) -> Iterator[Callable[[], Sensor]]:
-    """Return what starts an input sensor; all of them end with the test."""
+def start(desktop: VirtualDesktop) -> Iterator[Callable[[str], Sensor]]:
+    """Return what starts a sensor; all of them end with the test."""
     started: list[Sensor] = []
 
-    def begin() -> Sensor:
-        started.append(Sensor("input", desktop))
+    def begin(name: str) -> Sensor:
+        started.append(Sensor(name, desktop))
         return started[-1]
 
     yield begin
@@ -357,10 +367,10 @@ def settings(source: InputSource) -> InputSettings:
 
 
 def test_the_sensor_uses_the_source_that_it_is_told(
-    server: Display, start: Callable[[], Sensor]
+    server: Display, start: Callable[[str], Sensor]
 ) -> None:
     """With pynput a held key repeats: so it is pynput."""
-    sensor = start()
+    sensor = start("input")
     cases: tuple[tuple[InputSource, bool], ...] = (("xinput2", False), ("pynput", True))
     for epoch, (source, repeats) in enumerate(cases, start=1):
         assert isinstance(sensor.open(epoch, settings(source)), SourceOpened)
@@ -376,10 +386,10 @@ def test_the_sensor_uses_the_source_that_it_is_told(
 
 @pytest.mark.parametrize("source", ["xinput2", "pynput"])
 def test_without_a_focused_window_each_event_reaches_the_agent_in_50_ms(
-    desktop: VirtualDesktop, start: Callable[[], Sensor], tmp_path: Path, source: InputSource
+    desktop: VirtualDesktop, start: Callable[[str], Sensor], tmp_path: Path, source: InputSource
 ) -> None:
     """On the agent's end of the socket; what the sensor says is at the gate at once."""
-    sensor = start()
+    sensor = start("input")
     assert isinstance(sensor.open(1, settings(source)), SourceOpened)
     with Typist(desktop.env, tmp_path / "record") as typist:
         typist.start(Load(keys=25, clicks=3, scrolls=6, text="nobody"))
@@ -397,15 +407,24 @@ def test_without_a_focused_window_each_event_reaches_the_agent_in_50_ms(
     assert late[-1] < 500 * MILLISECOND  # this machine is shared
 
 
-@pytest.mark.parametrize("source", ["xinput2", "pynput"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("input", settings("xinput2")),
+        ("input", settings("pynput")),
+        ("context", ContextSettings(titles=True, applications=(PROGRAM,))),
+        ("screen", ScreenSettings(rate_hz=2, applications=(PROGRAM,))),
+    ],
+    ids=["xinput2", "pynput", "context", "screen"],
+)
 def test_a_thousand_pauses_leak_nothing_in_the_sensor(
-    server: Display, start: Callable[[], Sensor], source: InputSource
+    server: Display, start: Callable[[str], Sensor], name: str, settings: Settings
 ) -> None:
     """The process stays the same, and so do its threads, descriptors and X clients."""
-    sensor = start()
     known = clients(server)
+    sensor = start(name)
     for epoch in (1, 2):
-        sensor.open(epoch, settings(source))
+        sensor.open(epoch, settings)
         sensor.close(epoch)
     process = Path(f"/proc/{sensor.process.pid}")
 
@@ -414,15 +433,15 @@ def test_a_thousand_pauses_leak_nothing_in_the_sensor(
 
     before, began = leaks(), time.monotonic()
     for epoch in range(3, CYCLES + 3):
-        assert isinstance(sensor.open(epoch, settings(source)), SourceOpened)
+        assert isinstance(sensor.open(epoch, settings), SourceOpened)
         sensor.close(epoch)
-    figure(f"{source}: {CYCLES} cycles in {time.monotonic() - began:.1f} s")
+    figure(f"{name}: {CYCLES} cycles in {time.monotonic() - began:.1f} s")
     assert sensor.process.poll() is None
     assert leaks() == before
     wait_until("the server to forget the hooks", lambda: clients(server) == known)
 
 
-def test_a_sensor_whose_listener_dies_says_so(tmp_path: Path, start: Callable[[], Sensor]) -> None:
+def test_a_sensor_whose_listener_dies_says_so(tmp_path: Path) -> None:
     """The X server goes: one line, exit code 1; as with the other source."""
     with VirtualDesktop(tmp_path, panel=False, accessibility=False) as short_lived:
         sensor = Sensor("input", short_lived)
