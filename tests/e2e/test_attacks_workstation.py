@@ -235,7 +235,7 @@ def test_pauses_at_any_moment_are_silence(
         time.sleep(0.3)  # of input that nobody may have
         station.typist.stop()
         quiet.append((said["wall"], time.time_ns()))
-        station.resume()
+        click_resume(station)
     pause(station)
     station.wait_until_sent()
     opened = open_everything(text_organisation, station, tmp_path / "export")
@@ -284,8 +284,14 @@ def test_pausing_while_the_tray_starts_again_is_a_pause(station: Workstation) ->
 def resume(station: Workstation) -> None:
     """Click Resume if a pause runs, and wait until all is recorded."""
     if station.status()["reason"] == "paused-until":
-        station.resume()
+        click_resume(station)
     record(station)
+
+
+def click_resume(station: Workstation) -> None:
+    """Click Resume once the tray knows of the pause: before that the line takes no clicks."""
+    wait_until("the tray to say so", lambda: "Paused" in station.person.tray_title(), 20)
+    station.resume()
 
 
 def _has(station: Workstation, module: str) -> bool:
