@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test packages requirements clean
+.PHONY: help setup demo check test packages trial requirements clean
 
 setup := packaging/setup/setup.sh
 bin := .venv/bin
@@ -28,14 +28,18 @@ check: ## Lint, format, types, import contracts and the fast tests
 	$(bin)/python -m pytest -m "not slow" $(wildcard tests/unit tests/properties tests/architecture)
 
 test: ## Run every test, the ones on a real (virtual) desktop too
-	@$(setup) programs desktop checks interop clean
-	$(bin)/python -m pytest
+	@$(setup) programs desktop checks interop
+	$(bin)/python -m pytest -m "not install"
 
 # evdev is left out: pynput's other way on Linux, never taken (it reads the devices, passwords
 # included), and its installation would need a compiler.
 packages: ## Build the Debian packages into build/packages
 	@$(setup) programs
 	@$(bin)/python packaging/deb/build.py
+
+trial: ## Install the packages in a clean Debian, live with them, upgrade, purge (as root)
+	@$(setup) programs checks clean
+	$(bin)/python -m pytest -m install
 
 requirements: ## Renew the pins in requirements/ (asks the package index)
 	@/usr/bin/python3 -m venv build/pip-tools
