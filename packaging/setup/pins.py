@@ -36,9 +36,7 @@ def differences(pinned: dict[str, str], environment: Path) -> Iterator[str]:
 
 def main(paths: Iterable[str]) -> int:
     """Print what differs; return the exit code."""
-    wrong = [
-        line for path in paths for line in differences(pins(Path(path)), Path(sys.prefix))
-    ]
+    wrong = [line for path in paths for line in differences(pins(Path(path)), Path(sys.prefix))]
     for line in wrong:
         print(f"setup: {line}", file=sys.stderr)
     return 1 if wrong else 0

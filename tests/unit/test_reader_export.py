@@ -11,8 +11,8 @@ from PIL import Image
 
 from base.errors import SetupError
 from reader.export.jsonl import export
-from reader.pictures import Canvas, to_png
 from reader.opening import Opened, open_batch
+from reader.pictures import Canvas, to_png
 from tests.fakes.organisation import NOW, Organisation, Sealed, public_key_of_identity, raw, wall
 from wire.category import Category
 from wire.collector_http import KeptConsent
