@@ -59,8 +59,10 @@ class Program:
 
     def serve(self, *words: str | Path) -> int:
         """Start a command that keeps running, its output to `output.log`; return its pid."""
-        # Core files are wanted: what a crash leaves on the disk is searched, too.
-        command = ["prlimit", "--core=unlimited", "--", *self._command(words)]
+        # It ends with us, however we end.  Core files are wanted: what a crash leaves on the
+        # disk is searched, too.
+        bound = ["setpriv", "--pdeathsig", "KILL", "--", "prlimit", "--core=unlimited", "--"]
+        command = [*bound, *self._command(words)]
         with self.log.open("ab") as log:
             self._running = subprocess.Popen(
                 command,
