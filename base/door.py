@@ -17,9 +17,12 @@ DoorError (try later; `body_sent` says whether a part of a body may have left)
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from base.errors import RetryableError, SetupError
+
+LARGEST_PORT: Final = 65535
 
 
 class DoorError(RetryableError):
@@ -113,3 +116,16 @@ def host_and_port(origin: str) -> tuple[str, int]:
     if parts.scheme != "https" or not parts.hostname or not bare or "@" in parts.netloc:
         raise SetupError(f"{origin!r} is no origin; write it as in https://collector.example:8443")
     return parts.hostname, port
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return host and port of a `host:port` to listen on; an IPv6 host stands in brackets.
+
+    Raises:
+        SetupError: Not host:port.
+
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > LARGEST_PORT:
+        raise SetupError(f"{text!r} is not host:port; write it as in 127.0.0.1:8443")
+    return host.strip("[]"), int(port)

@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from base.door import host_and_port
+from base.door import host_and_port, listen_address
 from base.errors import SetupError
 from wire.errors import UNREADABLE
 from wire.frame import LARGEST_BYTES
@@ -56,10 +56,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             SetupError: `listen` is not host:port.
 
         """
-        host, colon, port = self.listen.rpartition(":")
-        if not colon or not host or not port.isdigit() or int(port) > 65535:
-            raise SetupError(f"listen = {self.listen!r} is not host:port; mend config.toml")
-        return host.strip("[]"), int(port)
+        return listen_address(self.listen)
 
 
 TEMPLATE: Final = """\
