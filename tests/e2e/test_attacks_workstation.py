@@ -34,6 +34,7 @@ pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user"),
 ]
 
+PYTHON: Final = "/usr/bin/python3"  # ours may lie in a folder that others cannot enter
 NOBODY: Final = 65534
 LISTENING: Final = "0A"  # as the kernel's tables have it
 AREA: Final = (100, 120, 300, 200)
@@ -95,7 +96,7 @@ json.dump(got, sys.stdout)
 def intrude(**task: object) -> list[str]:
     """Return what another user (nobody) got of all that he tried."""
     ran = subprocess.run(
-        [sys.executable, "-I", "-c", INTRUDER],
+        [PYTHON, "-I", "-c", INTRUDER],
         input=json.dumps(task),
         capture_output=True,
         text=True,
@@ -192,25 +193,27 @@ def test_no_port_of_ours_is_open(station: Workstation) -> None:
     assert [sock for sock in internet_sockets(ours(station)) if sock.state == LISTENING] == []
 
 
-def test_not_even_the_same_user_looks_into_a_process_of_ours() -> None:
-    """A script of the data subject: no memory, no descriptor (so no channel), no tracing."""
+@pytest.mark.parametrize("dumpable", [False, True], ids=["ours", "control"])
+def test_not_even_the_same_user_looks_into_a_process_of_ours(*, dumpable: bool) -> None:
+    """A script of the data subject: no memory, no descriptor (so no channel), no tracing.
+
+    The control is an ordinary process of that user: there the same attempts succeed.
+    """
     code = (
-        "import sys; from base.process import become_undumpable; become_undumpable();"
+        "import ctypes, os, sys; from base.process import become_undumpable;"
+        f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY});"
+        "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0);"  # as any program is that a user starts
+        f"{dumpable} or become_undumpable();"
         "print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-        user=NOBODY,
-        group=NOBODY,
-        extra_groups=[],
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as victim:
         assert victim.stdout is not None
         victim.stdout.readline()
-        assert intrude(pids=[victim.pid], signals=False) == []
+        got = intrude(pids=[victim.pid], signals=False)
         victim.kill()
+    assert bool(got) is dumpable
 
 
 # --- a race against silence ---------------------------------------------------------------
