@@ -112,8 +112,8 @@ class Workstation:
     def pause(self, picture: Path | None = None) -> dict[str, Any]:
         """Click on "Pause for 30 minutes"; return the status once it says paused.
 
-        A panel's menu now and then swallows a click that comes right after it opened; like
-        a person, look whether it worked and click again.
+        Seen once: a click on it did nothing.  Whether menu, panel or this script was at fault
+        is not known (docs/known-issues.md); like a person, look and click again.
         """
         for _ in range(CLICKS):
             self.person.click_tray(PAUSE, screenshot=picture)
