@@ -3,8 +3,9 @@
 Reads the keyboard's map (key types and keysyms) and follows its state (modifiers and group)
 by the server's own notifications, which it sends in order with the key events: so the
 answer is exact for every layout, AltGr, Caps Lock and second group included, even when many
-keys are read at once.  Dead keys and Compose are left as they are: the keysym of the dead
-key, then the next one.
+keys are read at once. Only a new map is asked for when its notification is read: where a
+layout is exchanged twice before that, the keys between are read with the second. Dead keys
+and Compose are left as they are: the keysym of the dead key, then the next one.
 
 Source: The X Keyboard Extension: Protocol Specification, 16.3 and appendix D.  python-xlib has
 no such extension, so the four requests stand here.

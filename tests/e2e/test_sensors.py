@@ -242,7 +242,11 @@ def test_at_level_classes_no_character_leaves_the_process(
 def test_keys_follow_the_layout_that_the_person_chose(
     desktop: VirtualDesktop, person: Person, start: Callable[[str], Sensor]
 ) -> None:
-    """The server's own keyboard state says what a key makes: layouts, AltGr, Caps Lock, groups."""
+    """The server's own keyboard state says what a key makes: layouts, AltGr, Caps Lock, groups.
+
+    A layout is asked for when the sensor reads that it changed; so each change here waits until
+    what was typed before it has arrived, as a person's would.
+    """
     sensor = start("input")
     sensor.open(1, InputSettings(keys=True, pointer=False, key_level="text"))
     display = Display(desktop.env["DISPLAY"])
@@ -254,9 +258,14 @@ def test_keys_follow_the_layout_that_the_person_chose(
             xtest.fake_input(display, X.KeyRelease, code)
         display.sync()
 
+    def arrived(count: int) -> None:
+        sensor.listen(PATIENCE, lambda: len(sensor.events()) >= count)
+        assert len(sensor.events()) == count
+
     altgr, caps_lock, shift, z, e, q = 108, 66, 50, 52, 26, 24
     try:
         strike(z)
+        arrived(2)
         _layout(desktop, "de")
         strike(z)
         strike(altgr, e)
@@ -264,15 +273,16 @@ def test_keys_follow_the_layout_that_the_person_chose(
         strike(z)
         strike(shift, z)
         strike(caps_lock)
+        arrived(18)
         _layout(desktop, "us,ru", "-option", "grp:caps_toggle")
         strike(caps_lock)
         strike(q)
         strike(caps_lock)
         strike(q)
+        arrived(26)
     finally:
         _layout(desktop, "us", "-option", "")
         display.close()
-    sensor.listen(PATIENCE, lambda: len(sensor.events()) >= 26)
     keys = [event for event in sensor.events() if isinstance(event, Key)]
     assert [key.text for key in keys if key.pressed and key.kind != "modifier"] == [
         "z", "y", "€", "Y", "y", "й", "q",
