@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test packages trial requirements clean
+.PHONY: help setup demo check test soak packages trial requirements clean
 
 setup := packaging/setup/setup.sh
 bin := .venv/bin
@@ -30,6 +30,10 @@ check: ## Lint, format, types, import contracts and the fast tests
 test: ## Run every test, the ones on a real (virtual) desktop too
 	@$(setup) programs desktop checks interop
 	$(bin)/python -m pytest -m "not install"
+
+soak: ## Run the tests that have a long form at full size: hours
+	@$(setup) programs desktop checks interop
+	$(bin)/python -m pytest -m soak --soak --timeout=0
 
 # evdev is left out: pynput's other way on Linux, never taken (it reads the devices, passwords
 # included), and its installation would need a compiler.

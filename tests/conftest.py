@@ -1,4 +1,4 @@
-"""What holds for every test: no outside network, and where foreign test data lies.
+"""What holds for every test: no outside network, how large it runs, where foreign data lie.
 
 The network guard is an audit hook of this process (PEP 578); it cannot be taken out again,
 and children that a test starts do not have it.
@@ -8,9 +8,9 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import hypothesis
 import pytest
@@ -65,11 +65,16 @@ def _no_outside_network() -> Iterator[list[str]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--data`."""
+    """Add `--data` and `--soak`."""
     parser.addoption(
         "--data",
         default=os.environ.get("ASSENT_TEST_DATA", str(ROOT.parent / "shared" / "data")),
         help="folder of the test data that others wrote (ASSENT_TEST_DATA)",
+    )
+    parser.addoption(
+        "--soak",
+        action="store_true",
+        help="run the tests marked `soak` at full size, not only their share: hours",
     )
 
 
@@ -80,3 +85,45 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}; set ASSENT_TEST_DATA or --data")
     return folder
+
+
+# --- long forms ---------------------------------------------------------------------------
+
+
+class Size(Protocol):
+    """Says how large a test runs."""
+
+    def __call__(self, *, share: int, full: int) -> int:
+        """Return *share* in `make test`, *full* in `make soak`."""
+        ...
+
+
+@pytest.fixture
+def size(request: pytest.FixtureRequest) -> Size:
+    """Return what chooses between a test's share and its full size."""
+    soaking = bool(request.config.getoption("--soak"))
+
+    def choose(*, share: int, full: int) -> int:
+        return full if soaking else share
+
+    return choose
+
+
+_FIGURES: Final = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return what puts a line, with the figures that a test saw, under the whole run's report."""
+    lines = request.config.stash.setdefault(_FIGURES, [])
+    return lambda line: lines.append(f"{request.node.nodeid}: {line}")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print what `figure` collected."""
+    if lines := config.stash.get(_FIGURES, []):
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)
