@@ -6,7 +6,7 @@ the numbers says no more than that.
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -17,14 +17,16 @@ from wire.category import Category
 from wire.errors import UNREADABLE
 
 FILE_NAME: Final = "numbers.json"
+# No device comes near it; a number beyond it comes from a damaged file, and fits in no frame.
+LARGEST_NUMBER: Final = 1 << 62
 BLOCK: Final = 4096  # at 1,000 events a second one write each 4 s
 
 
 class _Reserved(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The first number of each kind that has not been reserved yet."""
 
-    events: dict[Category, int]
-    batch: int
+    events: dict[Category, Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)]]
+    batch: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)]
 
 
 class Numbers:

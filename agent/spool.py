@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.disk import Disk
 from agent.handover import SealedBatch, Span
-from agent.numbers import Numbers
+from agent.numbers import LARGEST_NUMBER, Numbers
 from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
@@ -51,7 +51,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     put_wall: int
     put_boot: int
     put_boot_id: str
-    sequence: int | None = None
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)] | None = None
     maybe_sent: bool = False  # a byte of it may have left
     why: str = ""  # in quarantine: what the collector said
 

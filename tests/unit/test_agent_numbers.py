@@ -57,7 +57,17 @@ def test_a_batch_keeps_its_number_until_it_is_taken(tmp_path: Path) -> None:
     assert Numbers(tmp_path).next_batch() == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"{", b'{"events":{},"batch":1,"more":1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"{",
+        b'{"events":{},"batch":1,"more":1}',
+        b'{"events":{},"batch":18446744073709551615}',  # the next one would fit in no frame
+        b'{"events":{"keys":-5},"batch":1}',
+    ],
+)
 def test_a_file_that_cannot_be_read_stops_the_agent(tmp_path: Path, content: bytes) -> None:
     """Starting over would repeat numbers; the message says what to do."""
     (tmp_path / FILE_NAME).write_bytes(content)

@@ -256,6 +256,16 @@ def test_a_batch_whose_record_is_lost_is_never_sent_and_forgotten_with_anything(
     assert world.spool.deletions() == [name]
 
 
+def test_a_damaged_number_of_one_batch_does_not_end_the_numbers(world: World) -> None:
+    """It would fit in no frame; believed, it would leave no number for any batch after it."""
+    (name,) = world.put_and_sign("a")
+    local = world.folder / "spool" / "ready" / f"{name}.local"
+    local.write_bytes(local.read_bytes().replace(b'"sequence":1', b'"sequence":%d' % (2**64 - 1)))
+    assert [batch.local.sequence for batch in world.restart().batches()] == [None]
+    (other,) = world.put_and_sign("b")
+    assert split(world.spool.read(other)).sequence == 2
+
+
 def test_left_overs_of_a_crash_are_swept(world: World) -> None:
     """Temporary files, and records without their frame."""
     world.spool.put(sealed("a"), START)
