@@ -213,8 +213,10 @@ def _after(now: datetime, days: int) -> datetime:
 def _load(data: bytes, kind: type, name: str) -> Metadata[Any]:
     try:
         metadata: Metadata[Any] = Metadata.from_bytes(data)
+        _ = metadata.signed_bytes  # what has no canonical form cannot be signed either
     except (DeserializationError, RepositoryError, ValueError) as exc:
-        raise SetupError(f"{name} cannot be read: {exc}") from exc
+        why = str(exc) or "it has no canonical form"
+        raise SetupError(f"{name} cannot be read: {why}") from exc
     if not isinstance(metadata.signed, kind):
         raise SetupError(f"{name} is metadata of another role")
     return metadata

@@ -172,6 +172,18 @@ def test_the_metadata_of_one_policy_do_not_sign_another(acme: Organisation, tmp_
         policy_set.verified(tmp_path / "one", NOW)
 
 
+def test_metadata_that_nobody_can_sign_are_refused_in_one_line(
+    acme: Organisation, tmp_path: Path
+) -> None:
+    """A number with a point has no canonical form, so there is nothing to put a name under."""
+    acme.publish(tmp_path)
+    root = json.loads((tmp_path / "root.json").read_text())
+    root["signed"]["x-half"] = 0.5
+    (tmp_path / "root.json").write_text(json.dumps(root))
+    with pytest.raises(SetupError, match="cannot be read: it has no canonical form"):
+        policy_set.sign(tmp_path, acme.controller, NOW)
+
+
 def test_a_new_policy_needs_a_higher_version_and_both_signatures_again(
     acme: Organisation, tmp_path: Path
 ) -> None:
