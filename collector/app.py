@@ -44,6 +44,7 @@ from wire.receipt import encode_receipt
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_LENGTH_DIGITS: Final = 18  # Python refuses to read numbers of very many digits, with an error
 SMALL_BYTES: Final = 64 << 10  # what somebody without a certificate may send
 
 
@@ -313,7 +314,7 @@ async def _bounded(request: Request, largest: int) -> bytes:
     """Return the body, which the first read here asks for (100 Continue)."""
     too_large = RefusedError(Why.TOO_LARGE, f"at most {largest} bytes are taken here")
     announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > largest:
+    if not announced.isdecimal() or len(announced) > _LENGTH_DIGITS or int(announced) > largest:
         raise too_large
     body = bytearray()
     collector: Collector = request.app.state.collector
