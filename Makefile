@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test soak packages trial requirements clean
+.PHONY: help setup demo check test soak fuzz packages trial requirements clean
 
 setup := packaging/setup/setup.sh
 bin := .venv/bin
@@ -34,6 +34,10 @@ test: ## Run every test, the ones on a real (virtual) desktop too
 soak: ## Run the tests that have a long form at full size: hours
 	@$(setup) programs desktop checks interop
 	$(bin)/python -m pytest -m soak --soak --timeout=0
+
+fuzz: ## Let coverage-guided fuzzing look for bytes that crash a decoder: five minutes
+	@$(setup) programs checks
+	@$(bin)/python -m fuzz.guided --seconds 300
 
 # evdev is left out: pynput's other way on Linux, never taken (it reads the devices, passwords
 # included), and its installation would need a compiler.

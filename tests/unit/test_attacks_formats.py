@@ -5,11 +5,8 @@ anything else is a request that ends in "defect", or an export that never finish
 """
 
 import base64
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import cbor2
 import msgspec
@@ -18,7 +15,6 @@ from backports import zstd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.lint import lint
-from tests.conftest import ROOT
 from tests.fakes.organisation import NOW, Organisation, b64, ed25519, raw, wall
 from wire import ed25519 as ed25519_of
 from wire.age import decode_identity, decode_recipient
@@ -79,25 +75,6 @@ CORE = Core(
     purpose="train-computer-use",
     expires="2027-06-13",
 )
-
-
-def fuzzer() -> ModuleType:
-    """Return `fuzz/fuzz_wire.py`, which is a script and no package."""
-    spec = importlib.util.spec_from_file_location("fuzz_wire", ROOT / "fuzz" / "fuzz_wire.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_wire"] = module  # dataclasses look their module up
-    before = list(sys.path)
-    spec.loader.exec_module(module)
-    sys.path[:] = before
-    return module
-
-
-def test_mutated_bytes_are_refused_as_such_by_every_decoder() -> None:
-    """A share of what `fuzz/fuzz_wire.py` does at full length."""
-    findings = fuzzer().fuzz(count=6_000, seed=20)
-    assert [(found.target, found.trace) for found in findings] == []
 
 
 # --- core ---------------------------------------------------------------------------------
