@@ -1,10 +1,13 @@
-"""Frames as files: `ab/cd/abcd...`, made by link(2), so that nothing is ever overwritten.
+"""Frames as files: `ab/abcd...`, made by link(2), so that nothing is ever overwritten.
 
 Order of `put`, and what a crash after each step leaves behind:
 
 1. `incoming/abcd....<random>` is written and synced: a mark, unsettled, and no object;
-2. it is linked as `ab/cd/abcd...` and that folder is synced: mark and object, unsettled;
+2. it is linked as `ab/abcd...` and that folder is synced: mark and object, unsettled;
 3. (the caller commits its index row;) `settle` removes the mark: the object alone.
+
+All folders `ab` are made, and synced, when the store is opened: a folder that two requests made
+at once could be taken for durable by the one that came second.
 
 A mark without an index row means: the answer was never given, so object and mark go.
 """
@@ -21,6 +24,7 @@ from base.durable import private_folder, remove, sync_folder, write_all
 from wire.ids import BatchHash
 
 _INCOMING: Final = "incoming"
+_FOLDERS: Final = tuple(f"{number:02x}" for number in range(256))  # a million frames: 4,000 in each
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,9 @@ class FileStore:
         """Use *root*, making it where it is missing."""
         self._root = private_folder(root)
         self._incoming = private_folder(root / _INCOMING)
+        for name in _FOLDERS:
+            private_folder(root / name)
+        sync_folder(root)
 
     def put(self, batch: BatchHash, frame: bytes) -> Mark:
         """Store *frame* durably, unless it is here already; steps 1 and 2."""
@@ -53,7 +60,6 @@ class FileStore:
             raise
         # A failure from here on leaves the mark: the object may be there in spite of it.
         path = self._path(batch)
-        self._make_folder(path.parent)
         try:
             os.link(mark.path, path)
         except FileExistsError:  # the same bytes, the hash says so; this copy is one too many
@@ -71,10 +77,9 @@ class FileStore:
     def remove(self, batch: BatchHash) -> None:
         """Empty and remove the frame, durably; a mark can be a second name of its bytes."""
         path = self._path(batch)
-        if path.parent.is_dir():
-            with contextlib.suppress(FileNotFoundError):
-                os.truncate(path, 0)
-            remove(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(path, 0)
+        remove(path)
 
     def unsettled(self) -> Iterator[Mark]:
         """Yield the marks that a crash left."""
@@ -83,15 +88,7 @@ class FileStore:
 
     def _path(self, batch: BatchHash) -> Path:
         name = batch.hex()
-        return self._root / name[:2] / name[2:4] / name
-
-    def _make_folder(self, folder: Path) -> None:
-        if folder.is_dir():
-            return
-        private_folder(folder.parent)
-        sync_folder(self._root)
-        private_folder(folder)
-        sync_folder(folder.parent)
+        return self._root / name[:2] / name
 
 
 def _write_new(path: Path, frame: bytes) -> None:

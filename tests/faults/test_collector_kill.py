@@ -113,7 +113,7 @@ def check(site: Site, acknowledged: dict[bytes, bytes]) -> None:
     collector = Collector.open(site.premises)
     with collector.index.reading() as connection:
         rows = set(connection.execute(select(batches.c.batch)).scalars())
-    objects = {path.name for path in site.premises.objects.glob("??/??/*")}
+    objects = {path.name for path in site.premises.objects.glob("??/*")}
     assert {row.hex() for row in rows} == objects
     assert list(collector.store.unsettled()) == []
     for frame, body in acknowledged.items():
