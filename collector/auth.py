@@ -6,16 +6,18 @@ with this very key, and not revoked.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from base.clock import NANOSECONDS
 from base.pki import CertificateError, Client, Role, client_of
 from collector.index.tables import devices, readers
 from collector.refusal import RefusedError, Why
 from wire.ids import DeviceId, WallInstant
+
+_DEVICE: Final = select(devices).where(devices.c.device == bindparam("device"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,7 @@ def reader(caller: Caller) -> Reader:
 
 
 def _device(connection: Connection, client: Client) -> Device:
-    row = connection.execute(
-        select(devices).where(devices.c.device == client.spki_sha256)
-    ).one_or_none()
+    row = connection.execute(_DEVICE, {"device": client.spki_sha256}).one_or_none()
     if row is None or client.name != client.spki_sha256.hex():
         raise RefusedError(Why.UNKNOWN_CLIENT, "this device is not enrolled here; enroll it")
     if row.revoked_at is not None:

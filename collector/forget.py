@@ -5,7 +5,9 @@ file removed; a crash in between leaves a tombstone without `swept_at`, which th
 sweeps.  A deletion can come before its batch does: the tombstone waits for it.
 """
 
-from sqlalchemy import Connection, delete, select, update
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from collector.auth import Device
 from collector.index import Index
@@ -18,6 +20,10 @@ from wire.frame import decode_core, split
 from wire.ids import BatchHash, DeviceId, WallInstant
 from wire.leaf import Kind, deletion_payload
 
+_ENTOMBED: Final = select(tombstones.c.leaf).where(
+    tombstones.c.batch == bindparam("batch"), tombstones.c.device == bindparam("device")
+)
+
 
 def check_not_erased(connection: Connection, device: DeviceId, batch: BatchHash) -> None:
     """Check that this device did not delete this batch.
@@ -26,9 +32,7 @@ def check_not_erased(connection: Connection, device: DeviceId, batch: BatchHash)
         RefusedError: It did; that is final.
 
     """
-    found = connection.execute(
-        select(tombstones.c.leaf).where(tombstones.c.batch == batch, tombstones.c.device == device)
-    ).one_or_none()
+    found = connection.execute(_ENTOMBED, {"batch": batch, "device": device}).one_or_none()
     if found is not None:
         raise RefusedError(Why.ERASED, "this batch was deleted by its device")
 

@@ -4,6 +4,8 @@ Agents ask `GET /v1/state` and close their sources.  Deleting and reading one's 
 go on, because a halt must never keep anybody's data alive.
 """
 
+from typing import Final
+
 from sqlalchemy import Connection, func, select
 
 from collector.index.tables import halts
@@ -13,11 +15,14 @@ from wire.collector_http import State
 from wire.ids import WallInstant
 from wire.leaf import Kind
 
+_NEWEST: Final = select(halts).where(
+    halts.c.number == select(func.max(halts.c.number)).scalar_subquery()
+)
+
 
 def state(connection: Connection) -> State:
     """Return whether the programme is halted, and why."""
-    newest = select(func.max(halts.c.number)).scalar_subquery()
-    row = connection.execute(select(halts).where(halts.c.number == newest)).one_or_none()
+    row = connection.execute(_NEWEST).one_or_none()
     if row is None or not row.halted:
         return State(halted=False, why="")
     return State(halted=True, why=row.why)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from base.errors import SetupError
 from collector.index import Index
@@ -42,19 +42,26 @@ class Leaf:
     salt: bytes | None
 
 
+_NEXT: Final = select(func.coalesce(func.max(leaves.c.number) + 1, 0))
+_LEAF: Final = (
+    select(leaves.c.entry, salts.c.salt)
+    .join_from(leaves, salts, isouter=True)
+    .where(leaves.c.number == bindparam("number"))
+)
+_NEW_LEAF: Final = leaves.insert()
+_NEW_SALT: Final = salts.insert()
+
+
 def append(connection: Connection, kind: Kind, payload: bytes, at: WallInstant) -> int:
     """Add a leaf in the caller's writing transaction; return its number.
 
     Nobody else can be adding one: the transaction has the index to itself.
     """
-    number = int(
-        connection.execute(select(func.coalesce(func.max(leaves.c.number) + 1, 0))).scalar_one()
-    )
+    number = int(connection.execute(_NEXT).scalar_one())
     salt = secrets.token_bytes(SALT_BYTES)
-    connection.execute(
-        leaves.insert().values(number=number, kind=kind, entry=entry(kind, payload, salt), at=at)
-    )
-    connection.execute(salts.insert().values(leaf=number, salt=salt))
+    leaf = {"number": number, "kind": kind, "entry": entry(kind, payload, salt), "at": at}
+    connection.execute(_NEW_LEAF, leaf)
+    connection.execute(_NEW_SALT, {"leaf": number, "salt": salt})
     return number
 
 
@@ -135,11 +142,7 @@ class Log:
 
     def leaf(self, connection: Connection, number: int) -> Leaf:
         """Return a committed leaf."""
-        row = connection.execute(
-            select(leaves.c.entry, salts.c.salt)
-            .join_from(leaves, salts, isouter=True)
-            .where(leaves.c.number == number)
-        ).one()
+        row = connection.execute(_LEAF, {"number": number}).one()
         return Leaf(number=number, entry=row.entry, salt=row.salt)
 
     def logged(self, leaf: Leaf) -> Logged:

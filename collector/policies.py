@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from base.clock import NANOSECONDS
 from base.errors import RejectedError, SetupError
@@ -26,6 +26,7 @@ from wire.policy import Policy, decode_policy, policy_digest, verify
 
 FILES: Final = ("root.json", "targets.json", "policy.json")
 LARGEST_BYTES: Final = 1 << 20
+_KNOWN: Final = select(policies.c.policy).where(policies.c.digest == bindparam("digest"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +151,7 @@ def known(connection: Connection, digest: PolicyDigest) -> Policy:
         RefusedError: It was never published here.
 
     """
-    row = connection.execute(
-        select(policies.c.policy).where(policies.c.digest == digest)
-    ).one_or_none()
+    row = connection.execute(_KNOWN, {"digest": digest}).one_or_none()
     if row is None:
         raise RefusedError(Why.POLICY_UNKNOWN, "this policy was not published here")
     return _decoded(row.policy)

@@ -18,8 +18,9 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from base.clock import NANOSECONDS
 from collector.auth import Device
@@ -39,6 +40,21 @@ from wire.policy import Policy
 from wire.receipt import Receipt
 
 _log = logging.getLogger(__name__)
+
+# Built once: to build a statement costs more than to execute it, and each upload asks them all.
+_LEAF: Final = select(batches.c.leaf).where(
+    batches.c.batch == bindparam("batch"), batches.c.device == bindparam("device")
+)
+_RECEIVED: Final = select(batches.c.core_hash, batches.c.received_at, batches.c.leaf).where(
+    batches.c.batch == bindparam("batch")
+)
+_CONSENT: Final = select(consents).where(consents.c.grant == bindparam("grant"))
+_GUARD_KEY: Final = select(guard_keys.c.key_id).where(
+    guard_keys.c.subject == bindparam("subject"),
+    guard_keys.c.category == bindparam("category"),
+    guard_keys.c.month == bindparam("month"),
+)
+_BATCH: Final = batches.insert()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +105,7 @@ class Receiver:
 
         """
         with self.index.reading() as connection:
-            row = connection.execute(
-                select(batches.c.core_hash, batches.c.received_at, batches.c.leaf).where(
-                    batches.c.batch == batch
-                )
-            ).one_or_none()
+            row = connection.execute(_RECEIVED, {"batch": batch}).one_or_none()
             leaf = None if row is None else self.log.leaf(connection, row.leaf)
         if row is None or leaf is None:
             raise RefusedError(Why.ERASED, "this batch was deleted by its device")
@@ -162,9 +174,7 @@ def _verified(device: Device, frame: bytes) -> Verified:
 
 
 def _leaf_of(connection: Connection, device: Device, batch: BatchHash) -> int | None:
-    return connection.execute(
-        select(batches.c.leaf).where(batches.c.batch == batch, batches.c.device == device.id)
-    ).scalar()
+    return connection.execute(_LEAF, {"batch": batch, "device": device.id}).scalar()
 
 
 def _check_policy(core: Core, policy: Policy) -> None:
@@ -177,9 +187,7 @@ def _check_policy(core: Core, policy: Policy) -> None:
 
 
 def _check_consent(connection: Connection, device: Device, core: Core) -> None:
-    consent = connection.execute(
-        select(consents).where(consents.c.grant == core.grant)
-    ).one_or_none()
+    consent = connection.execute(_CONSENT, {"grant": core.grant}).one_or_none()
     if consent is None:
         raise RefusedError(Why.CONSENT_UNKNOWN, "its consent record is not here; send it first")
     if consent.device != device.id:
@@ -193,13 +201,8 @@ def _check_consent(connection: Connection, device: Device, core: Core) -> None:
 
 
 def _check_guard_key(connection: Connection, core: Core) -> None:
-    found = connection.execute(
-        select(guard_keys.c.key_id).where(
-            guard_keys.c.subject == core.subject,
-            guard_keys.c.category == core.category,
-            guard_keys.c.month == core.day[:7],
-        )
-    ).scalar()
+    asked = {"subject": core.subject, "category": core.category, "month": core.day[:7]}
+    found = connection.execute(_GUARD_KEY, asked).scalar()
     if found != core.guard_key:
         raise RefusedError(
             Why.GUARD_KEY_UNKNOWN, "it is not sealed to the guard's key of its month; ask for that"
@@ -231,21 +234,22 @@ def _insert(connection: Connection, verified: Verified, size: int, now: WallInst
     core = verified.core
     payload = batch_payload(verified.batch_hash, verified.core_hash)
     connection.execute(
-        batches.insert().values(
-            batch=verified.batch_hash,
-            core_hash=verified.core_hash,
-            device=core.device,
-            subject=core.subject,
-            programme=core.programme,
-            purpose=core.purpose,
-            category=core.category,
-            day=core.day,
-            expires=core.expires,
-            policy=core.policy,
-            grant=core.grant,
-            bytes=size,
-            sequence=str(verified.sequence),
-            received_at=now,
-            leaf=append(connection, Kind.BATCH, payload, now),
-        )
+        _BATCH,
+        {
+            "batch": verified.batch_hash,
+            "core_hash": verified.core_hash,
+            "device": core.device,
+            "subject": core.subject,
+            "programme": core.programme,
+            "purpose": core.purpose,
+            "category": core.category,
+            "day": core.day,
+            "expires": core.expires,
+            "policy": core.policy,
+            "grant": core.grant,
+            "bytes": size,
+            "sequence": str(verified.sequence),
+            "received_at": now,
+            "leaf": append(connection, Kind.BATCH, payload, now),
+        },
     )
