@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test soak fuzz packages trial requirements clean
+.PHONY: help setup demo check test soak fuzz bench packages trial requirements clean
 
 setup := packaging/setup/setup.sh
 bin := .venv/bin
@@ -38,6 +38,10 @@ soak: ## Run the tests that have a long form at full size: hours
 fuzz: ## Let coverage-guided fuzzing look for bytes that crash a decoder: five minutes
 	@$(setup) programs checks
 	@$(bin)/python -m fuzz.guided --seconds 300
+
+bench: ## Measure, each figure beside a floor of the same run: under five minutes
+	@$(setup) programs desktop checks
+	@$(bin)/python -m benchmarks
 
 # evdev is left out: pynput's other way on Linux, never taken (it reads the devices, passwords
 # included), and its installation would need a compiler.
