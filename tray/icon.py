@@ -1,8 +1,9 @@
 """The icon and its menu: pystray, with its AppIndicator back end.
 
 pystray rebuilds the whole menu on each change, which closes it under the pointer, and after
-each click.  Here a menu of the same shape is changed line by line, so that the countdown
-runs in an open menu; only another number or kind of lines makes a new one.
+each click.  A panel may even go on showing the lines of the old one, and a click on them is
+lost: the worst that can happen to somebody who wants a pause.  Here the menu is made once,
+with the lines that it has in every state (`view`), and changed line by line.
 
 Whether a panel really hosts the icon is the agent's to verify; here it is drawn, and active.
 """
@@ -53,13 +54,10 @@ class Indicator:
         return bool(self._icon.visible and self._icon.active)
 
     def show(self, view: View) -> None:
-        """Show *view*; an open menu stays open unless it gets other lines."""
+        """Show *view*; an open menu stays open, and the same."""
         before, self._view = self._view, view
         self._icon.wear(view.mark, view.tooltip)
-        if _shape(before) == _shape(view):
-            self._icon.change(before, view)
-        else:
-            self._icon.update_menu()
+        self._icon.change(before, view)
 
     def _items(self) -> list[Any]:
         return [
@@ -187,8 +185,3 @@ def _dress(item: "Gtk.MenuItem", line: Line) -> None:
     item.set_sensitive(line.enabled)
     if line.checked is not None:
         item.set_active(line.checked)
-
-
-def _shape(view: View) -> list[bool | None]:
-    """Return what cannot be changed in place: how many lines, and of which kind each is."""
-    return [line.checked is not None if isinstance(line, Line) else None for line in view.lines]

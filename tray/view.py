@@ -6,7 +6,6 @@ table of states tests every word.  `by_itself` says which window opens without a
 The words are for the person at the workstation, who is "you" here.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -197,7 +196,10 @@ def _mark(status: Status | None) -> Mark:
 
 
 def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:
-    """Return the menu; each line keeps its place, so that none moves under the pointer.
+    """Return the menu; it has the same lines in every state, each of its kind and in its place.
+
+    So none moves under the pointer, and none is ever made anew: a click on a line that the
+    panel still shows, but that is another one here by now, would do nothing.
 
     The state line can be clicked, not only because it says more then: panels show a line
     that cannot be clicked so pale that it is hard to read.
@@ -214,14 +216,10 @@ def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:
             label=f"Pause and forget the last {FORGET_MINUTES} minutes",
             act=Say(command=Pause(forget_minutes=FORGET_MINUTES)),
         ),
-        Line(
-            label="Resume…",
-            act=Show(page=Page.RESUME),
-            enabled=status is not None and paused(status),
-        ),
+        _way_back(status),
         Rule(),
-        *_clock(status),
-        *_flags(() if status is None else status.categories),
+        *(_flag(status, category) for category in Category),
+        Rule(),
         Line(
             label="What may be recorded…",
             act=Show(page=Page.CONSENT),
@@ -233,25 +231,29 @@ def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:
     )
 
 
-def _clock(status: Status | None) -> Iterator[Line | Rule]:
-    """Offer to confirm the clock, where that is what recording waits for."""
+def _way_back(status: Status | None) -> Line:
+    """Offer what recording waits for: the clock first, as no pause can be measured without it."""
     if status is not None and status.reason is Reason.CLOCK_UNTRUSTED:
-        yield Line(label="The clock is right again…", act=Show(page=Page.CLOCK))
-        yield Rule()
+        return Line(label="The clock is right again…", act=Show(page=Page.CLOCK))
+    return Line(
+        label="Resume…",
+        act=Show(page=Page.RESUME),
+        enabled=status is not None and paused(status),
+    )
 
 
-def _flags(categories: tuple[CategoryStatus, ...]) -> Iterator[Line | Rule]:
-    """One opt-out flag a category: raising it is said at once, clearing it opens a window."""
-    for each in categories:
-        yield Line(
-            label=f"Never record: {title(each.category)}",
-            act=Show(page=Page.OPT_IN, category=each.category)
-            if each.opted_out
-            else Say(command=OptOut(category=each.category)),
-            checked=each.opted_out,
-        )
-    if categories:
-        yield Rule()
+def _flag(status: Status | None, category: Category) -> Line:
+    """Return the opt-out flag: raising it is said at once, clearing it opens a window."""
+    raised = status is not None and any(
+        each.opted_out for each in status.categories if each.category is category
+    )
+    return Line(
+        label=f"Never record: {title(category)}",
+        act=Show(page=Page.OPT_IN, category=category)
+        if raised
+        else Say(command=OptOut(category=category)),
+        checked=raised,
+    )
 
 
 def account(status: Status) -> str:

@@ -18,6 +18,7 @@ from typing import Final
 
 import pytest
 
+from agent.geometry import Box
 from base.errors import ExitCode
 from demo import tray_icon
 from demo.accessible import Accessibility
@@ -26,6 +27,7 @@ from demo.desktop import WATCHER, WATCHER_PATH, VirtualDesktop, wait_until
 from demo.person import Person
 from tests.fakes.agent import FakeAgent, a_notice, a_status
 from tray.patience import QUIET_MS
+from tray.view import view
 from wire.category import Category
 from wire.control import (
     Command,
@@ -42,6 +44,7 @@ from wire.control import (
     Status,
     Withdraw,
 )
+from wire.ids import WallInstant
 
 pytestmark = pytest.mark.e2e
 
@@ -281,6 +284,36 @@ def test_pause_is_one_click(seat: Seat) -> None:
     assert seat.next() == Pause()
 
 
+def test_a_click_on_pause_counts_whatever_happened_while_the_menu_was_open(seat: Seat) -> None:
+    """The menu that the panel shows stays the one that takes clicks, in its place."""
+    menu, place = open_menu(seat, "Pause for 30 minutes")
+    for reason in (each for each in Reason if each is not Reason.PAUSED_UNTIL):
+        seat.agent.push(a_status(reason, granted=KEYS_AND_SCREEN))
+        wait_until(reason, partial(_says, seat, _STATES[reason]))
+        assert menu in tray_icon.popups(seat.desktop.env), reason
+    seat.person.click_at(*place)
+    assert seat.next() == Pause()
+
+
+_STATES: Final = {reason: view(a_status(reason), WallInstant(0)).state for reason in Reason}
+
+
+def _says(seat: Seat, state: str) -> bool:
+    return seat.person.tray_title() == f"Assent: {state}"
+
+
+def open_menu(seat: Seat, label: str) -> tuple[tuple[int, Box], tuple[int, int]]:
+    """Open the menu; return it, and the middle of its line *label*."""
+    env, rows = seat.desktop.env, seat.person.tray_menu()
+    before = tray_icon.popups(env)
+    icon = tray_icon.icon_box(env)
+    seat.person.click_at(icon.x + icon.width // 2, icon.y + icon.height // 2)
+    (menu,) = wait_until("the menu", lambda: tray_icon.popups(env) - before)
+    (row,) = [each for each in rows if each.label == label]
+    place = wait_until(label, lambda: tray_icon.row_place(env, menu[1], rows, row))
+    return menu, (place.x + place.width // 2, place.y + place.height // 2)
+
+
 def test_pause_and_forget_is_one_click(seat: Seat) -> None:
     """The last five minutes go with it."""
     seat.person.click_tray("Pause and forget the last 5 minutes")
@@ -290,12 +323,8 @@ def test_pause_and_forget_is_one_click(seat: Seat) -> None:
 @pytest.mark.parametrize("seat", [paused(1800)], indirect=True, ids=["paused"])
 def test_the_countdown_runs_in_an_open_menu(seat: Seat) -> None:
     """The line changes in place; the menu stays open under the pointer."""
-    box = tray_icon.icon_box(seat.desktop.env)
-    before = tray_icon.popups(seat.desktop.env)
-    seat.person.click_at(box.x + box.width // 2, box.y + box.height // 2)
-    (menu,) = wait_until("the menu", lambda: tray_icon.popups(seat.desktop.env) - before)
-    first = state_line(seat)
-    seen = {first}
+    menu, _place = open_menu(seat, "Pause for another 30 minutes")
+    seen = {state_line(seat)}
     deadline = time.monotonic() + 3.5
     while time.monotonic() < deadline:
         assert menu in tray_icon.popups(seat.desktop.env)

@@ -193,11 +193,30 @@ def test_restrictions_can_always_be_said(reason: Reason) -> None:
             assert each.enabled, each.label
 
 
-@pytest.mark.parametrize("reason", [r for r in Reason if r is not Reason.CLOCK_UNTRUSTED])
-def test_no_line_moves_when_the_state_changes(reason: Reason) -> None:
-    """A line that moved under the pointer would be clicked in place of another."""
-    shape = [type(each) for each in view(status_for(reason), NOW).lines]
-    assert shape == [type(each) for each in view(a_status(), NOW).lines]
+@pytest.mark.parametrize("reason", [None, *Reason])
+def test_no_line_comes_goes_or_moves_when_the_state_changes(reason: Reason | None) -> None:
+    """A line that moved would be clicked in place of another; one made anew, in vain.
+
+    Not even before the agent has said a word (None), and whatever lines are for.
+    """
+    shown = view(None if reason is None else status_for(reason), NOW)
+    assert kinds(shown) == kinds(view(a_status(opted_out=[Category.SCREEN]), NOW))
+
+
+def kinds(shown: View) -> list[str]:
+    """Return what cannot be changed in place: how many lines, and of which kind each is."""
+    return [
+        "rule" if isinstance(each, Rule) else "line" if each.checked is None else "check box"
+        for each in shown.lines
+    ]
+
+
+@pytest.mark.parametrize("reason", [None, *Reason])
+def test_pause_is_always_at_the_same_place(reason: Reason | None) -> None:
+    """Whoever aims at it hits it, whatever happens meanwhile."""
+    shown = view(None if reason is None else status_for(reason), NOW)
+    assert isinstance(pause := shown.lines[2], Line)
+    assert (pause.act, pause.enabled) == (Say(command=Pause()), True)
 
 
 def test_pausing_says_pause_and_forgetting_says_how_much() -> None:
@@ -223,7 +242,7 @@ def test_while_paused_the_same_line_offers_another_pause() -> None:
         (a_status(Reason.NOT_CONSENTED), False),
         (a_status(Reason.PAUSED_UNTIL, paused_until=NOW + SECOND), True),
         (a_status(Reason.RESUME_PENDING), True),
-        (a_status(Reason.CLOCK_UNTRUSTED, paused_until=NOW + SECOND), True),
+        (a_status(Reason.INDICATOR_MISSING, paused_until=NOW + SECOND), True),
     ],
 )
 def test_resume_is_offered_only_where_there_is_a_pause(status: Status, *, offered: bool) -> None:
@@ -264,10 +283,14 @@ def test_a_flag_is_raised_at_once_and_cleared_in_a_window() -> None:
 
 
 def test_the_clock_can_be_confirmed_only_when_it_is_in_doubt() -> None:
-    """The line is not there otherwise."""
-    shown = view(a_status(Reason.CLOCK_UNTRUSTED), NOW)
-    assert line(shown, "The clock is right again…").act == Show(page=Page.CLOCK)
-    assert not [each for each in lines(view(a_status(), NOW)) if each.act == Show(page=Page.CLOCK)]
+    """It stands where Resume does otherwise, which comes back once the clock is trusted."""
+    doubted = view(a_status(Reason.CLOCK_UNTRUSTED, paused_until=NOW + SECOND), NOW)
+    trusted = view(a_status(Reason.PAUSED_UNTIL, paused_until=NOW + SECOND), NOW)
+    confirm, resume = line(doubted, "The clock is right again…"), line(trusted, "Resume…")
+    assert (confirm.act, confirm.enabled) == (Show(page=Page.CLOCK), True)
+    assert (resume.act, resume.enabled) == (Show(page=Page.RESUME), True)
+    assert doubted.lines.index(confirm) == trusted.lines.index(resume)
+    assert not [each for each in lines(trusted) if each.act == Show(page=Page.CLOCK)]
 
 
 def test_the_consent_window_cannot_be_opened_without_a_policy() -> None:
@@ -328,7 +351,7 @@ def test_the_words_speak_to_the_person_at_the_workstation() -> None:
 def test_a_rule_never_ends_the_menu_nor_follows_another() -> None:
     """Such rules are dropped by pystray, and the lines would not be where we count them."""
     for status in (None, a_status(), a_status(Reason.CLOCK_UNTRUSTED)):
-        kinds = [isinstance(each, Rule) for each in view(status, NOW).lines]
-        assert not kinds[0]
-        assert not kinds[-1]
-        assert (True, True) not in pairwise(kinds)
+        rules = [isinstance(each, Rule) for each in view(status, NOW).lines]
+        assert not rules[0]
+        assert not rules[-1]
+        assert (True, True) not in pairwise(rules)
