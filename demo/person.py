@@ -10,7 +10,8 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -32,10 +33,19 @@ TURN_SECONDS: Final = 0.02  # a toolkit needs to draw before it knows where thin
 
 
 class Person:
-    """A person at the desktop with the environment *env*."""
+    """A person at the desktop with the environment *env*.
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    *take_the_mouse* is entered for each click and all that leads to it; whoever else moves
+    the pointer must keep still meanwhile.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        take_the_mouse: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
         self._env = dict(env)
+        self._take_the_mouse = take_the_mouse
 
     # --- windows ----------------------------------------------------------------------
 
@@ -79,8 +89,8 @@ class Person:
 
     def click(self, title: str, label: str, seconds: float = 10.0) -> None:
         """Click on the button, switch or box *label* in the window *title*."""
-        self.activate(title, seconds)
-        with Accessibility(self._env) as seen:
+        with self._take_the_mouse(), Accessibility(self._env) as seen:
+            self.activate(title, seconds)
             thing = wait_until(f"{label!r} in {title!r}", lambda: seen.find(title, label), seconds)
             takes_clicks = partial(seen.has_state, thing, SENSITIVE)
             wait_until(f"{label!r} in {title!r} to take clicks", takes_clicks, seconds)
@@ -126,6 +136,23 @@ class Person:
 
         *screenshot* keeps a picture of the opened menu, before the first row is clicked.
         """
+        with self._take_the_mouse():
+            self._click_tray(labels, screenshot)
+
+    # --- mouse and keys ---------------------------------------------------------------
+
+    def click_at(self, x: int, y: int) -> None:
+        """Move the pointer to (x, y) and click with the left button."""
+        with self._take_the_mouse():
+            self._xdotool("mousemove", str(x), str(y), "click", "1")
+
+    def press(self, *keys: str) -> None:
+        """Press keys by their X names: `Return`, `ctrl+a`, ..."""
+        self._xdotool("key", "--clearmodifiers", *keys)
+
+    # --- how --------------------------------------------------------------------------
+
+    def _click_tray(self, labels: Sequence[str], screenshot: Path | None) -> None:
         rows = self.tray_menu()
         levels = []
         for label in labels:  # all of them before the first click: a menu left open grabs clicks
@@ -143,18 +170,6 @@ class Person:
                 screenshot = None
             self.click_at(*_middle(place))
         wait_until("the menu's end", lambda: tray_icon.popups(self._env) <= before)
-
-    # --- mouse and keys ---------------------------------------------------------------
-
-    def click_at(self, x: int, y: int) -> None:
-        """Move the pointer to (x, y) and click with the left button."""
-        self._xdotool("mousemove", str(x), str(y), "click", "1")
-
-    def press(self, *keys: str) -> None:
-        """Press keys by their X names: `Return`, `ctrl+a`, ..."""
-        self._xdotool("key", "--clearmodifiers", *keys)
-
-    # --- how --------------------------------------------------------------------------
 
     def _new_popups(self, known: frozenset[tuple[int, Box]]) -> frozenset[tuple[int, Box]]:
         return tray_icon.popups(self._env) - known

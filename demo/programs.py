@@ -33,7 +33,10 @@ class Program:
         self.module = module
         self.home = folder / module
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.env = {**os.environ, **(env or {}), "ASSENT_HOME": str(self.home)}
+        temporary = folder / "tmp"  # below *folder* as all else, so that it is searched too
+        temporary.mkdir(exist_ok=True, mode=0o700)
+        own = {"ASSENT_HOME": str(self.home)}
+        self.env = {**os.environ, "TMPDIR": str(temporary), **(env or {}), **own}
         self.log = self.home / "output.log"
         self._running: subprocess.Popen[bytes] | None = None
 

@@ -177,8 +177,10 @@ def _plugin_windows(display: Display, window: Any) -> "list[Box]":  # noqa: ANN4
             if named is not None and named[1] == PLUGIN_CLASS:
                 shape = child.get_geometry()
                 corner = display.screen().root.translate_coords(child, 0, 0)
-                viewable = child.get_attributes().map_state == X.IsViewable
-                if viewable and shape.width >= BORDER:
+                attributes = child.get_attributes()
+                viewable = attributes.map_state == X.IsViewable
+                floats = attributes.override_redirect  # a menu, or the tooltip under the pointer
+                if viewable and not floats and shape.width >= BORDER:
                     found.append(
                         Box(int(corner.x), int(corner.y), int(shape.width), int(shape.height))
                     )

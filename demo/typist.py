@@ -13,6 +13,7 @@ one JSON object a line, written before the event is sent:
 `Typist` is the side that the test holds; `python -m demo.typist RECORD` is the process.
 """
 
+import contextlib
 import json
 import math
 import select
@@ -64,6 +65,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keys_per_second: float = 30.0
     load: Load | None = None
     stop_load: bool = False
+    mouse: bool | None = None  # False: leave it alone until the order with True
 
 
 class TypistError(AssentError):
@@ -75,6 +77,7 @@ class Typist:
 
     def __init__(self, env: Mapping[str, str], record: Path) -> None:
         self.record = record
+        self._leaving = 0  # how many callers want the mouse now
         repository = str(Path(__file__).resolve().parent.parent)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "demo.typist", str(record)],
@@ -114,6 +117,23 @@ class Typist:
     def stop(self) -> None:
         """End the load; what was pressed is released."""
         self._do(Order(stop_load=True))
+
+    @contextlib.contextmanager
+    def leave_the_mouse(self) -> Iterator[None]:
+        """Let somebody else have the mouse meanwhile; the keys of a running load go on.
+
+        There is one pointer.  Who presses a button while another moves it presses elsewhere,
+        and a menu that is clicked beside closes.
+        """
+        if not self._leaving:
+            self._do(Order(mouse=False))
+        self._leaving += 1
+        try:
+            yield
+        finally:
+            self._leaving -= 1
+            if not self._leaving:
+                self._do(Order(mouse=True))
 
     def events(self) -> list[dict[str, Any]]:
         """Return the record so far."""
@@ -209,6 +229,10 @@ class Hands:
         for pressed in (True, False):
             self._button(WHEEL_UP if up else WHEEL_DOWN, pressed=pressed)
 
+    def settle(self) -> None:
+        """Return when the server has done all that was asked of it."""
+        self._display.sync()
+
     def _button(self, number: int, *, pressed: bool) -> None:
         xtest.fake_input(self._display, X.ButtonPress if pressed else X.ButtonRelease, number)
         self._display.flush()
@@ -229,6 +253,7 @@ class Worker:
         self._streams: dict[str, Stream] = {}
         self._load = Load()
         self._letters: Iterator[str] = iter(())
+        self._has_mouse = True
         self._step = 0
 
     def take(self, order: Order) -> bool:
@@ -240,6 +265,10 @@ class Worker:
             self._typing = Stream(order.keys_per_second)
             self._order_open = True
             return False
+        if order.mouse is not None:
+            self._has_mouse = order.mouse
+            self._hands.settle()
+            return True
         self._load = order.load or Load()
         self._letters = _for_ever(self._load.text)
         self._streams = {
@@ -272,7 +301,11 @@ class Worker:
 
     def wait(self, now: float) -> float:
         """Return how long nothing is due, at most a tenth of a second."""
-        times = [stream.due for stream in self._streams.values() if stream.rate]
+        times = [
+            stream.due
+            for name, stream in self._streams.items()
+            if stream.rate and (self._has_mouse or name == "keys")
+        ]
         times += [stroke[0] for stroke in list(self._strokes)[:1]]
         if self._order_open:
             times.append(self._typing.due)
@@ -285,6 +318,8 @@ class Worker:
             self._strokes.append((now + number * step, code, name, pressed))
 
     def _point(self, now: float) -> None:
+        if not self._has_mouse:
+            return
         if self._is_due("moves", now):
             self._step += 1
             self._hands.move(*self._place())

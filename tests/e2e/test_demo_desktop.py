@@ -13,6 +13,7 @@ import pytest
 from demo.bus import Bus, BusError
 from demo.desktop import WATCHER, WATCHER_PATH, DesktopError, VirtualDesktop, wait_until
 from demo.person import Person
+from demo.typist import Load, Typist
 
 pytestmark = pytest.mark.e2e
 
@@ -82,6 +83,28 @@ def test_a_person_opens_the_menu_and_clicks_a_row(desktop: VirtualDesktop, tmp_p
     assert (tmp_path / "menu.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DesktopError, match="no 'Resume'"):
         person.click_tray("Resume")
+
+
+def test_while_somebody_has_the_mouse_the_typist_only_types(
+    desktop: VirtualDesktop, tmp_path: Path
+) -> None:
+    """There is one pointer; moved by two, it clicks beside what it was to click on."""
+    load = Load(keys=50, moves=50, clicks=20, text="ab")
+    with Typist(desktop.env, tmp_path / "record") as typist:
+
+        def kinds(since: int) -> set[str]:
+            return {event["kind"] for event in typist.events()[since:]}
+
+        typist.start(load)
+        wait_until("keys and mouse", lambda: kinds(0) == {"key", "move", "button"})
+        with typist.leave_the_mouse():
+            with typist.leave_the_mouse():
+                left = len(typist.events())
+            wait_until("many keys", lambda: len(typist.events()) > left + 50)
+            assert kinds(left) == {"key"}
+        back = len(typist.events())
+        wait_until("the mouse again", lambda: kinds(back) == {"key", "move", "button"})
+        typist.stop()
 
 
 def test_a_person_finds_what_has_to_be_scrolled_to(desktop: VirtualDesktop) -> None:

@@ -4,19 +4,24 @@ At the other end of its channel stands a fake agent, which records what is said.
 every menu and window are kept in build/screenshots.
 """
 
+import contextlib
 import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import pytest
+from Xlib import X, error
+from Xlib.display import Display
+from Xlib.ext import xtest
 
 from agent.geometry import Box
 from base.errors import ExitCode
@@ -25,6 +30,8 @@ from demo.accessible import Accessibility
 from demo.bus import Bus
 from demo.desktop import WATCHER, WATCHER_PATH, VirtualDesktop, wait_until
 from demo.person import Person
+from demo.typist import Load, Typist
+from tests.conftest import Size
 from tests.fakes.agent import FakeAgent, a_notice, a_status
 from tray.patience import QUIET_MS
 from tray.view import view
@@ -242,6 +249,30 @@ def _is_titled(seat: Seat, title: str) -> bool:
     return seat.person.tray_title().startswith(title)
 
 
+def test_the_state_is_read_by_resting_the_pointer_on_the_icon(seat: Seat) -> None:
+    """The panel shows the tooltip; the person still finds the icon under it."""
+    env = seat.desktop.env
+    icon = tray_icon.icon_box(env)
+    with closing(Display(env["DISPLAY"])) as display:
+        for y in (icon.y - 50, icon.y + 9, icon.y + 10):  # comes, and rests
+            xtest.fake_input(display, X.MotionNotify, x=icon.x + icon.width // 2, y=y)
+            display.sync()
+        wait_until("the tooltip", partial(_floats, display))
+        assert tray_icon.icon_box(env) == icon
+    seat.picture("tooltip")
+
+
+def _floats(display: Display) -> bool:
+    """Whether the panel shows something that floats: a tooltip, when no menu is open."""
+    for window in display.screen().root.query_tree().children:
+        with contextlib.suppress(error.BadWindow):
+            named, attributes = window.get_wm_class(), window.get_attributes()
+            ours = named is not None and named[1] == tray_icon.PLUGIN_CLASS
+            if ours and attributes.override_redirect and attributes.map_state == X.IsViewable:
+                return True
+    return False
+
+
 def test_the_icon_comes_back_with_the_panel(seat: Seat) -> None:
     """A panel that ends takes the icon away; a new one gets it again by itself."""
     seat.desktop.kill_panel()
@@ -282,6 +313,39 @@ def test_pause_is_one_click(seat: Seat) -> None:
     wait_until("the countdown", lambda: state_line(seat).startswith("Paused, 29:"))
     seat.person.click_tray("Pause for another 30 minutes")
     assert seat.next() == Pause()
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+def test_no_click_on_pause_is_lost(
+    seat: Seat, size: Size, figure: Callable[[str], None], tmp_path: Path
+) -> None:
+    """Each of many is one pause, on a busy machine, and while somebody types without a rest."""
+    recording, clicks = seat.agent.status, size(share=15, full=1000)
+    with Typist(seat.desktop.env, tmp_path / "record") as typist, busy_machine():
+        seat.person = Person(seat.desktop.env, typist.leave_the_mouse)
+        typist.start(Load(keys=100, moves=50, clicks=1, text="abc"))
+        for _ in range(clicks):
+            seat.person.click_tray("Pause for 30 minutes")
+            assert seat.next() == Pause()
+            seat.agent.push(recording)
+            wait_until("the state", lambda: state_line(seat) == "Recording: Keyboard, Screen")
+    seat.agent.expect_none(0.3)
+    figure(f"{clicks} clicks, 0 lost")
+
+
+@contextlib.contextmanager
+def busy_machine() -> Iterator[None]:
+    """Keep each processor busy with something else."""
+    command = [sys.executable, "-c", "while True: pass"]
+    bound = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    loops = [subprocess.Popen(bound) for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
 
 
 def test_a_click_on_pause_counts_whatever_happened_while_the_menu_was_open(seat: Seat) -> None:
