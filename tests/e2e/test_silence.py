@@ -6,6 +6,7 @@ letters of the second half are typed, the secret among them.  So a single leaked
 in whatever form, and whatever time it claims.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -14,12 +15,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from agent.children import BACK_OFF_SECONDS
 from base.clock import boot_ns
+from demo.desktop import DesktopError, wait_until
 from demo.organisation import Organisation
 from demo.search import Searcher, plant_controls
 from demo.typist import Load
@@ -34,7 +38,8 @@ SECRET: Final = "qzxwvutsrpyno"  # all letters that WORK does not have, once eac
 AREA: Final = (100, 120, 300, 200)  # inside the terminal
 TYPING: Final = Load(keys=100, moves=50, clicks=1, text=WORK, area=AREA)
 SPYING: Final = Load(keys=100, moves=50, clicks=1, text=SECRET, area=AREA)
-HOLD_BACK_NS: Final = 500_000_000
+SECOND_NS: Final = 1_000_000_000
+HOLD_BACK_NS: Final = SECOND_NS // 2
 INJECTION_NS: Final = 100_000_000  # from the record of a stroke to its arrival, generously
 
 
@@ -55,6 +60,23 @@ class Story:
             for stroke in self.station.typist.events()
             if stroke["kind"] == "key" and stroke["pressed"] and since <= stroke["at"] < until
         )
+
+    def before(self) -> str:
+        """Return what was typed so long before the act that it has to be there."""
+        return self.strokes(0, self.acted_at - HOLD_BACK_NS - INJECTION_NS)
+
+    def clicks(self, since: int, until: int) -> int:
+        """Return how often the typist pressed a button in that span of the boot clock."""
+        return sum(
+            stroke["kind"] == "button" and stroke["pressed"] and since <= stroke["at"] < until
+            for stroke in self.station.typist.events()
+        )
+
+    def rate(self) -> float:
+        """Return how many events a second were injected from two seconds before the act on."""
+        since, until = self.acted_at - 2 * SECOND_NS, self.silent_at + 2 * SECOND_NS
+        made = [each for each in self.station.typist.events() if since <= each["at"] < until]
+        return len(made) * SECOND_NS / (until - since)
 
     def folders(self) -> list[Path]:
         """Return every folder that any of our programs can write to."""
@@ -79,7 +101,7 @@ def tell(text_organisation: Organisation, desk: Path) -> Iterator[Tell]:
         station.person.activate("work")
         station.wait_for_status("recording", lambda s: len(s["recording"]) == len(Category))
         station.typist.start(TYPING)
-        station.wait_for_status("some keys", lambda s: s["kept"].get("keys", 0) > 0 or _some(s))
+        station.wait_for_status("some keys", lambda s: s["kept"].get("keys", 0) > 0)
         time.sleep(2.0)
         acted_at = boot_ns()
         act(station)
@@ -100,10 +122,6 @@ def tell(text_organisation: Organisation, desk: Path) -> Iterator[Tell]:
         station.stop()
 
 
-def _some(status: dict[str, Any]) -> bool:
-    return "keys" in status["recording"]
-
-
 def is_shut(status: dict[str, Any]) -> bool:
     """Nothing at all is recorded."""
     return not status["recording"]
@@ -112,7 +130,9 @@ def is_shut(status: dict[str, Any]) -> bool:
 # --- pause ------------------------------------------------------------------------------
 
 
-def test_a_pause_is_silence(tell: Tell, tmp_path: Path, pictures: Path) -> None:
+def test_a_pause_is_silence(
+    tell: Tell, tmp_path: Path, pictures: Path, figure: Callable[[str], None]
+) -> None:
     """All typed before the click on "Pause for 30 minutes" is there, nothing after it is.
 
     Not in any folder of any program, not in memory, not in a core file, not in what was
@@ -120,6 +140,7 @@ def test_a_pause_is_silence(tell: Tell, tmp_path: Path, pictures: Path) -> None:
     """
     story = tell("pause", lambda s: s.pause(pictures / "pause-menu.png"), is_shut)
     station, searcher = story.station, Searcher(SECRET)
+    figure(f"{story.rate():.0f} events a second while pause was clicked and the secret typed")
 
     check_memory(story, searcher)
 
@@ -139,9 +160,8 @@ def test_a_pause_is_silence(tell: Tell, tmp_path: Path, pictures: Path) -> None:
     text = opened.text()
     assert not set(text) & set(SECRET)
     # Before: every letter older than the hold-back, none missing, none out of order.
-    before = story.strokes(0, story.acted_at - HOLD_BACK_NS - INJECTION_NS)
-    assert len(before) > 100
-    assert text.startswith(before)
+    assert len(story.before()) > 100
+    assert text.startswith(story.before())
     # In between: no event of any kind carries a time of the pause.
     paused = (wall_of(story.silent_at), wall_of(resumed_after))
     assert [e for e in opened.events if paused[0] < e["wall_ns"] < paused[1]] == []
@@ -150,6 +170,7 @@ def test_a_pause_is_silence(tell: Tell, tmp_path: Path, pictures: Path) -> None:
     assert len(after) > 50
     assert "paused-until" in opened.reasons_of_gaps()
 
+    assert a_core_file_is_found(story, searcher)
     crash_everything(story)
     search_everywhere(story, opened)
 
@@ -189,6 +210,7 @@ def test_opting_out_of_one_category_silences_it_and_the_others_go_on(
     station = story.station
     station.person.activate("work")
     time.sleep(1.5)
+    stopped_at = boot_ns()
     station.typist.stop()
     station.pause()
     station.wait_until_sent()
@@ -196,7 +218,9 @@ def test_opting_out_of_one_category_silences_it_and_the_others_go_on(
     mine = opened.events
     silent = wall_of(story.silent_at)
     assert [e for e in mine if e["type"] == "key"] == [], "held key batches are deleted too"
-    assert [e for e in mine if e["type"] == "move" and e["wall_ns"] > silent + HOLD_BACK_NS]
+    clicked = story.clicks(story.silent_at, stopped_at - HOLD_BACK_NS - INJECTION_NS)
+    went_on = [e for e in mine if e["type"] == "button" and e["wall_ns"] > silent]
+    assert 0 < clicked <= sum(e["pressed"] for e in went_on), "the pointer is recorded on"
     assert not set(opened.text()) & set(SECRET)
     search_everywhere(story, opened)
 
@@ -226,28 +250,45 @@ def withdraw_everything(station: Workstation) -> None:
 
 
 def test_killing_the_tray_is_silence_until_its_icon_is_back(tell: Tell, tmp_path: Path) -> None:
-    """From the tray's SIGKILL to the new icon no event exists."""
-    seen: list[int] = []
-
-    def kill(station: Workstation) -> None:
-        station.kill_tray()
-        station.wait_for_status("no indicator", lambda s: s["reason"] == "indicator-missing")
-        seen.append(boot_ns())
-        while station.status()["reason"] == "indicator-missing":
-            seen.append(boot_ns())
-
-    story = tell("tray", kill, lambda status: not status["indicator"])
+    """All typed before the tray's SIGKILL is there, nothing of the time without an icon is."""
+    story = tell("tray", kill_the_tray, is_shut)
     station = story.station
+    assert station.status()["reason"] == "indicator-missing"
+    station.typist.stop()
+    station.typist.type_text("\n")  # the terminal clears its screen
+    dark_until = boot_ns()
+    while station.status()["indicator"]:
+        dark_until = boot_ns()
+    station.person.activate("work")
+    station.wait_for_status("recording", lambda s: len(s["recording"]) == len(Category))
+    station.typist.start(TYPING)
+    time.sleep(1.0)
     station.typist.stop()
     station.pause()
     station.wait_until_sent()
     opened = open_everything(story.organisation, story.station, tmp_path / "export")
-    mine = opened.events
-    dark = (wall_of(seen[0]), wall_of(seen[-2]))
-    assert dark[0] < dark[1]
-    assert [e for e in mine if dark[0] < e["wall_ns"] < dark[1]] == []
-    assert [e for e in mine if e["wall_ns"] < dark[0]]
-    assert [e for e in mine if e["wall_ns"] > dark[1]], "it goes on once the light is back"
+    dark = (wall_of(story.silent_at), wall_of(dark_until))
+    assert dark[1] - dark[0] > SECOND_NS
+    assert [e for e in opened.events if dark[0] < e["wall_ns"] < dark[1]] == []
+    assert len(story.before()) > 100
+    assert opened.text().startswith(story.before())
+    assert [e for e in opened.presses() if e["wall_ns"] > dark[1]], "it goes on with the light"
+    search_everywhere(story, opened)
+
+
+def kill_the_tray(station: Workstation) -> None:
+    """Kill it, and each that the agent starts in its place, until it waits for ten seconds."""
+    killed = 0
+    for _ in range(BACK_OFF_SECONDS.index(10.0) + 1):
+        killed = wait_until("another tray", partial(other_tray, station, killed), 30)
+        os.kill(killed, signal.SIGKILL)
+
+
+def other_tray(station: Workstation, than: int) -> int | None:
+    """Return the process id of the tray that runs, unless it is *than*."""
+    with contextlib.suppress(DesktopError):
+        return pid if (pid := station.child("tray")) != than else None
+    return None
 
 
 def test_killing_the_panel_is_silence(tell: Tell, tmp_path: Path) -> None:
@@ -260,6 +301,8 @@ def test_killing_the_panel_is_silence(tell: Tell, tmp_path: Path) -> None:
     mine = opened.events
     assert max(event["wall_ns"] for event in mine) < wall_of(story.silent_at)
     assert not set(opened.text()) & set(SECRET)
+    assert len(story.before()) > 100
+    assert opened.text().startswith(story.before())
     search_everywhere(story, opened)
 
 
@@ -286,16 +329,51 @@ def check_memory(story: Story, searcher: Searcher) -> None:
 
 def found_in_a_process_that_has_it(searcher: Searcher) -> bool:
     """Whether the search finds the secret in a process that was told it."""
-    keeper = "import sys; kept = sys.stdin.readline(); print(flush=True); sys.stdin.readline()"
+    with keeper() as process:
+        return bool(searcher.in_process(process.pid))
+
+
+def a_core_file_is_found(story: Story, searcher: Searcher) -> bool:
+    """Whether the search finds the secret in the core file of a process that was told it.
+
+    It crashes beside the agent, under the same limits.  Where this machine hands core files to
+    a program, or keeps them elsewhere, there can be none in our folders, and nothing to find.
+    """
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text("utf-8")
+    if pattern.startswith(("|", "/")):
+        return True
+    home = story.station.agent.home
+    with keeper("prlimit", "--core=unlimited", "--", cwd=home) as process:
+        process.send_signal(signal.SIGSEGV)
+        process.wait()
+    cores = core_files(story)
+    hits = [hit for core in cores for hit in searcher.in_file(core)]
+    for core in cores:
+        core.unlink()
+    return bool(hits)
+
+
+@contextlib.contextmanager
+def keeper(*before: str, cwd: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a process that was told the secret and is not protected as ours are."""
+    program = "import sys; kept = sys.stdin.readline(); print(flush=True); sys.stdin.readline()"
     with subprocess.Popen(
-        [sys.executable, "-c", keeper], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [*before, sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=cwd,
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(SECRET.encode() + b"\n")
         process.stdin.flush()
         process.stdout.readline()
-        return bool(searcher.in_process(process.pid))
+        yield process
+
+
+def core_files(story: Story) -> list[Path]:
+    """Return the core files in our folders."""
+    return [path for folder in story.folders() for path in folder.rglob("core*") if path.is_file()]
 
 
 def crash_everything(story: Story) -> None:
@@ -305,8 +383,7 @@ def crash_everything(story: Story) -> None:
     for pid, how in zip(victims, [signal.SIGSEGV, signal.SIGABRT] * len(victims), strict=False):
         os.kill(pid, how)
     agent.stop()
-    cores = [path for folder in story.folders() for path in folder.rglob("core*") if path.is_file()]
-    assert cores == [], "processes that see plaintext leave no core file"
+    assert core_files(story) == [], "processes that see plaintext leave no core file"
 
 
 def search_everywhere(story: Story, opened: Opened | None = None) -> None:
