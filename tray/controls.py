@@ -74,6 +74,7 @@ class Controls:
         self._asked = asked
         self._status: Status | None = None
         self._unanswered: deque[Callable[[Reply], None]] = deque()
+        self._awaits_notice = False
         self._sheets: dict[Page, Sheet] = {}
         self._messages: set[Sheet] = set()
 
@@ -181,12 +182,16 @@ class Controls:
             self._sheets[page].appear(by_itself=unasked)
             return
         if page is Page.CONSENT:  # the words come from the agent first
+            if self._awaits_notice and unasked:  # another status came meanwhile; once is enough
+                return
+            self._awaits_notice = True
             self._say([GetNotice()], lambda replies: self._on_notice(replies, unasked=unasked))
             return
         if self._status is not None:
             self._place(page, self._sheet(page, category, self._status), unasked=unasked)
 
     def _on_notice(self, replies: Sequence[Reply], *, unasked: bool) -> None:
+        self._awaits_notice = False
         notice = replies[0]
         if isinstance(notice, Notice):
             said = self._decided(Page.CONSENT)

@@ -15,12 +15,13 @@ from tray.drawing import draw
 from tray.patience import QUIET_MS, Patience
 from tray.view import Mark
 
-WIDTH: Final = 680  # about 80 characters a line, which is read easily
+WIDTH: Final = 740  # about 80 characters a line, which is read easily
 EDGE: Final = 24
 GAP: Final = 12
 AROUND: Final = 230  # pixels: heading, buttons, edges and the window's title bar
 NOTICE: Final = (136, 240)  # pixels: the notice gets what the screen has room for, and scrolls
 CHOICES: Final = 420  # pixels: four categories with their words, which are to stay in sight
+BETWEEN: Final = 76  # pixels between notice and choices: a paragraph, and the gaps around it
 
 Gone = Callable[["Sheet"], None]
 """Who is told that a window was closed, by whomever."""
@@ -206,12 +207,29 @@ def scrolled(text: str) -> "Gtk.Widget":
     view.get_buffer().set_text(text)
     name(view, "Notice", "")
     pane = _pane()
-    least, most = NOTICE
-    room = _screen_height() - AROUND - CHOICES
-    pane.set_min_content_height(min(max(room, least), most))
+    pane.set_min_content_height(_notice_height())
     pane.set_shadow_type(Gtk.ShadowType.IN)
     pane.add(view)
     return pane
+
+
+def listed(rows: "Gtk.Widget") -> "Gtk.Widget":
+    """Return *rows*, to stand below a notice; they scroll by themselves where they are too many.
+
+    Otherwise the whole window would, with two bars side by side, of which one moves the other.
+    """
+    pane = _pane()
+    pane.set_propagate_natural_height(True)
+    room = _screen_height() - AROUND - BETWEEN - _notice_height()
+    pane.set_max_content_height(max(NOTICE[0], room))
+    pane.set_shadow_type(Gtk.ShadowType.IN)
+    pane.add(rows)
+    return pane
+
+
+def _notice_height() -> int:
+    least, most = NOTICE
+    return min(max(_screen_height() - AROUND - CHOICES, least), most)
 
 
 def row(words: "Gtk.Widget", switch: "Gtk.Widget") -> "Gtk.Widget":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tray._gtk import Gtk
-from tray.sheet import Gone, Sheet, name, paragraph, row, scrolled, strong, style
+from tray.sheet import Gone, Sheet, listed, name, paragraph, row, scrolled, strong, style
 from tray.view import Mark, title
 from wire.category import Category, registry
 from wire.control import (
@@ -66,9 +66,7 @@ class ConsentSheet(Sheet):
             if item.granted:
                 words.add(paragraph(GRANTED))
             rows.add(row(words, self.hold(switch)))
-        frame = Gtk.Frame()
-        frame.add(rows)
-        return frame
+        return listed(rows)
 
     def _chosen(self) -> list[NoticeItem]:
         """The categories switched on here, and not before."""

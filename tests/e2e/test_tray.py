@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
@@ -76,11 +76,19 @@ KEYS_AND_SCREEN: Final = (Category.KEYS, Category.SCREEN)
 class Seat:
     """One tray on the desktop, the agent that it talks to, and who sits there."""
 
-    def __init__(self, desktop: VirtualDesktop, status: Status, *, asked: bool) -> None:
+    def __init__(
+        self,
+        desktop: VirtualDesktop,
+        status: Status,
+        *,
+        asked: bool,
+        mute: Sequence[type[Command]] = (),
+    ) -> None:
         self.desktop = desktop
         self.person = Person(desktop.env)
         self.agent = FakeAgent()
         self.agent.status = status
+        self.agent.mute.update(mute)
         self._log = desktop.folder / "logs" / "tray.log"
         home = desktop.folder / "tray-home"
         note = home / "state" / "asked-programmes"
@@ -464,6 +472,22 @@ def test_the_consent_window_opens_once_with_all_switches_off(newcomer: Seat) -> 
     assert newcomer.agent.next() == GetNotice()
     newcomer.agent.expect_none(0.5)
     assert person.find_window(CONSENT) is None
+
+
+def test_the_notice_is_asked_for_once_however_often_the_state_comes(
+    desktop: VirtualDesktop,
+) -> None:
+    """An agent that is slow to answer is not asked again, and no second window opens."""
+    slow = Seat(desktop, a_status(Reason.NOT_CONSENTED), asked=False, mute=[GetNotice])
+    try:
+        assert slow.agent.next() == GetNotice()
+        slow.agent.push(a_status(Reason.NOT_CONSENTED, detail="one more"))
+        slow.agent.push(a_status(Reason.NOT_CONSENTED, detail="and another"))
+        slow.person.wait_for_tray()
+        slow.person.click_tray("Pause for 30 minutes")
+        assert slow.agent.next() == Pause(), "no second question came before it"
+    finally:
+        slow.leave()
 
 
 def test_agreeing_says_one_grant_a_switch_with_the_hash_of_the_words(newcomer: Seat) -> None:
