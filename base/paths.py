@@ -6,6 +6,7 @@ otherwise the platform's folders are used.  All folders are private to their own
 
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +63,14 @@ def paths_for(program: str) -> Paths:
             runtime=Path(runtime) / "assent" / program if runtime else base / "run",
         )
     dirs = platformdirs.PlatformDirs("assent", appauthor=False)
+    with warnings.catch_warnings():
+        # Without a session of its own (ssh, sudo, a service) there is no runtime folder, and
+        # another takes its place; the library would say so with each command.
+        warnings.simplefilter("ignore", platformdirs.RuntimeDirWarning)
+        runtime = dirs.user_runtime_dir
     return Paths(
         config=Path(dirs.user_config_dir) / program,
         state=Path(dirs.user_state_dir) / program,
         logs=Path(dirs.user_log_dir) / program,
-        runtime=Path(dirs.user_runtime_dir) / program,
+        runtime=Path(runtime) / program,
     )

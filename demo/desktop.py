@@ -314,7 +314,7 @@ class VirtualDesktop:
         return process
 
 
-def wait_until(what: str, found: Callable[[], T | None], seconds: float = 10.0) -> T:
+def wait_until(what: str, found: Callable[[], T | None], seconds: float = 30.0) -> T:
     """Ask *found* again and again until it returns something that is true; return that.
 
     Raises:

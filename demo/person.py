@@ -29,7 +29,11 @@ from demo.tray_icon import Row
 WHEEL_DOWN: Final = "5"
 WHEEL_UP: Final = "4"
 MOST_TURNS: Final = 30
+PATIENCE_SECONDS: Final = 30.0  # for whatever should be there at once, on a busy machine
 TURN_SECONDS: Final = 0.02  # a toolkit needs to draw before it knows where things are
+
+Choice = tuple[tuple[Row, ...], Row]
+"""The rows of a menu, and the one of them to click on."""
 
 
 class Person:
@@ -55,16 +59,16 @@ class Person:
         found = self._xdotool("search", "--onlyvisible", "--name", pattern, check=False).split()
         return int(found[-1]) if found else None
 
-    def wait_for_window(self, title: str, seconds: float = 10.0) -> int:
+    def wait_for_window(self, title: str, seconds: float = PATIENCE_SECONDS) -> int:
         """Return the number of that window as soon as it is there."""
         return wait_until(f"the window {title!r}", lambda: self.find_window(title), seconds)
 
-    def wait_until_gone(self, title: str, seconds: float = 10.0) -> None:
+    def wait_until_gone(self, title: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when no visible window has this title."""
         what = f"the end of the window {title!r}"
         wait_until(what, lambda: self.find_window(title) is None, seconds)
 
-    def activate(self, title: str, seconds: float = 10.0) -> None:
+    def activate(self, title: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Bring a window to the front and give it the focus."""
         number = str(self.wait_for_window(title, seconds))
         self._xdotool("windowactivate", "--sync", number)
@@ -87,7 +91,7 @@ class Person:
 
     # --- what is in them --------------------------------------------------------------
 
-    def click(self, title: str, label: str, seconds: float = 10.0) -> None:
+    def click(self, title: str, label: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Click on the button, switch or box *label* in the window *title*."""
         with self._take_the_mouse(), Accessibility(self._env) as seen:
             self.activate(title, seconds)
@@ -111,7 +115,7 @@ class Person:
 
     # --- the tray ---------------------------------------------------------------------
 
-    def wait_for_tray(self, seconds: float = 10.0) -> None:
+    def wait_for_tray(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Return when the panel shows the icon."""
         wait_until("the tray's icon", self.sees_tray, seconds)
 
@@ -131,13 +135,16 @@ class Person:
         """Return the title of the tray's icon, which is its tooltip."""
         return tray_icon.title(self._env)
 
-    def click_tray(self, *labels: str, screenshot: Path | None = None) -> None:
+    def click_tray(
+        self, *labels: str, screenshot: Path | None = None, seconds: float = PATIENCE_SECONDS
+    ) -> None:
         """Open the menu of the tray's icon and click on a row; more labels lead into submenus.
 
-        *screenshot* keeps a picture of the opened menu, before the first row is clicked.
+        The menu follows what happens a moment later, so the row is waited for.  *screenshot*
+        keeps a picture of the opened menu, before the first row is clicked.
         """
         with self._take_the_mouse():
-            self._click_tray(labels, screenshot)
+            self._click_tray(self._way(labels, seconds), screenshot)
 
     # --- mouse and keys ---------------------------------------------------------------
 
@@ -152,15 +159,31 @@ class Person:
 
     # --- how --------------------------------------------------------------------------
 
-    def _click_tray(self, labels: Sequence[str], screenshot: Path | None) -> None:
-        rows = self.tray_menu()
-        levels = []
-        for label in labels:  # all of them before the first click: a menu left open grabs clicks
-            levels.append((rows, _row(rows, label)))
-            rows = levels[-1][1].rows
+    def _way(self, labels: Sequence[str], seconds: float) -> list[Choice]:
+        """Return which row of which rows to click on, level by level, once all take clicks.
+
+        All of them before the first click: a menu left open grabs clicks.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            rows = self.tray_menu()
+            way: list[Choice] = []
+            for label in labels:
+                chosen = next((row for row in rows if row.label == label and row.enabled), None)
+                if chosen is None:
+                    break
+                way.append((rows, chosen))
+                rows = chosen.rows
+            else:
+                return way
+            if time.monotonic() > deadline:
+                has = [row.label for row in rows if row.enabled]
+                raise DesktopError(f"the menu has no {label!r} to click on: {has}")
+
+    def _click_tray(self, way: Sequence[Choice], screenshot: Path | None) -> None:
         before = known = tray_icon.popups(self._env)
         self.click_at(*_middle(tray_icon.icon_box(self._env)))
-        for shown, chosen in levels:
+        for shown, chosen in way:
             ((_number, box),) = wait_until("a menu", partial(self._new_popups, known))
             known = tray_icon.popups(self._env)
             look = partial(tray_icon.row_place, self._env, box, shown, chosen)
@@ -210,13 +233,6 @@ class Person:
         if check and done.returncode != 0:
             raise DesktopError(f"xdotool {json.dumps(arguments)}: {done.stderr.strip()}")
         return done.stdout
-
-
-def _row(rows: tuple[Row, ...], label: str) -> Row:
-    for row in rows:
-        if row.label == label:
-            return row
-    raise DesktopError(f"the menu has no {label!r}: {[row.label for row in rows]}")
 
 
 def _middle(box: Box) -> tuple[int, int]:

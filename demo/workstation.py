@@ -27,7 +27,6 @@ RESUME_EARLY: Final = "Assent: your pause still runs"
 OPT_IN: Final = "Assent: opt in again"
 WITHDRAW: Final = "Assent: withdraw consent"
 PAUSE: Final = "Pause for 30 minutes"
-PATIENCE_SECONDS: Final = 1.0  # the windows ignore clicks of the first moments
 
 
 class Workstation:
@@ -99,7 +98,6 @@ class Workstation:
         if self.person.find_window(CONSENT) is None and not self._soon(CONSENT):
             self.person.click_tray("What may be recorded…")
         self.person.wait_for_window(CONSENT)
-        time.sleep(PATIENCE_SECONDS)
         for category in categories:
             self.person.click(CONSENT, registry()[category].title)
         if picture is not None:
@@ -116,8 +114,8 @@ class Workstation:
         """Open the resume window from the menu and click on Resume."""
         self.person.click_tray("Resume…")
         title = self.either_window(RESUME, RESUME_EARLY)
-        time.sleep(PATIENCE_SECONDS)
         if picture is not None:
+            wait_until("the buttons", lambda: self.person.can_click(title, "Resume now"))
             self.desktop.screenshot(picture)
         self.person.click(title, "Resume now")
         self.wait_for_status("the end of the pause", lambda s: s["reason"] != "paused-until")

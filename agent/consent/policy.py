@@ -36,6 +36,9 @@ def load(folder: Path, now: Now) -> PolicyInForce:
     """Return the policy in *folder*, verified at *now* and signed by every party; never raises."""
     try:
         root, targets, policy = ((folder / name).read_bytes() for name in FILES)
+    except FileNotFoundError:
+        problem = "there is no policy here; it comes when this device is enrolled"
+        return PolicyInForce(policy=None, digest=None, problem=problem)
     except OSError as exc:
         problem = f"the policy cannot be read ({exc.strerror}); enrol this device again"
         return PolicyInForce(policy=None, digest=None, problem=problem)

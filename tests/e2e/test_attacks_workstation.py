@@ -20,7 +20,7 @@ from typing import Any, Final
 import pytest
 
 from base.clock import boot_ns
-from demo.desktop import wait_until
+from demo.desktop import DesktopError, wait_until
 from demo.organisation import Organisation
 from demo.typist import Load
 from demo.workstation import Workstation, children
@@ -238,7 +238,7 @@ def test_pauses_at_any_moment_are_silence(
         time.sleep(0.3)  # of input that nobody may have
         station.typist.stop()
         quiet.append((said["wall"], time.time_ns()))
-        click_resume(station)
+        station.resume()
     pause(station)
     station.wait_until_sent()
     opened = open_everything(text_organisation, station, tmp_path / "export")
@@ -287,19 +287,15 @@ def test_pausing_while_the_tray_starts_again_is_a_pause(station: Workstation) ->
 def resume(station: Workstation) -> None:
     """Click Resume if a pause runs, and wait until all is recorded."""
     if station.status()["reason"] == "paused-until":
-        click_resume(station)
+        station.resume()
     record(station)
 
 
-def click_resume(station: Workstation) -> None:
-    """Click Resume once the tray knows of the pause: before that the line takes no clicks."""
-    wait_until("the tray to say so", lambda: "Paused" in station.person.tray_title(), 20)
-    station.resume()
-
-
 def _has(station: Workstation, module: str) -> bool:
-    pids = children(station.agent.pid)
-    return any(module.encode() in Path(f"/proc/{p}/cmdline").read_bytes() for p in pids)
+    try:
+        return station.child(module) > 0
+    except DesktopError:
+        return False
 
 
 # --- the end of the agent -----------------------------------------------------------------

@@ -82,7 +82,9 @@ def test_a_person_opens_the_menu_and_clicks_a_row(desktop: VirtualDesktop, tmp_p
     assert "first" not in log.read_text("utf-8")
     assert (tmp_path / "menu.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(DesktopError, match="no 'Resume'"):
-        person.click_tray("Resume")
+        person.click_tray("Resume", seconds=0.2)
+    with pytest.raises(DesktopError, match="no 'Recording' to click on"):
+        person.click_tray("Recording", seconds=0.2)
 
 
 def test_while_somebody_has_the_mouse_the_typist_only_types(

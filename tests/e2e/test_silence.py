@@ -102,13 +102,13 @@ def tell(text_organisation: Organisation, desk: Path) -> Iterator[Tell]:
         station.wait_for_status("recording", lambda s: len(s["recording"]) == len(Category))
         station.typist.start(TYPING)
         station.wait_for_status("some keys", lambda s: s["kept"].get("keys", 0) > 0)
-        time.sleep(2.0)
+        let_type(station, 250)
         acted_at = boot_ns()
         act(station)
         station.wait_for_status("silence", silent)
         silent_at = boot_ns()
         station.typist.start(SPYING)
-        time.sleep(2.0)
+        let_type(station, 250)
         return Story(
             station=station,
             organisation=text_organisation,
@@ -120,6 +120,18 @@ def tell(text_organisation: Organisation, desk: Path) -> Iterator[Tell]:
     yield told
     for station in stations:
         station.stop()
+
+
+def let_type(station: Workstation, letters: int) -> None:
+    """Return when the typist has typed so many more letters."""
+    before = len(station.typist.events())
+
+    def enough() -> bool:
+        time.sleep(0.1)  # the record is long, and is read whole
+        made = station.typist.events()[before:]
+        return len([e for e in made if e["kind"] == "key" and e["pressed"]]) >= letters
+
+    wait_until(f"{letters} letters", enough, 60)
 
 
 def is_shut(status: dict[str, Any]) -> bool:
@@ -151,7 +163,7 @@ def test_a_pause_is_silence(
     station.resume(pictures / "resume-window.png")
     station.person.activate("work")
     station.typist.start(TYPING)
-    time.sleep(2.0)
+    let_type(station, 250)
     station.typist.stop()
     station.pause()
     station.wait_until_sent()
@@ -209,7 +221,7 @@ def test_opting_out_of_one_category_silences_it_and_the_others_go_on(
     )
     station = story.station
     station.person.activate("work")
-    time.sleep(1.5)
+    let_type(station, 250)
     stopped_at = boot_ns()
     station.typist.stop()
     station.pause()
@@ -262,7 +274,7 @@ def test_killing_the_tray_is_silence_until_its_icon_is_back(tell: Tell, tmp_path
     station.person.activate("work")
     station.wait_for_status("recording", lambda s: len(s["recording"]) == len(Category))
     station.typist.start(TYPING)
-    time.sleep(1.0)
+    let_type(station, 150)
     station.typist.stop()
     station.pause()
     station.wait_until_sent()

@@ -227,9 +227,10 @@ def test_a_heartbeat_comes_each_second(seat: Seat) -> None:
 
 def test_the_icon_and_its_title_follow_the_state(seat: Seat) -> None:
     """Each change that the agent pushes is shown without a look at the menu."""
+    left = paused(1781)  # its title is looked for within 41 seconds
     for status, name, title in (
         (seat.agent.status, "recording", "Assent: Recording: Keyboard, Screen"),
-        (paused(1781), "paused", "Assent: Paused, 29:4"),
+        (left, "paused", "Assent: Paused, 29:"),
         (
             a_status(Reason.OUTSIDE_SCOPE, granted=KEYS_AND_SCREEN),
             "waiting",
@@ -396,13 +397,14 @@ def test_pause_and_forget_is_one_click(seat: Seat) -> None:
 def test_the_countdown_runs_in_an_open_menu(seat: Seat) -> None:
     """The line changes in place; the menu stays open under the pointer."""
     menu, _place = open_menu(seat, "Pause for another 30 minutes")
-    seen = {state_line(seat)}
-    deadline = time.monotonic() + 3.5
-    while time.monotonic() < deadline:
-        assert menu in tray_icon.popups(seat.desktop.env)
+    seen: set[str] = set()
+
+    def three_lines() -> bool:
         seen.add(state_line(seat))
-        time.sleep(0.2)
-    assert len(seen) >= 3
+        assert menu in tray_icon.popups(seat.desktop.env)
+        return len(seen) >= 3
+
+    wait_until("three different countdowns", three_lines)
     assert all(line.startswith("Paused, ") for line in seen)
     seat.person.press("Escape")
 
@@ -557,11 +559,9 @@ def test_typing_elsewhere_never_resumes(seat: Seat) -> None:
     """Enter, Space and Tab in a burst, over the window's appearance and into its focus."""
     keys = ("Tab", "Return", "Tab", "space", "Return", "Tab", "Tab", "space")
     seat.agent.push(pause_over())
-    for _ in range(4):
-        seat.person.press(*keys)
+    seat.person.press(*keys * 4)  # one burst: a pause in it would end the quiet
     seat.person.activate(RESUME)  # as a window manager does that gives it the focus at once
-    for _ in range(4):
-        seat.person.press(*keys)
+    seat.person.press(*keys * 4)
     seat.agent.expect_none(0.5)
     assert seat.person.find_window(RESUME) is not None
 
@@ -574,13 +574,27 @@ def test_a_click_on_its_way_elsewhere_never_resumes(seat: Seat) -> None:
     button = seat.place(RESUME, "Resume now")
     seat.person.close_window(RESUME)
     seat.person.wait_until_gone(RESUME)
-    seat.agent.push(paused(60))
-    seat.agent.push(pause_over())
-    seat.person.wait_for_window(RESUME)
-    seat.person.click_at(*button)
+    for _ in range(20):
+        if clicked_within_the_quiet(seat, button):
+            break
+        seat.agent.push(a_status(Reason.NOT_CONSENTED))  # the machine was too slow: again
+        seat.person.wait_until_gone(RESUME)
+        seat.agent.drain()
+    else:
+        pytest.fail("no click came within the quiet, twenty times")
     seat.agent.expect_none(QUIET + 0.3)
     seat.person.click_at(*button)
     assert seat.next() == Resume()
+
+
+def clicked_within_the_quiet(seat: Seat, button: tuple[int, int]) -> bool:
+    """Click where the window has just appeared; True if that was certainly soon enough."""
+    seat.agent.push(paused(60))
+    before = time.monotonic()  # it appears later than this
+    seat.agent.push(pause_over())
+    seat.person.wait_for_window(RESUME)
+    seat.person.click_at(*button)
+    return time.monotonic() - before < QUIET
 
 
 def test_the_keyboard_alone_is_enough(seat: Seat) -> None:

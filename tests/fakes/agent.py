@@ -4,6 +4,7 @@ It stands at the other end of the tray's channel.  It fails the test itself, thr
 `garbled`, when something arrives that is no command.
 """
 
+import contextlib
 import queue
 import socket
 import threading
@@ -131,6 +132,12 @@ class FakeAgent:
         except queue.Empty:
             return
         raise AssertionError(f"nothing was to be said, but this was: {command}")
+
+    def drain(self) -> None:
+        """Forget the commands that came so far."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._arrived.get_nowait()
 
     def push(self, status: Status) -> None:
         """Change the state and tell the tray unasked."""

@@ -1,12 +1,15 @@
 """Where programs keep things: private folders, movable as a whole."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from base.errors import SetupError
+from base.errors import ExitCode, SetupError
 from base.paths import Paths, paths_for
+from tests.conftest import ROOT
 
 
 def test_one_variable_moves_everything_of_a_program(
@@ -63,3 +66,19 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> Non
     folder = tmp_path / "file" / "below"
     with pytest.raises(SetupError, match="cannot be used"):
         Paths(config=folder, state=folder, logs=folder, runtime=folder).make()
+
+
+def test_without_a_session_a_command_says_what_it_has_to_say_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    """Over ssh, with sudo, as a service: no runtime folder, and no library that complains."""
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "agent", "status"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == ExitCode.LATER
+    assert len(ran.stderr.splitlines()) == 1, ran.stderr
