@@ -257,7 +257,7 @@ def test_a_sensor_that_is_stopped_is_killed_by_a_pause(station: Workstation, mod
     said = pause(station)
     assert is_gone(victim)
     assert said["at"] - before < 2e9  # with the start of the command itself
-    wait_until("a new sensor", lambda: _has(station, module), 15)
+    wait_until("a new sensor", lambda: _has(station, module), 60)
 
 
 def test_a_tray_that_is_stopped_ends_capture(station: Workstation) -> None:
@@ -279,8 +279,8 @@ def test_pausing_while_the_tray_starts_again_is_a_pause(station: Workstation) ->
     station.kill_tray()
     said = pause(station)
     assert said["silent"]
-    wait_until("the icon", station.person.sees_tray, 20)
-    after = station.wait_for_status("the pause", lambda s: not s["indicator"], 15)
+    wait_until("the icon", station.person.sees_tray, 60)
+    after = station.wait_for_status("the pause", lambda s: not s["indicator"], 60)
     assert after["reason"] == "paused-until"
 
 
