@@ -260,7 +260,7 @@ def verify_command(as_json: bool) -> None:
         report.add(batch, result)
     _show_report(report, as_json=as_json)
     _refuse_faults(report)
-    if not as_json:
+    if report.opened and not as_json:
         click.echo("verified: each batch names a consent that covers it, and was released to us")
 
 
@@ -329,6 +329,8 @@ def status(as_json: bool) -> None:
         click.echo(msgspec.json.encode(facts))
         return
     facts["recipient"] = str(premises.recipient_file)  # the key itself fills a screen
+    for peer in PEERS:
+        facts.setdefault(peer, "none yet: run assent-reader connect")
     for key, value in facts.items():
         click.echo(f"{key:10} {value}")
 

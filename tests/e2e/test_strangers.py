@@ -49,8 +49,14 @@ def test_stock_age_zstd_and_msgpack_read_a_released_frame(tmp_path: Path) -> Non
     opening, press = msgspec.msgpack.decode(zstd.decompress(plaintext))
     assert opening[:2] == ["opening", verified.core_hash]
     assert press[0] == "key"
-    # What they opened is what the device signed: the trailer covers these very bytes.
-    body = joined[len(age_header) :]
+    check_signed(joined, bytes.fromhex(vector["frame"]), device)
+
+
+def check_signed(joined: bytes, frame: bytes, device: Ed25519PublicKey) -> None:
+    """What they opened is what the device signed: the trailer covers these very bytes."""
+    at = joined.index(b"\n--- ") + 1  # the last line of an age header
+    body = joined[joined.index(b"\n", at) + 1 :]
+    verified = verify(frame, device)
     device.verify(
         verified.parts.signature,
         b"assent/frame/v1\0\x01"

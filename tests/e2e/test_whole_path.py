@@ -3,7 +3,6 @@
 One workstation is lived on for a while (`lived`); each test then looks at one promise.
 """
 
-import hashlib
 import json
 import socket
 import time
@@ -19,14 +18,14 @@ from PIL import Image
 
 from base import ipc
 from base.errors import ExitCode
+from base.pki import load_ed25519
 from demo.organisation import Organisation, Plan
 from demo.typist import Load
 from demo.workstation import Workstation, children
 from tests.e2e.opened import Opened, open_everything
-from tests.e2e.test_strangers import open_with_npm_age
+from tests.e2e.test_strangers import check_signed, open_with_npm_age
 from wire.category import Category
 from wire.control import Answer, ConfirmClock, Grant, OptIn, Refused, Resume
-from wire.frame import split
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -128,19 +127,18 @@ def test_everything_outside_the_listed_window_is_black(lived: Lived) -> None:
 def test_strangers_open_what_was_released(lived: Lived, tmp_path: Path) -> None:
     """A stranger's age opens each joined file; its body hashes to what the device signed."""
     identity = next(lived.organisation.reader.home.rglob("identity.txt"))
-    frames = {path.name: path for path in lived.organisation.collector.home.rglob("*")}
-    for joined in sorted(lived.joined.glob("*.age")):
-        data = joined.read_bytes()
-        secret = next(
-            line for line in identity.read_text().splitlines() if line.startswith("AGE-SECRET")
-        )
-        plaintext = open_with_npm_age(tmp_path, secret, data)
-        assert plaintext
-        stored = next(path for name, path in frames.items() if name.startswith(joined.stem))
-        parts = split(stored.read_bytes())
-        assert hashlib.sha256(data[-len(parts.body) :]).digest() == (
-            hashlib.sha256(parts.body).digest()
-        )
+    secret = next(
+        line for line in identity.read_text().splitlines() if line.startswith("AGE-SECRET")
+    )
+    key = load_ed25519(next(lived.station.agent.home.rglob("device.key")))
+    stored = {path.name: path for path in lived.organisation.collector.home.rglob("*")}
+    released = sorted(lived.joined.glob("*.age"))
+    assert released
+    for path in released:
+        joined = path.read_bytes()
+        assert open_with_npm_age(tmp_path, secret, joined)
+        frame = next(each for name, each in stored.items() if name.startswith(path.stem))
+        check_signed(joined, frame.read_bytes(), key.public_key())
 
 
 @pytest.mark.parametrize(

@@ -131,10 +131,20 @@ def test_an_empty_library_verifies_and_says_that_it_is_empty(
         "data_subjects": 0,
         "faults": {},
     }
-    assert reader("open") == ExitCode.DONE
-    assert (
-        capsys.readouterr().out == "Nothing is here yet; run assent-reader fetch --grant GRANT.\n"
-    )
+    for command in ("open", "verify"):  # and claims nothing of what is not there
+        assert reader(command) == ExitCode.DONE
+        said = capsys.readouterr().out
+        assert said == "Nothing is here yet; run assent-reader fetch --grant GRANT.\n"
+
+
+def test_status_says_what_is_still_missing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To whom this reader is not connected yet, and by which command it will be."""
+    reader("keygen", "--name", "training-team")
+    capsys.readouterr()
+    assert reader("status") == ExitCode.DONE
+    lines = capsys.readouterr().out.splitlines()
+    for peer in ("collector", "guard"):
+        assert f"{peer:10} none yet: run assent-reader connect" in lines
 
 
 def test_a_door_is_where_and_by_which_key(home: Path, tmp_path: Path) -> None:
