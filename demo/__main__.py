@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from base.errors import AssentError
+from base.errors import AssentError, ExitCode
 from demo.organisation import Organisation, Plan
 from demo.story import SECRET, Facts, tell
 from demo.workstation import Workstation
@@ -33,7 +33,7 @@ PLAN: Final = Plan(
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where everything goes; a new folder below the temporary one when left out.",
+    help="Where everything goes, new or empty; below the temporary folder when left out.",
 )
 def main(folder: Path | None) -> None:
     """Show the whole path of an event: consent, capture, pause, release, export.
@@ -42,6 +42,9 @@ def main(folder: Path | None) -> None:
     """
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     place = folder or Path(tempfile.mkdtemp(prefix="assent-demo-"))
+    if place.is_dir() and any(place.iterdir()):
+        click.echo(f"assent-demo: {place} is not empty; name a new folder", err=True)
+        sys.exit(ExitCode.SETUP)
     try:
         facts = run(place.absolute(), console)
     except AssentError as exc:
