@@ -1,4 +1,4 @@
-"""What holds for every test: no outside network, how large it runs, where foreign data lie.
+"""What holds for every test: no outside network, how large it runs, what is left to chance.
 
 The network guard is an audit hook of this process (PEP 578); it cannot be taken out again,
 and children that a test starts do not have it.
@@ -6,6 +6,7 @@ and children that a test starts do not have it.
 
 import ipaddress
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -65,7 +66,7 @@ def _no_outside_network() -> Iterator[list[str]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--data` and `--soak`."""
+    """Add `--data`, `--soak` and `--seed`."""
     parser.addoption(
         "--data",
         default=os.environ.get("ASSENT_TEST_DATA", str(ROOT.parent / "shared" / "data")),
@@ -75,6 +76,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--soak",
         action="store_true",
         help="run the tests marked `soak` at full size, not only their share: hours",
+    )
+    parser.addoption(
+        "--seed",
+        type=int,
+        help="repeat what chance did in a run; each test that uses it prints its seed",
     )
 
 
@@ -107,6 +113,15 @@ def size(request: pytest.FixtureRequest) -> Size:
         return full if soaking else share
 
     return choose
+
+
+@pytest.fixture
+def dice(request: pytest.FixtureRequest) -> random.Random:
+    """Return a source of chance; its seed stands in the report of a test that failed."""
+    given = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(1 << 32) if given is None else int(given)
+    sys.stdout.write(f"chance: --seed {seed} repeats it\n")
+    return random.Random(seed)  # noqa: S311 - moments of crashes, no secret
 
 
 _FIGURES: Final = pytest.StashKey[list[str]]()

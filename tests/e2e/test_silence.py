@@ -25,10 +25,11 @@ from agent.children import BACK_OFF_SECONDS
 from base.clock import boot_ns
 from demo.desktop import DesktopError, wait_until
 from demo.organisation import Organisation
-from demo.search import Searcher, plant_controls
+from demo.search import Searcher
 from demo.typist import Load
 from demo.workstation import WITHDRAW, Workstation, children
 from tests.e2e.opened import Opened, open_everything
+from tests.e2e.searched import found
 from wire.category import Category, registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -400,18 +401,8 @@ def crash_everything(story: Story) -> None:
 
 def search_everywhere(story: Story, opened: Opened | None = None) -> None:
     """Search every folder for the secret; first prove that it would be found there."""
-    searcher = Searcher(SECRET)
     folders = [*story.folders(), *([] if opened is None else [opened.folder])]
-    for folder in folders:
-        planted = folder / "planted"
-        expected = plant_controls(SECRET, planted)
-        found = {hit.disguise for hit in searcher.in_folders([folder])}
-        assert expected <= found, folder
-        for path in planted.iterdir():
-            path.unlink()
-        planted.rmdir()
-    record = str(story.station.typist.record)
-    assert [hit for hit in searcher.in_folders(folders) if hit.where != record] == []
+    assert found(SECRET, folders, but=[story.station.typist.record]) == []
 
 
 def wall_of(boot: int) -> int:
