@@ -35,8 +35,8 @@ from demo.typist import Load
 from demo.workstation import Workstation
 from tests.conftest import Size
 from tests.e2e.opened import Opened, open_everything
-from tests.e2e.searched import found
 from tests.fakes.death import core_folders, cores_in, deaths, fuse, leave_a_core
+from tests.fakes.searched import found
 from wire.category import Category
 from wire.control import GetStatus, Reason, Status
 from wire.frame import join_unsigned, split
@@ -146,11 +146,16 @@ class Lives:
     # --- what is seen -----------------------------------------------------------------
 
     def status(self) -> Status:
-        """Return what the agent says; asked directly, for a command takes its time."""
+        """Return what the agent says; asked directly, for a command takes its time.
+
+        The icon on the panel may still be that of the life before, so the agent need not be
+        there yet.
+        """
         folder = Path(self.station.desktop.env["XDG_RUNTIME_DIR"]) / "assent/agent"
-        answer = control.ask(folder, GetStatus())
-        if not isinstance(answer, Status):
-            raise EndedError
+        while not isinstance(answer := control.ask(folder, GetStatus()), Status):
+            if self.station.agent.ended() is not None:
+                raise EndedError
+            time.sleep(0.02)
         return answer
 
     def until(self, what: str, holds: Callable[[Status], bool]) -> None:

@@ -29,7 +29,7 @@ from demo.search import Searcher
 from demo.typist import Load
 from demo.workstation import WITHDRAW, Workstation, children
 from tests.e2e.opened import Opened, open_everything
-from tests.e2e.searched import found
+from tests.fakes.searched import found
 from wire.category import Category, registry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -1,125 +1,244 @@
-"""SIGKILL while batches come in: what was acknowledged is there, once, and nothing half."""
+"""The collector is killed at random moments while batches come in and are deleted.
+
+What was acknowledged is there, once, under the receipt of then; what was deleted is gone and
+stays so; nothing half lies around, and the log only ever grew.
+"""
 
 import contextlib
 import hashlib
 import os
+import queue
+import random
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import msgspec
+import pytest
 from sqlalchemy import func, select
 
 from base.door import DoorError, Response
 from collector.assembly import Collector
+from collector.forget import unswept
 from collector.index.tables import batches, leaves
-from tests.fakes.site import Site, Workstation, collector_site
+from tests.conftest import Size
+from tests.fakes.death import deaths, fuse
+from tests.fakes.searched import found
+from tests.fakes.site import PLAINTEXT, Site, Workstation, collector_site
 from tests.fakes.tls import WAIT_SECONDS
+from wire.collector_http import Deleted
+from wire.frame import join_unsigned, split
 from wire.ids import BatchHash
 from wire.leaf import Kind
 from wire.receipt import decode_receipt, verify_receipt
+from wire.sealing import sign
 
-ROOT = Path(__file__).resolve().parents[2]
-FRAMES = 60
-KILLED_AFTER = (3, 11, 7)  # acknowledgements, one number for each life of the server
-
-
-def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(tmp_path: Path) -> None:
-    """Three times killed in the middle of uploads; then all frames are sent again."""
-    folder = tmp_path / "site"
-    with collector_site(folder) as site:
-        workstation = site.workstation()
-        signed = workstation.consents()
-        frames = [workstation.seals(signed) for _ in range(FRAMES)]
-    acknowledged: dict[bytes, bytes] = {}
-    for count in KILLED_AFTER:
-        killed_after(count, folder, workstation, frames, acknowledged)
-        check(site, acknowledged)
-
-    receipts = {}
-    with served(folder):
-        for frame in frames:
-            receipts[frame] = put(workstation, frame).body
-    check(site, receipts)
-    assert {frame: receipts[frame] for frame in acknowledged} == acknowledged
-    collector = Collector.open(site.premises)
-    with collector.index.reading() as connection:
-        counted = select(func.count()).select_from(leaves).where(leaves.c.kind == Kind.BATCH)
-        assert connection.execute(counted).scalar_one() == FRAMES
-    collector.close()
+ROOT: Final = Path(__file__).resolve().parents[2]
+LIFE_SECONDS: Final = (0.1, 2.0)  # from the first instant of starting on
+THREADS: Final = 3
+DELETED_SHARE: Final = 0.2  # of what is sent
+NEW_FRAMES: Final = 300  # in each life; more than it can take in
 
 
-def put(workstation: Workstation, frame: bytes) -> Response:
-    answer = workstation.puts(frame)
+@dataclass(kw_only=True)
+class Uploads:
+    """What the devices sent, were promised, and asked to delete."""
+
+    workstation: Workstation
+    dice: random.Random
+    base: bytes  # the frame that all are made of: the same content under other numbers
+    made: int = 0
+    receipts: dict[bytes, bytes] = field(default_factory=dict)  # by frame
+    open: set[bytes] = field(default_factory=set)  # sent, and no answer came
+    asked: set[bytes] = field(default_factory=set)  # asked to be deleted
+    deleted: set[bytes] = field(default_factory=set)  # and confirmed
+
+    def new_frame(self) -> bytes:
+        """Return a frame that was never sent."""
+        self.made += 1
+        parts = split(self.base)
+        unsigned = join_unsigned(parts.core, parts.shelf, parts.body)
+        return sign(unsigned, self.made, self.workstation.org.device)
+
+    def orders(self) -> "queue.SimpleQueue[tuple[Callable[[bytes], None], bytes]]":
+        """Return what is to be done in one life: the unanswered first, then new ones."""
+        orders: queue.SimpleQueue[tuple[Callable[[bytes], None], bytes]] = queue.SimpleQueue()
+        for frame in sorted(self.open):
+            orders.put((self.put, frame))
+        for frame in sorted(self.asked - self.deleted):
+            orders.put((self.delete, frame))
+        for _ in range(NEW_FRAMES):
+            deletes = self.dice.random() < DELETED_SHARE
+            orders.put((self.put_and_delete if deletes else self.put, self.new_frame()))
+        return orders
+
+    def put(self, frame: bytes) -> None:
+        """Send a frame; without an answer it stays open."""
+        self.open.add(frame)
+        body = accepted(self.workstation.puts(frame)).body
+        assert self.receipts.setdefault(frame, body) == body, "another receipt than before"
+        self.open.discard(frame)
+
+    def put_and_delete(self, frame: bytes) -> None:
+        """Send a frame and take it back at once."""
+        self.put(frame)
+        self.delete(frame)
+
+    def delete(self, frame: bytes) -> None:
+        """Ask for a deletion; without an answer it is asked again."""
+        self.asked.add(frame)
+        answer = msgspec.json.decode(accepted(self.workstation.deletes(frame)).body, type=Deleted)
+        assert answer.stored
+        self.deleted.add(frame)
+
+
+def accepted(answer: Response) -> Response:
     assert answer.status in (200, 201), answer.body
     return answer
 
 
-def killed_after(
-    count: int,
-    folder: Path,
-    workstation: Workstation,
-    frames: list[bytes],
-    acknowledged: dict[bytes, bytes],
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(0)
+def test_a_collector_that_is_killed_at_any_moment_loses_and_repeats_nothing(
+    tmp_path: Path, dice: random.Random, size: Size, figure: Callable[[str], None]
 ) -> None:
-    """Serve, upload with three threads, and kill the server after *count* new receipts."""
-    missing = [frame for frame in frames if frame not in acknowledged]
-    enough = threading.Event()
-    before = len(acknowledged)
-
-    def upload(some: list[bytes]) -> None:
-        for frame in some:
-            try:
-                acknowledged[frame] = put(workstation, frame).body
-            except DoorError:
-                return
-            if len(acknowledged) >= before + count:
-                enough.set()
+    """See the module; full size is 100 SIGKILLs, 10 SIGABRTs and 10 SIGSEGVs."""
+    folder = tmp_path / "site"
+    with collector_site(folder) as site:
+        workstation = site.workstation()
+        base = workstation.seals(workstation.consents())
+    uploads = Uploads(workstation=workstation, dice=dice, base=base)
+    ways = deaths(size(share=6, full=100), size(share=1, full=10), dice)
+    notes: list[tuple[int, str]] = []
+    for how in ways:
+        before = set(uploads.receipts)
+        live(folder, uploads, how)
+        check(site, uploads, uploads.receipts.keys() - before, notes)
 
     with served(folder) as server:
-        threads = [threading.Thread(target=upload, args=(missing[n::3],)) for n in range(3)]
+        wait_until_serving(server)
+        for frame in sorted(uploads.open):
+            uploads.put(frame)
+        for frame in sorted(uploads.asked - uploads.deleted):
+            uploads.delete(frame)
+        for frame in sorted(uploads.deleted):
+            assert uploads.workstation.puts(frame).status == 410
+    check(site, uploads, set(uploads.receipts), notes)
+    check_one_leaf_each(site, uploads)
+    assert len(uploads.receipts) > len(ways)
+    assert found(PLAINTEXT[:26].decode(), [folder]) == []
+    figure(
+        f"{len(ways)} deaths ({dict(sorted(Counter(way.name for way in ways).items()))}); of "
+        f"{len(uploads.receipts)} acknowledged batches 0 lost or twice, of {len(uploads.deleted)} "
+        "deleted ones 0 back"
+    )
+
+
+def live(folder: Path, uploads: Uploads, how: signal.Signals) -> None:
+    """Serve, upload and delete with three threads, until *how* ends the server."""
+    orders = uploads.orders()
+    seconds = uploads.dice.uniform(*LIFE_SECONDS)
+    failed: list[BaseException] = []
+    with served(folder) as server, fuse(server.pid, how, seconds) as burnt:
+
+        def work() -> None:
+            while not burnt.is_set():
+                try:
+                    order, frame = orders.get_nowait()
+                except queue.Empty:
+                    return
+                try:
+                    order(frame)
+                except DoorError:
+                    time.sleep(0.01)  # not up yet, or no more
+                except BaseException as exc:  # noqa: BLE001 - told by the main thread
+                    failed.append(exc)
+
+        threads = [threading.Thread(target=work) for _ in range(THREADS)]
         for thread in threads:
             thread.start()
-        assert enough.wait(WAIT_SECONDS)
-        server.kill()
         for thread in threads:
             thread.join()
+        assert server.wait(WAIT_SECONDS) == -how
+    sys.stdout.write(f"{how.name} after {seconds:.3f} s, {len(uploads.receipts)} receipts\n")
+    for exc in failed:
+        raise exc
 
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator["subprocess.Popen[str]"]:
-    """Run `assent-collector serve` on the folders of a site."""
+    """Run `assent-collector serve` on the folders of a site, core files welcome."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "collector", "serve"],
-        cwd=ROOT,
-        env={**os.environ, "ASSENT_HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)},
+        ["prlimit", "--core=unlimited", "--", sys.executable, "-m", "collector", "serve"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "ASSENT_HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(folder),
+            "PYTHONPATH": str(ROOT),
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
     with child:
         try:
-            assert child.stdout is not None
-            assert child.stdout.readline().startswith("serving")
             yield child
         finally:
             child.terminate()
 
 
-def check(site: Site, acknowledged: dict[bytes, bytes]) -> None:
+def wait_until_serving(server: "subprocess.Popen[str]") -> None:
+    assert server.stdout is not None
+    assert server.stdout.readline().startswith("serving")
+
+
+def check(site: Site, uploads: Uploads, promised: set[bytes], notes: list[tuple[int, str]]) -> None:
     """After the next start: every receipt holds, every row has its file, every file its row."""
     collector = Collector.open(site.premises)
     with collector.index.reading() as connection:
         rows = set(connection.execute(select(batches.c.batch)).scalars())
+        assert unswept(connection) == []
     objects = {path.name for path in site.premises.objects.glob("??/*")}
     assert {row.hex() for row in rows} == objects
     assert list(collector.store.unsettled()) == []
-    for frame, body in acknowledged.items():
-        batch = BatchHash(hashlib.sha256(frame).digest())
-        receipt = decode_receipt(body)
-        verify_receipt(receipt, batch, receipt.core_hash, collector.log.verifier_key)
-        assert collector.store.get(batch) == frame
-        assert msgspec.json.encode(collector.receiver.receipt(batch)) == body
+    assert not rows & {hash_of(frame) for frame in uploads.deleted}
+    assert rows >= {hash_of(frame) for frame in uploads.receipts.keys() - uploads.asked}
+    for frame in promised - uploads.asked:
+        check_receipt(collector, frame, uploads.receipts[frame])
+    for length, note in notes:
+        assert collector.log.checkpoint(length) == note, "the log has another history"
+    notes.append((length := collector.log.take_up(), collector.log.checkpoint(length)))
     collector.close()
+
+
+def check_receipt(collector: Collector, frame: bytes, body: bytes) -> None:
+    """The receipt verifies, would be given again as it is, and its frame is there."""
+    batch = hash_of(frame)
+    receipt = decode_receipt(body)
+    verify_receipt(receipt, batch, receipt.core_hash, collector.log.verifier_key)
+    assert collector.store.get(batch) == frame
+    assert msgspec.json.encode(collector.receiver.receipt(batch)) == body
+
+
+def check_one_leaf_each(site: Site, uploads: Uploads) -> None:
+    """The log has one leaf for each batch and one for each deletion, however often asked."""
+    collector = Collector.open(site.premises)
+    with collector.index.reading() as connection:
+        counted = select(leaves.c.kind, func.count()).group_by(leaves.c.kind)
+        kinds = {row[0]: row[1] for row in connection.execute(counted)}
+    collector.close()
+    assert kinds[Kind.BATCH] == len(uploads.receipts)
+    assert kinds.get(Kind.TOMBSTONE, 0) == len(uploads.deleted)
+
+
+def hash_of(frame: bytes) -> BatchHash:
+    return BatchHash(hashlib.sha256(frame).digest())
