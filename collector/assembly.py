@@ -88,6 +88,8 @@ class Collector:
             interrupted = unswept(connection)
         for batch, device in interrupted:
             sweep(self.index, self.store, batch, device, self.now())
+        # The last of a sweep, and nothing says whether a crash left it out.
+        self.index.forget_deleted()
 
     def close(self) -> None:
         """Close the index."""

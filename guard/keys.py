@@ -82,6 +82,8 @@ class Keys:
     def __init__(self, path: Path) -> None:
         """Open *path*, or make it."""
         self._engine = open_database(path, _TABLES)
+        # A crash in `forget`, after its commit, leaves erased seeds in the log before it.
+        truncate_log(self._engine)
 
     def public_key(
         self, subject: SubjectId, category: Category, month: str, now: WallInstant

@@ -149,6 +149,20 @@ def test_a_deletion_that_a_crash_cut_short_is_finished_at_the_next_start(
         assert connection.execute(query).scalar_one() is not None
 
 
+def test_what_a_crash_left_in_the_write_ahead_log_goes_at_the_next_start(
+    site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """*Crash after the sweep was noted*: row and salt are overwritten all the same."""
+    frame = workstation.seals(workstation.consents())
+    receipt = decode_receipt(workstation.puts(frame).body)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(site.collector.index), "forget_deleted", lambda _index: None)
+        assert workstation.deletes(frame).status == 200
+    assert holding(site, receipt.salt) != []
+    site.collector.put_right()
+    assert holding(site, receipt.salt) == []
+
+
 def test_an_interrupted_removal_is_finished_too(site: Site, workstation: Workstation) -> None:
     """A file that was emptied but is still there, under a tombstone that was not swept."""
     frame = workstation.seals(workstation.consents())

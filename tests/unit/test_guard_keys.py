@@ -1,5 +1,6 @@
 """The guard's keys: one for each subject, category and month; erased ones are gone for good."""
 
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -138,6 +139,32 @@ def test_an_erased_seed_is_in_no_file(keys: Keys, tmp_path: Path) -> None:
     assert holds() != []  # the search does find what is there
     keys.forget(ANN, None, None, AT)
     assert holds() == []
+
+
+def test_an_erasure_that_a_crash_cut_short_is_finished_at_the_next_start(
+    keys: Keys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """*Crash after the commit*: the seed is still in the write-ahead log, and goes at start."""
+    keys.public_key(ANN, Category.KEYS, MONTH, AT)
+    found = keys.find(ANN, Category.KEYS, MONTH)
+    assert isinstance(found, Found)
+    with monkeypatch.context() as patch:
+        patch.setattr("guard.keys.truncate_log", lambda _engine: None)
+        keys.forget(ANN, None, None, AT)
+    # As the disk is at this moment: closing the file in an orderly way would empty the log.
+    crashed = tmp_path / "crashed"
+    crashed.mkdir()
+    for path in tmp_path.glob("keys.sqlite*"):
+        shutil.copy(path, crashed)
+
+    def holds() -> list[str]:
+        return [p.name for p in crashed.iterdir() if found.seed in p.read_bytes()]
+
+    assert holds() == ["keys.sqlite-wal"]
+    again = Keys(crashed / "keys.sqlite")
+    assert holds() == []
+    assert again.find(ANN, Category.KEYS, MONTH) is Missing.ERASED
+    again.close()
 
 
 def test_the_files_belong_to_the_guard_alone(keys: Keys, tmp_path: Path) -> None:
