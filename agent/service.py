@@ -47,6 +47,7 @@ from agent.spool import Spool
 from agent.status import Told, status_of
 from agent.tray import OpenWatch, Tray
 from agent.withdraw import banned, enforce
+from base import durable
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
@@ -90,6 +91,7 @@ class Service:
         self._opt_outs = opt_outs
         now = self.clock.now()
         self._lock = Lock(paths.state)  # before anything is read: reading mends and sweeps
+        durable.sweep(paths.state)
         self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
         self.spool = Spool(
             paths.state / "spool",

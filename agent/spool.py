@@ -113,6 +113,7 @@ class Spool:
         self.forgotten = 0
         for each in (folder, folder / HELD, folder / READY, folder / DELETIONS):
             durable.private_folder(each)
+        durable.sweep(folder)
         self._batches = {s.name: s for name in (HELD, READY) for s in self._scan(name)}
         self._deletions = set(self._scan_deletions())
         self._sent = self._read_sent(now)

@@ -1,8 +1,8 @@
 """Writes that survive a crash: complete or not at all, and on the disk when they return.
 
 Order of `replace`: temporary file in the same folder, fsync of the file, rename, fsync of
-the folder.  A crash before the rename leaves the old file and a `.tmp` that nobody reads;
-a crash after it leaves the new one.
+the folder.  A crash before the rename leaves the old file and a `.tmp` that nobody reads and
+`sweep` removes; a crash after it leaves the new one.
 """
 
 import os
@@ -61,6 +61,15 @@ def remove(path: Path) -> None:
     """Remove *path* if it is there, durably."""
     path.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the `.tmp` files of processes that were killed within `replace`.
+
+    For whoever knows that nobody else is writing in *folder* now.
+    """
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -272,8 +272,10 @@ def test_left_overs_of_a_crash_are_swept(world: World) -> None:
     held = world.folder / "spool" / "held"
     (held / ".x.frame.77.tmp").write_bytes(b"half")
     (held / "abc.local").write_bytes(b"{}")
+    (held.parent / ".sent.jsonl.77.tmp").write_bytes(b"half")
     assert world.restart().number_held() == 1
     assert len(list(held.iterdir())) == 2
+    assert list(held.parent.glob(".*")) == []
 
 
 def test_everything_is_private(world: World) -> None:

@@ -126,3 +126,12 @@ def test_nothing_is_written_where_the_folder_is_missing(
     """A missing folder is an error, not a new folder."""
     with pytest.raises(FileNotFoundError):
         act(tmp_path / "none" / "file", NEW)
+
+
+def test_what_a_killed_write_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    """Temporary files of `replace`, whatever process they were of."""
+    durable.replace(tmp_path / "file", NEW)
+    (tmp_path / ".file.77.tmp").write_bytes(NEW[:1])
+    (tmp_path / ".hidden").write_bytes(NEW)
+    durable.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", ".hidden"}
