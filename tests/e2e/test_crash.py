@@ -43,7 +43,9 @@ from wire.frame import join_unsigned, split
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(0)]
 
-LIFE_SECONDS: Final = (0.05, 7.0)  # from the first instant of starting to well into recording
+STARTING_SECONDS: Final = (0.05, 5.0)  # after the first instant of starting
+RECORDING_SECONDS: Final = (0.0, 4.0)  # after everything was recorded
+RECORDING_SHARE: Final = 0.5
 SHARE: Final = (3, 1)
 FULL: Final = (100, 10)
 PATIENCE_SECONDS: Final = 90.0  # for an agent that nobody kills to record again
@@ -77,10 +79,15 @@ class Lives:
     def live(self, how: signal.Signals) -> None:
         """Start the agent, work until *how* ends it, look at what it left."""
         self._recording = False
-        seconds = self.dice.uniform(*LIFE_SECONDS)
         pid = self.station.agent.serve("run")
+        seconds = self.dice.uniform(*STARTING_SECONDS)
+        if self.dice.random() < RECORDING_SHARE:  # however long it takes to get there
+            self.begin()
+            seconds = self.dice.uniform(*RECORDING_SECONDS)
         with fuse(pid, how, seconds) as burnt:
             try:
+                if not self._recording:
+                    self.begin()
                 self.work()
             except (EndedError, AssentError, OSError, ValueError):
                 # Whatever the person was doing: without an agent it does not work.
@@ -94,7 +101,6 @@ class Lives:
 
     def work(self) -> None:
         """Work until the agent ends, which is said with an exception."""
-        self.begin()
         while True:
             time.sleep(self.dice.uniform(0.1, 1.0))
             self.dice.choice((self.wait, self.kill_a_child, self.kill_the_tray, self.pause))()

@@ -289,10 +289,10 @@ class Workstation:
 
 
 @contextlib.contextmanager
-def collector_site(folder: Path, limits: str = "") -> Iterator[Site]:
+def collector_site(folder: Path, limits: str = "", **changes: object) -> Iterator[Site]:
     """Set up and run guard and collector below *folder*, with a signed policy in force.
 
-    *limits* are lines of the section `[limits]` of config.toml.
+    *limits* are lines of the section `[limits]` of config.toml, *changes* are to the policy.
     """
     org, clock = Organisation(), MovableClock()
     listener = Listener("127.0.0.1", 0)
@@ -318,6 +318,7 @@ def collector_site(folder: Path, limits: str = "") -> Iterator[Site]:
                 log=collector.log.verifier_key,
                 tls_pins=(premises.tls_pin(),),
             ),
+            **changes,
         )
         signed = org.publish(folder / "policy", policy, at=datetime.now(UTC))
         guard.policy = PolicySet(root=signed.root, targets=signed.targets, policy=signed.policy)

@@ -181,7 +181,7 @@ class FakeTray:
         """Return the answer to a click."""
         await self._connected.wait()
         self._send(command)
-        return await asyncio.wait_for(self._replies.get(), 5)
+        return await asyncio.wait_for(self._replies.get(), 20)
 
     async def until(self, holds: Callable[[Status], bool], seconds: float = 5) -> Status:
         """Return the first status that was pushed for which *holds* does."""
