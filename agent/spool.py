@@ -5,6 +5,7 @@
     spool/ready/HASH.frame         signed; the bytes that leave, HASH is their SHA-256
     spool/ready/HASH.local         with `why` when the collector will never accept it: quarantine
     spool/deletions/HASH.json      asked of the collector, until it has confirmed
+    spool/forgetting.json          what is being forgotten at this moment
     spool/sent.jsonl               what was receipted: hash, category, expiry; no content
 
 A batch exists when its `.frame` does: `.local` is written before it and removed after it.
@@ -12,6 +13,7 @@ Each write that matters says what a crash there leaves; the next start sweeps wh
 over, and the normal run of the code finishes the rest.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,6 +38,7 @@ QUOTA_BYTES: Final = 1 << 30
 HELD: Final = "held"
 READY: Final = "ready"
 DELETIONS: Final = "deletions"
+FORGETTING: Final = "forgetting.json"
 SENT: Final = "sent.jsonl"
 
 
@@ -59,6 +62,13 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 class Deletion(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that the collector has to forget."""
 
+    why: str
+
+
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """The batches that are to go, by name, from before the first of them until after the last."""
+
+    names: tuple[str, ...]
     why: str
 
 
@@ -120,6 +130,7 @@ class Spool:
         for spooled in self._batches.values():
             if spooled.local.sequence is not None:
                 numbers.batch_taken(spooled.local.sequence)
+        self._go_on_forgetting()
 
     # --- in ---------------------------------------------------------------------------
 
@@ -264,6 +275,16 @@ class Spool:
             if (category is None or spooled.local.category in (None, category))
             and (since is None or spooled.local.span.reaches(since))
         ]
+        if found:
+            # A crash after this leaves some of them: the next start forgets the rest.  A full
+            # disk must not keep anything from being forgotten.
+            note = Forgetting(names=tuple(spooled.name for spooled in found), why=why)
+            with contextlib.suppress(OSError):
+                self._disk.replace(self._folder / FORGETTING, msgspec.json.encode(note))
+            self._forget(found, why)
+        return len(found)
+
+    def _forget(self, found: list[Spooled], why: str) -> None:
         for spooled in found:
             # A crash after this leaves a batch and the wish to delete it: whichever is done
             # first at the next start, the collector ends without it.
@@ -271,7 +292,17 @@ class Spool:
                 self.ask_deletion(spooled.hash, why)
             self._drop(spooled)
             self.forgotten += 1
-        return len(found)
+        with contextlib.suppress(OSError):  # then the next start finds nothing left to do
+            self._disk.remove(self._folder / FORGETTING)
+
+    def _go_on_forgetting(self) -> None:
+        try:
+            note = msgspec.json.decode((self._folder / FORGETTING).read_bytes(), type=Forgetting)
+        except FileNotFoundError:
+            return
+        except UNREADABLE:  # no crash leaves that; what was to go is not known any more
+            note = Forgetting(names=tuple(self._batches), why="forgotten")
+        self._forget([self._batches[n] for n in note.names if n in self._batches], note.why)
 
     def ask_deletion(self, batch: bytes, why: str) -> None:
         """Queue a deletion at the collector.

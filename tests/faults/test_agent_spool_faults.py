@@ -12,6 +12,7 @@ Whatever happened, at the end:
 - nothing lies around.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.disk import Disk
 from agent.handover import SealedBatch, Span
 from agent.numbers import Numbers
-from agent.spool import DELETIONS, HELD, READY, Spool
+from agent.spool import DELETIONS, FORGETTING, HELD, READY, Spool
 from base import durable
 from base.clock import NANOSECONDS, Now
 from tests.fakes.disk import BreakingDisk, CrashError, How
@@ -57,7 +58,7 @@ class Story:
     """What the agent does with its spool, step by step, with the disk that is given to it."""
 
     def __init__(self, folder: Path, disk: Disk) -> None:
-        self.folder = folder
+        self.folder = durable.private_folder(folder)
         self.acked: set[str] = set()
         self.asked: set[str] = set()
         self.numbers_seen: dict[int, str] = {}
@@ -190,3 +191,32 @@ def test_the_story_ends_well_whichever_write_breaks(tmp_path: Path, how: How) ->
         story.check()
         broke += disk.broke
     assert broke > 30
+
+
+@pytest.mark.parametrize("how", [How.CRASHES_BEFORE, How.CRASHES_WITHIN, How.CRASHES_AFTER])
+def test_what_is_being_forgotten_goes_whole_whichever_write_it_dies_at(
+    tmp_path: Path, how: How
+) -> None:
+    """Nobody is left with a half of what was to be forgotten, which would then be sent."""
+    ends = set()
+    for at in range(1, 20):  # there are twelve
+        story = Story(tmp_path / str(at), durable)
+        for body in ("a", "b", "screen"):
+            story.put(body, START)
+        story.spool.leave_hold(LATER, 60)
+        story.mark("a")
+        story.mark("screen")
+        asked = {story.named("a"), story.named("screen")}
+        story.put("held", LATER)
+        disk = BreakingDisk(at, how)
+        story.open(disk)
+        with contextlib.suppress(CrashError):
+            story.spool.forget(since=Now(boot=0, wall=0, boot_id="one"))
+        story.open(durable)
+        left = {batch.name for batch in story.spool.batches()}
+        assert len(left) in (0, 4)
+        assert left or set(story.spool.deletions()) == asked
+        assert not left or story.spool.deletions() == []
+        assert not (tmp_path / str(at) / "spool" / FORGETTING).exists()
+        ends.add((len(left), disk.broke))
+    assert ends - {(4, True)} == {(0, True), (0, False)}
