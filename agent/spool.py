@@ -16,22 +16,22 @@ over, and the normal run of the code finishes the rest.
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.disk import Disk
-from agent.handover import SealedBatch, Span
-from agent.numbers import LARGEST_NUMBER, Numbers
+from agent.handover import SealedBatch
+from agent.numbers import Numbers
+from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, read_local, sent_lines
 from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
 from wire.errors import UNREADABLE
-from wire.ids import BatchHash, GrantHash
 from wire.sealing import sign
 
 QUOTA_BYTES: Final = 1 << 30
@@ -40,60 +40,6 @@ READY: Final = "ready"
 DELETIONS: Final = "deletions"
 FORGETTING: Final = "forgetting.json"
 SENT: Final = "sent.jsonl"
-
-
-class Local(msgspec.Struct, frozen=True, kw_only=True):
-    """What the device remembers of one batch while it has it."""
-
-    category: Category | None  # None: its record was lost, nobody knows any more
-    grant: GrantHash
-    span: Span
-    events: int
-    expires: str
-    age_header: bytes
-    put_wall: int
-    put_boot: int
-    put_boot_id: str
-    sequence: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)] | None = None
-    maybe_sent: bool = False  # a byte of it may have left
-    why: str = ""  # in quarantine: what the collector said
-
-
-class Deletion(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that the collector has to forget."""
-
-    why: str
-
-
-class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
-    """The batches that are to go, by name, from before the first of them until after the last."""
-
-    names: tuple[str, ...]
-    why: str
-
-
-class Sent(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch that the collector has a receipt for; it is kept there until `expires`."""
-
-    hash: bytes
-    category: Category | None
-    expires: str
-    deleted: bool = False  # the collector confirmed that it has deleted it
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spooled:
-    """One batch on the disk: which, where, how large, and what is remembered of it."""
-
-    name: str
-    folder: str
-    bytes: int
-    local: Local
-
-    @property
-    def hash(self) -> BatchHash:
-        """The batch's hash; meaningful once it is signed."""
-        return BatchHash(bytes.fromhex(self.name))
 
 
 class Spool:
@@ -404,7 +350,7 @@ class Spool:
                     name=path.stem,
                     folder=folder,
                     bytes=path.stat().st_size,
-                    local=_read_local(path.with_suffix(".local")),
+                    local=read_local(path.with_suffix(".local")),
                 )
             elif path.suffix != ".local" or not path.with_suffix(".frame").exists():
                 self._disk.remove(path)
@@ -421,20 +367,12 @@ class Spool:
         path = self._folder / SENT
         data = path.read_bytes() if path.exists() else b""
         today = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC).date().isoformat()
-        last = {sent.hash: sent for sent in _sent_lines(data)}
+        last = {sent.hash: sent for sent in sent_lines(data)}
         kept = {h: sent for h, sent in last.items() if sent.expires >= today and not sent.deleted}
         whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
         if whole != data:
             self._disk.replace(path, whole)
         return kept
-
-
-def _sent_lines(data: bytes) -> Iterator[Sent]:
-    for line in data.split(b"\n")[:-1]:  # what follows the last newline was cut short
-        try:
-            yield msgspec.json.decode(line, type=Sent)
-        except UNREADABLE:
-            continue
 
 
 def _held_long_enough(local: Local, now: Now, hold_seconds: int) -> bool:
@@ -443,29 +381,3 @@ def _held_long_enough(local: Local, now: Now, hold_seconds: int) -> bool:
     if now.boot_id == local.put_boot_id and now.boot - local.put_boot < hold:
         return False
     return now.wall - local.put_wall >= hold
-
-
-def _read_local(path: Path) -> Local:
-    """Return the record of a batch.
-
-    Without a readable one nobody knows whether it may be sent: it never is, and it is
-    forgotten together with whatever is forgotten.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Local)
-    except (OSError, *UNREADABLE):
-        pass
-    ever = 1 << 62
-    return Local(
-        category=None,
-        grant=GrantHash(b""),
-        span=Span(first_wall=0, last_wall=ever, first_boot=0, last_boot=ever, boot_id=""),
-        events=0,
-        expires="9999-12-31",
-        age_header=b"",
-        put_wall=0,
-        put_boot=0,
-        put_boot_id="",
-        maybe_sent=True,
-        why="its record on this device cannot be read",
-    )

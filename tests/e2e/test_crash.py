@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import pytest
 
 from agent import control
 from agent.spool import HELD, READY, SENT
+from agent.spooled import sent_lines
 from base.errors import AssentError
 from demo.organisation import Organisation, Plan
 from demo.search import Searcher
@@ -194,12 +194,7 @@ class Lives:
 
     def receipted(self) -> set[str]:
         """Return the hashes for which the agent has deleted its copy on a receipt."""
-        lines = (self.spool / SENT).read_bytes().splitlines()
-        return {msgspec.json.decode(line, type=_Sent).hash.hex() for line in lines}
-
-
-class _Sent(msgspec.Struct):
-    hash: bytes
+        return {sent.hash.hex() for sent in sent_lines((self.spool / SENT).read_bytes())}
 
 
 @pytest.fixture

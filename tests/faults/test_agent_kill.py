@@ -27,7 +27,8 @@ from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag, Pause
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Enrolment, load_device
 from agent.numbers import Numbers
-from agent.spool import HELD, READY, Local, Spool
+from agent.spool import HELD, READY, Spool
+from agent.spooled import Local
 from base import durable
 from base.clock import Now, SystemClock
 from base.pki import private_pem

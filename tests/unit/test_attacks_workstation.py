@@ -18,7 +18,7 @@ from agent.consent.ledger import FILE_NAME, Ledger
 from agent.consent.standing import Granted, Line
 from agent.consent.states import Consent
 from agent.handover import Answered
-from agent.spool import Local
+from agent.spooled import Local
 from agent.transport import Door
 from base import durable, https
 from base.clock import SystemClock

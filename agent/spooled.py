@@ -1,0 +1,106 @@
+"""What the device remembers of batches: of those it has, has sent, and has asked to be deleted.
+
+Records only, as they lie in the folder of `spool`, which says when each is written.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from agent.handover import Span
+from agent.numbers import LARGEST_NUMBER
+from wire.category import Category
+from wire.errors import UNREADABLE
+from wire.ids import BatchHash, GrantHash
+
+
+class Local(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device remembers of one batch while it has it."""
+
+    category: Category | None  # None: its record was lost, nobody knows any more
+    grant: GrantHash
+    span: Span
+    events: int
+    expires: str
+    age_header: bytes
+    put_wall: int
+    put_boot: int
+    put_boot_id: str
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)] | None = None
+    maybe_sent: bool = False  # a byte of it may have left
+    why: str = ""  # in quarantine: what the collector said
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that the collector has to forget."""
+
+    why: str
+
+
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """The batches that are to go, by name, from before the first of them until after the last."""
+
+    names: tuple[str, ...]
+    why: str
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that the collector has a receipt for; it is kept there until `expires`."""
+
+    hash: bytes
+    category: Category | None
+    expires: str
+    deleted: bool = False  # the collector confirmed that it has deleted it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """One batch on the disk: which, where, how large, and what is remembered of it."""
+
+    name: str
+    folder: str
+    bytes: int
+    local: Local
+
+    @property
+    def hash(self) -> BatchHash:
+        """The batch's hash; meaningful once it is signed."""
+        return BatchHash(bytes.fromhex(self.name))
+
+
+def sent_lines(data: bytes) -> Iterator[Sent]:
+    """Yield the records in the list of what was sent, as far as they are whole."""
+    for line in data.split(b"\n")[:-1]:  # what follows the last newline was cut short
+        try:
+            yield msgspec.json.decode(line, type=Sent)
+        except UNREADABLE:
+            continue
+
+
+def read_local(path: Path) -> Local:
+    """Return the record of a batch.
+
+    Without a readable one nobody knows whether it may be sent: it never is, and it is
+    forgotten together with whatever is forgotten.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Local)
+    except (OSError, *UNREADABLE):
+        pass
+    ever = 1 << 62
+    return Local(
+        category=None,
+        grant=GrantHash(b""),
+        span=Span(first_wall=0, last_wall=ever, first_boot=0, last_boot=ever, boot_id=""),
+        events=0,
+        expires="9999-12-31",
+        age_header=b"",
+        put_wall=0,
+        put_boot=0,
+        put_boot_id="",
+        maybe_sent=True,
+        why="its record on this device cannot be read",
+    )
