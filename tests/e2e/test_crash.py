@@ -28,7 +28,7 @@ import pytest
 from agent import control
 from agent.spool import HELD, READY, SENT
 from agent.spooled import sent_lines
-from base.errors import AssentError
+from demo.desktop import DesktopError
 from demo.organisation import Organisation, Plan
 from demo.search import Searcher
 from demo.typist import Load
@@ -41,13 +41,14 @@ from wire.category import Category
 from wire.control import GetStatus, Reason, Status
 from wire.frame import join_unsigned, split
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(0)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 
 STARTING_SECONDS: Final = (0.05, 5.0)  # after the first instant of starting
 RECORDING_SECONDS: Final = (0.0, 4.0)  # after everything was recorded
 RECORDING_SHARE: Final = 0.5
 SHARE: Final = (3, 1)
 FULL: Final = (100, 10)
+MOST_MISSES: Final = 3
 PATIENCE_SECONDS: Final = 90.0  # for an agent that nobody kills to record again
 ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
 NEEDS_A_CLICK: Final = frozenset({Reason.PAUSED_UNTIL, Reason.RESUME_PENDING})
@@ -71,6 +72,7 @@ class Lives:
     deaths: Counter[str] = field(default_factory=Counter)
     while_recording: int = 0
     clicks: int = 0
+    misses: int = 0  # clicks that led to nothing though the agent lived
     children_killed: int = 0
     _recording: bool = False
 
@@ -89,7 +91,9 @@ class Lives:
                 if not self._recording:
                     self.begin()
                 self.work()
-            except (EndedError, AssentError, OSError, ValueError):
+            except AssertionError:
+                raise
+            except Exception:
                 # Whatever the person was doing: without an agent it does not work.
                 if not burnt.is_set():
                     raise
@@ -119,8 +123,14 @@ class Lives:
     def may_record(self, status: Status) -> bool:
         """Whether nothing but the focus keeps it from recording; click where that helps."""
         if status.reason in NEEDS_A_CLICK:
-            self.station.resume()
-            self.clicks += 1
+            try:
+                self.station.resume()
+                self.clicks += 1
+            except DesktopError:
+                # Like a person, look and click again (docs/known-issues.md).
+                self.misses += 1
+                if self.misses > MOST_MISSES or self.station.agent.ended() is not None:
+                    raise
             return False
         return status.reason in (Reason.ACTIVE, Reason.OUTSIDE_SCOPE)
 

@@ -114,7 +114,6 @@ class Seen:
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.timeout(0)
 def test_an_agent_that_dies_at_any_step_of_its_writing_loses_and_repeats_nothing(
     tmp_path: Path, dice: random.Random, size: Size, figure: Callable[[str], None]
 ) -> None:

@@ -106,7 +106,6 @@ def accepted(answer: Response) -> Response:
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.timeout(0)
 def test_a_collector_that_is_killed_at_any_moment_loses_and_repeats_nothing(
     tmp_path: Path, dice: random.Random, size: Size, figure: Callable[[str], None]
 ) -> None:

@@ -35,7 +35,6 @@ def organisation(tmp_path: Path) -> Iterator[Organisation]:
 
 @pytest.mark.slow
 @pytest.mark.soak
-@pytest.mark.timeout(0)
 def test_whatever_dies_during_a_release_each_batch_is_released_under_one_leaf(
     organisation: Organisation,
     dice: random.Random,
