@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,7 @@ from wire.frame import join_unsigned, split
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 
 STARTING_SECONDS: Final = (0.05, 5.0)  # after the first instant of starting
-RECORDING_SECONDS: Final = (0.0, 4.0)  # after everything was recorded
+RECORDING_SECONDS: Final = (0.0, 8.0)  # after everything was recorded
 RECORDING_SHARE: Final = 0.5
 SHARE: Final = (3, 1)
 FULL: Final = (100, 10)
@@ -105,9 +105,12 @@ class Lives:
 
     def work(self) -> None:
         """Work until the agent ends, which is said with an exception."""
+        sealing = (self.kill_the_tray, self.pause)
+        acts: Sequence[Callable[[], None]] = sealing
         while True:
             time.sleep(self.dice.uniform(0.1, 1.0))
-            self.dice.choice((self.wait, self.kill_a_child, self.kill_the_tray, self.pause))()
+            self.dice.choice(acts)()
+            acts = (*sealing, self.kill_a_child, self.wait)
 
     def begin(self) -> None:
         """Have everything recorded, by clicks where they are needed, and type."""

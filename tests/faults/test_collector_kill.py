@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 import pytest
@@ -41,10 +41,14 @@ from wire.receipt import decode_receipt, verify_receipt
 from wire.sealing import sign
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-LIFE_SECONDS: Final = (0.1, 2.0)  # from the first instant of starting on
+STARTING_SECONDS: Final = (0.05, 1.5)  # after the first instant of starting
+SERVING_SECONDS: Final = (0.0, 1.0)  # after it began to serve
+SERVING_SHARE: Final = 0.7
 THREADS: Final = 3
 DELETED_SHARE: Final = 0.2  # of what is sent
 NEW_FRAMES: Final = 300  # in each life; more than it can take in
+
+Orders: TypeAlias = "queue.SimpleQueue[tuple[Callable[[bytes], None], bytes]]"
 
 
 @dataclass(kw_only=True)
@@ -67,9 +71,9 @@ class Uploads:
         unsigned = join_unsigned(parts.core, parts.shelf, parts.body)
         return sign(unsigned, self.made, self.workstation.org.device)
 
-    def orders(self) -> "queue.SimpleQueue[tuple[Callable[[bytes], None], bytes]]":
+    def orders(self) -> Orders:
         """Return what is to be done in one life: the unanswered first, then new ones."""
-        orders: queue.SimpleQueue[tuple[Callable[[bytes], None], bytes]] = queue.SimpleQueue()
+        orders: Orders = queue.SimpleQueue()
         for frame in sorted(self.open):
             orders.put((self.put, frame))
         for frame in sorted(self.asked - self.deleted):
@@ -133,6 +137,7 @@ def test_a_collector_that_is_killed_at_any_moment_loses_and_repeats_nothing(
     check(site, uploads, set(uploads.receipts), notes)
     check_one_leaf_each(site, uploads)
     assert len(uploads.receipts) > len(ways)
+    assert uploads.deleted
     assert found(PLAINTEXT[:26].decode(), [folder]) == []
     figure(
         f"{len(ways)} deaths ({dict(sorted(Counter(way.name for way in ways).items()))}); of "
@@ -142,11 +147,30 @@ def test_a_collector_that_is_killed_at_any_moment_loses_and_repeats_nothing(
 
 
 def live(folder: Path, uploads: Uploads, how: signal.Signals) -> None:
-    """Serve, upload and delete with three threads, until *how* ends the server."""
+    """Serve, upload and delete until *how* ends the server."""
     orders = uploads.orders()
-    seconds = uploads.dice.uniform(*LIFE_SECONDS)
+    seconds = uploads.dice.uniform(*STARTING_SECONDS)
     failed: list[BaseException] = []
-    with served(folder) as server, fuse(server.pid, how, seconds) as burnt:
+    with served(folder) as server:
+        if uploads.dice.random() < SERVING_SHARE:  # however long it takes to get there
+            wait_until_serving(server)
+            seconds = uploads.dice.uniform(*SERVING_SECONDS)
+        work_until_dead(server, how, seconds, orders, failed)
+        assert server.wait(WAIT_SECONDS) == -how
+    sys.stdout.write(f"{how.name} after {seconds:.3f} s, {len(uploads.receipts)} receipts\n")
+    for exc in failed:
+        raise exc
+
+
+def work_until_dead(
+    server: "subprocess.Popen[str]",
+    how: signal.Signals,
+    seconds: float,
+    orders: Orders,
+    failed: list[BaseException],
+) -> None:
+    """Have the orders carried out by three threads, until *how* ends the server."""
+    with fuse(server.pid, how, seconds) as burnt:
 
         def work() -> None:
             while not burnt.is_set():
@@ -155,21 +179,24 @@ def live(folder: Path, uploads: Uploads, how: signal.Signals) -> None:
                 except queue.Empty:
                     return
                 try:
+                    persist(order, frame)
+                except BaseException as exc:  # noqa: BLE001 - told by the main thread
+                    failed.append(exc)
+
+        def persist(order: Callable[[bytes], None], frame: bytes) -> None:
+            while not burnt.is_set():
+                try:
                     order(frame)
                 except DoorError:
                     time.sleep(0.01)  # not up yet, or no more
-                except BaseException as exc:  # noqa: BLE001 - told by the main thread
-                    failed.append(exc)
+                else:
+                    return
 
         threads = [threading.Thread(target=work) for _ in range(THREADS)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert server.wait(WAIT_SECONDS) == -how
-    sys.stdout.write(f"{how.name} after {seconds:.3f} s, {len(uploads.receipts)} receipts\n")
-    for exc in failed:
-        raise exc
 
 
 @contextlib.contextmanager
