@@ -42,8 +42,10 @@ from wire.sealing import sign
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 STARTING_SECONDS: Final = (0.05, 1.5)  # after the first instant of starting
-SERVING_SECONDS: Final = (0.0, 1.0)  # after it began to serve
+SERVING_SECONDS: Final = (0.0, 0.2)  # after the last of some receipts
 SERVING_SHARE: Final = 0.7
+MOST_RECEIPTS: Final = 20  # in one life, before the fuse is lit
+PATIENCE_SECONDS: Final = 120.0
 THREADS: Final = 3
 DELETED_SHARE: Final = 0.2  # of what is sent
 NEW_FRAMES: Final = 300  # in each life; more than it can take in
@@ -82,6 +84,14 @@ class Uploads:
             deletes = self.dice.random() < DELETED_SHARE
             orders.put((self.put_and_delete if deletes else self.put, self.new_frame()))
         return orders
+
+    def wait_for(self, receipts: int, server: "subprocess.Popen[str]") -> None:
+        """Wait until so many more have come; then there is work under way."""
+        wanted, deadline = len(self.receipts) + receipts, time.monotonic() + PATIENCE_SECONDS
+        wait_until_serving(server)
+        while len(self.receipts) < wanted:
+            assert time.monotonic() < deadline, "no receipts come"
+            time.sleep(0.002)
 
     def put(self, frame: bytes) -> None:
         """Send a frame; without an answer it stays open."""
@@ -147,56 +157,48 @@ def test_a_collector_that_is_killed_at_any_moment_loses_and_repeats_nothing(
 
 
 def live(folder: Path, uploads: Uploads, how: signal.Signals) -> None:
-    """Serve, upload and delete until *how* ends the server."""
-    orders = uploads.orders()
-    seconds = uploads.dice.uniform(*STARTING_SECONDS)
-    failed: list[BaseException] = []
+    """Serve, upload and delete with three threads, until *how* ends the server."""
+    orders, dead, failed = uploads.orders(), threading.Event(), list[BaseException]()
+
+    def work() -> None:
+        while not dead.is_set():
+            try:
+                order, frame = orders.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                persist(dead, order, frame)
+            except BaseException as exc:  # noqa: BLE001 - told by the main thread
+                failed.append(exc)
+
     with served(folder) as server:
+        threads = [threading.Thread(target=work) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        seconds = uploads.dice.uniform(*STARTING_SECONDS)
         if uploads.dice.random() < SERVING_SHARE:  # however long it takes to get there
-            wait_until_serving(server)
+            uploads.wait_for(uploads.dice.randrange(MOST_RECEIPTS), server)
             seconds = uploads.dice.uniform(*SERVING_SECONDS)
-        work_until_dead(server, how, seconds, orders, failed)
+        with fuse(server.pid, how, seconds):
+            pass  # until it has burnt
         assert server.wait(WAIT_SECONDS) == -how
+        dead.set()
+        for thread in threads:
+            thread.join()
     sys.stdout.write(f"{how.name} after {seconds:.3f} s, {len(uploads.receipts)} receipts\n")
     for exc in failed:
         raise exc
 
 
-def work_until_dead(
-    server: "subprocess.Popen[str]",
-    how: signal.Signals,
-    seconds: float,
-    orders: Orders,
-    failed: list[BaseException],
-) -> None:
-    """Have the orders carried out by three threads, until *how* ends the server."""
-    with fuse(server.pid, how, seconds) as burnt:
-
-        def work() -> None:
-            while not burnt.is_set():
-                try:
-                    order, frame = orders.get_nowait()
-                except queue.Empty:
-                    return
-                try:
-                    persist(order, frame)
-                except BaseException as exc:  # noqa: BLE001 - told by the main thread
-                    failed.append(exc)
-
-        def persist(order: Callable[[bytes], None], frame: bytes) -> None:
-            while not burnt.is_set():
-                try:
-                    order(frame)
-                except DoorError:
-                    time.sleep(0.01)  # not up yet, or no more
-                else:
-                    return
-
-        threads = [threading.Thread(target=work) for _ in range(THREADS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+def persist(dead: threading.Event, order: Callable[[bytes], None], frame: bytes) -> None:
+    """Carry out one order, again and again until there is an answer, or nobody to give one."""
+    while not dead.is_set():
+        try:
+            order(frame)
+        except DoorError:
+            time.sleep(0.01)  # not up yet, or no more
+        else:
+            return
 
 
 @contextlib.contextmanager
