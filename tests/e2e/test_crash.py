@@ -280,7 +280,7 @@ def check_nothing_lost(lives: Lives, parties: Organisation, opened: Opened) -> N
     """Whatever was receipted, or lay sealed on the disk at a death, was opened in the end."""
     there = {str(batch["batch"]) for batch in opened.index["batches"]}
     unsigned = set()
-    for path in (parties.collector.home / "state/objects").glob("??/??/*"):
+    for path in (parties.collector.home / "state/objects").glob("??/*"):
         parts = split(path.read_bytes())
         plain = join_unsigned(parts.core, parts.shelf, parts.body)
         unsigned.add(hashlib.sha256(plain).hexdigest())

@@ -214,7 +214,7 @@ def check_frames(site: Site, enrolled: Enrolled, seen: Seen) -> int:
     names: set[str] = set()
     batch_numbers: Counter[int] = Counter()
     event_numbers: Counter[tuple[Category, int]] = Counter()
-    for path in site.premises.objects.glob("??/??/*"):
+    for path in site.premises.objects.glob("??/*"):
         frame = path.read_bytes()
         parts, core = split(frame), verify(frame, enrolled.org.device.public_key()).core
         assert core.category is Category.KEYS

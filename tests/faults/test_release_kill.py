@@ -90,7 +90,7 @@ def serve(program: Program) -> None:
 
 
 def objects(collector: Program) -> Iterator[Path]:
-    return paths(collector).state.glob("objects/??/??/*")
+    return paths(collector).state.glob("objects/??/*")
 
 
 def cosigned(guard: Program) -> int:
