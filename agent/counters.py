@@ -12,7 +12,7 @@ from typing import Final
 from wire.batch import Gap
 from wire.category import Category
 from wire.control import Reason
-from wire.event import Button, Event, Focus, Frame, Key, Move, Scroll
+from wire.event import Button, Event, Focus, Frame, Key, Move, Scroll, Still
 from wire.ids import BootInstant
 
 
@@ -35,6 +35,7 @@ KINDS: Final[dict[type, str]] = {
     Button: "buttons",
     Scroll: "scrolls",
     Frame: "frames",
+    Still: "stills",
     Focus: "windows",
 }
 

@@ -20,7 +20,7 @@ from agent.seal import UnsealableError
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
 from wire.control import Reason
-from wire.event import Event, Focus, Frame, category_of
+from wire.event import Event, Focus, Frame, Still, begins_at, category_of
 from wire.ids import BootInstant
 
 _LOG: Final = logging.getLogger(__name__)
@@ -188,10 +188,10 @@ class Pipeline:
         if permit is None:
             self._counters.drop(self._why_not(category))
             return False
-        if event.at < permit.since:
+        if begins_at(event) < permit.since:
             self._counters.drop(Drop.EARLY)
             return False
-        if event.at <= self._forgotten_until:
+        if begins_at(event) <= self._forgotten_until:
             self._lost(event, Drop.FORGOTTEN)
             return False
         shut_at = self._shut_at.get(category)
@@ -241,7 +241,9 @@ class Pipeline:
             self._lost(event, Reason.STORAGE_BLOCKED)
             return
         numbered = msgspec.structs.replace(event, sequence=number)
-        gap = self._counters.gap_ends(category, event.at)
+        # Only a picture ends a span without pictures.
+        still = isinstance(event, Still)
+        gap = None if still else self._counters.gap_ends(category, event.at)
         kept, closed = self._roll.add(numbered, permit, gap, now)
         if kept:
             self._counters.keep(event)
@@ -267,7 +269,8 @@ class Pipeline:
 
     def _lost(self, event: Event, why: Reason | Drop) -> None:
         self._counters.drop(why)
-        if why is not Drop.OVER_RATE:  # fewer moves than there were are no gap
+        # Fewer moves than there were are no gap, nor is it when no picture is missing.
+        if why is not Drop.OVER_RATE and not isinstance(event, Still):
             self._counters.gap_begins(category_of(event), event.at, why)
         if isinstance(event, Frame):
             self._roll.break_picture()

@@ -1,8 +1,8 @@
 """Stage 4: kept events become batches, one category each.
 
-A batch closes at 4 MiB, after 60 s, at midnight (UTC) and at any change of consent.  A
-screen batch begins with a key frame, so that it can be drawn without any other; a key frame
-that arrives while one is open begins the next.  Nothing in here reads a clock.
+A batch closes at 4 MiB, after 60 s, at midnight (UTC) and at any change of consent.  The
+first frame of a screen batch is a key frame, so that it can be drawn without any other; a key
+frame that arrives where there is one already begins the next.  Nothing in here reads a clock.
 """
 
 from collections.abc import Callable
@@ -33,6 +33,7 @@ class _Open:
     since: int
     events: list[Event] = field(default_factory=list)
     bytes: int = 0
+    pictured: bool = False  # it has a key frame
     gaps: list[Gap] = field(default_factory=list)
 
 
@@ -64,10 +65,11 @@ class Roll:
             batch = self._open[permit.category] = _Open(permit, day, now.boot)
         batch.events.append(event)
         batch.bytes += size
+        batch.pictured = batch.pictured or isinstance(event, Frame)
         if gap is not None:
             batch.gaps.append(gap)
         # A picture cannot be continued in another batch: the next key frame closes this one.
-        if batch.bytes >= CLOSES_AT_BYTES and not isinstance(event, Frame):
+        if batch.bytes >= CLOSES_AT_BYTES and permit.category is not Category.SCREEN:
             closed.append(self._closed(batch, now))
         return True, closed
 
@@ -104,6 +106,7 @@ class Roll:
                 self._broken_picture = True
             batch.events = kept
             batch.bytes = sum(map(size_of, kept))
+            batch.pictured = any(isinstance(event, Frame) for event in kept)
             if not kept:
                 del self._open[open_category]
         return forgotten
@@ -115,7 +118,7 @@ class Roll:
             batch.permit != permit
             or batch.day != day
             or batch.bytes + size > LARGEST_BYTES
-            or (isinstance(event, Frame) and event.key)
+            or (isinstance(event, Frame) and event.key and batch.pictured)
         )
 
     def _fits(self, event: Event, size: int, batch: _Open | None) -> bool:
@@ -128,7 +131,7 @@ class Roll:
             return True
         if event.key:
             self._broken_picture = False
-        elif batch is None or self._broken_picture:
+        elif batch is None or not batch.pictured or self._broken_picture:
             self._lost(event, Drop.NO_KEY_FRAME)
             return False
         return True

@@ -18,7 +18,7 @@ from wire.batch import Batch, decode_batch
 from wire.category import registry
 from wire.collector_http import KeptConsent
 from wire.errors import WireError
-from wire.event import Frame, category_of
+from wire.event import Frame, begins_at, category_of
 from wire.frame import Core, Verified, verify
 from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
 from wire.ids import BatchHash
@@ -192,7 +192,8 @@ def _check_content(batch: Batch, checked: Checked) -> None:
         raise FaultError(Fault.WRONG_CONTENT, f"it holds events that are not of {core.category}")
     opening = batch.opening
     ends = (end for gap in opening.gaps for end in (gap.since, gap.until))
-    moments = (opening.boot, *(event.at for event in batch.events), *ends)
+    events = (at for event in batch.events for at in (begins_at(event), event.at))
+    moments = (opening.boot, *events, *ends)
     if not all(_is_in_time(opening.wall + at - opening.boot) for at in moments):
         raise FaultError(Fault.WRONG_CONTENT, "it says of events that they happened in no year")
     canvas = Canvas()

@@ -90,6 +90,19 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, tag="frame", array_like=T
     rectangles: tuple[Rectangle, ...]
 
 
+class Still(msgspec.Struct, frozen=True, kw_only=True, tag="still", array_like=True):
+    """The picture of a frame was what the screen showed from `since` to `at`.
+
+    `of` is the frame's own `at`, on the same clock; the frame may be in an earlier batch.  By
+    these a reader knows which picture was on the screen before an action, or that none is known.
+    """
+
+    at: BootInstant
+    sequence: int = 0
+    of: BootInstant
+    since: BootInstant
+
+
 class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus", array_like=True):
     """A permitted program's window got the focus, moved, or (level title) was renamed.
 
@@ -108,7 +121,12 @@ class Focus(msgspec.Struct, frozen=True, kw_only=True, tag="focus", array_like=T
     height: int
 
 
-Event: TypeAlias = Key | Move | Button | Scroll | Frame | Focus
+Event: TypeAlias = Key | Move | Button | Scroll | Frame | Still | Focus
+
+
+def begins_at(event: Event) -> BootInstant:
+    """Return since when *event* says something; for all but one kind that is its own instant."""
+    return event.since if isinstance(event, Still) else event.at
 
 
 def category_of(event: Event) -> Category:
@@ -118,7 +136,7 @@ def category_of(event: Event) -> Category:
             return Category.KEYS
         case Move() | Button() | Scroll():
             return Category.POINTER
-        case Frame():
+        case Frame() | Still():
             return Category.SCREEN
         case Focus():
             return Category.WINDOW

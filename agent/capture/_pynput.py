@@ -21,16 +21,16 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
-from Xlib import X, Xatom, error
+from Xlib import X, error
 from Xlib.display import Display
 
 from agent.capture import _pynput_listener, _x11
 from agent.capture._pynput_listener import Mailbox, Recorded
+from agent.capture._x11_clock import server_clock
 from agent.capture._xkb import KeyboardState, Notification
 from agent.capture.keyboard import Keyboard
 from agent.capture.pointer import Moves, pressed_or_turned
 from agent.capture.source import KeyStroke, SourceError
-from agent.capture.stamp import ServerClock
 from base.clock import boot_ns
 from wire.event import Button, Move, Scroll
 from wire.ids import BootInstant
@@ -121,11 +121,7 @@ class PynputInput:
 
     def _follow(self, control: Display) -> None:
         """Begin to follow the server's clock and the keyboard's layout."""
-        opened_at = BootInstant(self._clock())
-        self._clock_of_server = ServerClock(opened_at)
-        # A first stamp that has not waited: what is recorded always has.
-        stamp = _server_time(control)
-        self._clock_of_server.instant(stamp, BootInstant(self._clock()))
+        self._clock_of_server = server_clock(control, self._clock)
         self._moves = Moves()
         self._position = (0, 0)
         self._state = 0
@@ -197,18 +193,3 @@ class PynputInput:
         at = self._moves.take(now, self._position)
         if at is not None:
             yield Move(at=at, x=x, y=y)
-
-
-def _server_time(display: Display) -> int:
-    """Return the server's time now: it stamps the change of a property (ICCCM 2.1)."""
-    window = display.screen().root.create_window(
-        -1, -1, 1, 1, 0, X.CopyFromParent, X.InputOnly, event_mask=X.PropertyChangeMask
-    )
-    window.change_property(Xatom.WM_NAME, Xatom.STRING, 8, b"", mode=X.PropModeAppend)
-    try:
-        while True:
-            event = display.next_event()
-            if event.type == X.PropertyNotify:
-                return int(event.time)
-    finally:
-        window.destroy()

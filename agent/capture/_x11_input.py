@@ -24,11 +24,11 @@ from Xlib.display import Display
 from Xlib.ext import xinput
 
 from agent.capture import _x11
+from agent.capture._x11_clock import server_clock
 from agent.capture._xkb import KeyboardState, Notification
 from agent.capture.keyboard import Keyboard
 from agent.capture.pointer import Moves, pressed_or_turned
 from agent.capture.source import KeyStroke, SourceError
-from agent.capture.stamp import ServerClock
 from base.clock import boot_ns
 from wire.event import Button, Move, Scroll
 from wire.ids import BootInstant
@@ -107,7 +107,7 @@ class X11Input:
     def _hook(self, display: Display) -> None:
         _negotiate(display)
         display.display.event_classes[_x11.GENERIC_EVENT] = RawEvent
-        self._clock_of_server = ServerClock(BootInstant(self._clock()))
+        self._clock_of_server = server_clock(display, self._clock)
         self._moves = Moves()
         self._state = KeyboardState(display) if self._keys else None
         if self._state is not None:

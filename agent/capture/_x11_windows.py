@@ -15,9 +15,10 @@ from Xlib.protocol import rq
 
 from agent.capture import _x11
 from agent.capture._x11_about import describe
+from agent.capture._x11_clock import server_clock
+from agent.capture._x11_drawing import Drawing
 from agent.capture._x11_scene import Stack
 from agent.capture.source import SourceError
-from agent.capture.stamp import ServerClock
 from agent.capture.window import Scene, Sighting
 from base.clock import boot_ns
 from wire.ids import BootInstant
@@ -37,11 +38,11 @@ _IDENTITY: Final = frozenset({X.CreateNotify, X.DestroyNotify, X.ReparentNotify}
 
 
 class X11Windows:
-    """Follows the focused window and, with *stack*, everything above it.
+    """Follows the focused window and, with *stack*, what lies above it and what is drawn.
 
     Args:
         titles: Read window titles; without it no title is ever asked for.
-        stack: Follow all top-level windows too; `scene` needs it.
+        stack: Follow all top-level windows too; `scene` and `drawn_at` need it.
         display: The X display; None for the session's own.
         clock: Reads the boot clock.
 
@@ -61,6 +62,7 @@ class X11Windows:
         self._clock = clock
         self._display: Display | None = None
         self._stack: Stack | None = None
+        self._drawing: Drawing | None = None
         self._scene: Scene | None = None
         self._focused: Any = None  # python-xlib's Window, or None
         self._news: list[Sighting] = []
@@ -116,6 +118,27 @@ class X11Windows:
                 self.steady_since()
             return stack.empty()
 
+    def watch_drawing(self) -> BootInstant | None:
+        """Ask to be told of the next drawing; see `WindowSource.watch_drawing`."""
+        drawing = self._drawing
+        if drawing is None:
+            return None
+        with _x11.watched():
+            self._read(self._connection())
+            told, drawing.first = drawing.first, None
+            drawing.again()
+        self.steady_since()
+        # What came in meanwhile was drawn before the server heard us, or after: it counts for both.
+        return drawing.first if told is None else told
+
+    def drawn_at(self) -> BootInstant | None:
+        """Return when something was drawn; see `WindowSource.drawn_at`."""
+        return None if self._drawing is None else self._drawing.first
+
+    def follows_drawing(self) -> bool:
+        """Whether this server has the extension for it."""
+        return self._drawing is not None and self._drawing.told
+
     def close(self) -> None:
         """Unhook and synchronise; see `Source.close`."""
         display, self._display = self._display, None
@@ -123,6 +146,8 @@ class X11Windows:
             return
         with suppress(error.ConnectionClosedError, OSError):
             self._follow(display, None)
+            if self._drawing is not None:
+                self._drawing.unhook()
             display.screen().root.change_attributes(event_mask=X.NoEventMask)
             display.sync()
         _x11.disconnect(display)
@@ -131,7 +156,8 @@ class X11Windows:
 
     def _hook(self, display: Display) -> None:
         self._opened_at = self._unchanged_since = BootInstant(self._clock())
-        self._server_clock = ServerClock(self._opened_at)
+        self._server_clock = server_clock(display, self._clock)
+        self._drawing = Drawing(display, self._clock) if self._stacked else None
         self._focused, self._news, self._scene = None, [], None
         self._stack = Stack(display) if self._stacked else None
         self._active_atom = display.get_atom("_NET_ACTIVE_WINDOW")
@@ -151,6 +177,9 @@ class X11Windows:
         events = [display.next_event() for _ in range(display.pending_events())]
         while events:
             now = BootInstant(self._clock())
+            if self._drawing is not None:
+                for each in events:
+                    self._drawing.note(each, now)
             switches = [self._instant(each, now) for each in events if self._is_switch(each)]
             touches = [self._instant(each, now) for each in events if self._touches_focused(each)]
             if any(each.type in _STRUCTURE for each in events) or touches:

@@ -83,6 +83,25 @@ class WindowSource(Protocol):
         """
         ...
 
+    def watch_drawing(self) -> BootInstant | None:
+        """Return what `drawn_at` would, and watch for the next drawing from here on.
+
+        When it returns, whatever is drawn will be told; something that is drawn just now may
+        be told twice.
+        """
+        ...
+
+    def drawn_at(self) -> BootInstant | None:
+        """Return when something was first drawn, anywhere, since `watch_drawing`; None: never.
+
+        As far as events have been read: `steady_since` reads all that there are.
+        """
+        ...
+
+    def follows_drawing(self) -> bool:
+        """Whether the platform tells of drawing at all; without it the two above say None."""
+        ...
+
     def close(self) -> None:
         """Unhook; see `Source.close`."""
         ...

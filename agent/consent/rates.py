@@ -6,7 +6,7 @@ from typing import Final
 
 from base.clock import NANOSECONDS
 from wire.category import Category
-from wire.event import Button, Event, Move, Scroll, category_of
+from wire.event import Button, Event, Move, Scroll, Still, category_of
 
 EARLY: Final = 0.9  # of the time between two moves: no timer is exact
 
@@ -15,8 +15,9 @@ class RateCeiling:
     """Lets so many events of each category through, and no more.
 
     Of the pointer only moves count, and they are thinned out evenly: one move more or less
-    says the same, a click does not.  Of the others, which come in bursts, those beyond the
-    rate in any one second are let go; one more is let through, because no timer is exact.
+    says the same, a click does not.  Of the screen only pictures count.  Of the others, which
+    come in bursts, those beyond the rate in any one second are let go; one more is let
+    through, because no timer is exact.
     """
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class RateCeiling:
     def allows(self, event: Event, rate_hz: float) -> bool:
         """Whether *event* is within *rate_hz*; if so it counts from now on."""
         match event:
-            case Button() | Scroll():
+            case Button() | Scroll() | Still():
                 return True
             case Move(at=at):
                 return self._allows_move(at, rate_hz)

@@ -1,9 +1,12 @@
 """Export as JSON Lines: one event a line in order of time, pictures as PNG, and an index.
 
     events.jsonl        every event, with wall clock and pseudonym
-    frames/*.png        the pictures that events of type "frame" name
+    frames/*.png        the pictures that events name: "image" of a frame, "frame" before an action
     index.json          the batches: whose, under which consent, how long they may be kept
     PLAINTEXT.txt       what this folder is, for whoever finds it
+
+Each action (a key or button pressed, a step of the wheel) names in "frame" the picture that was
+on the screen just before it, or says null and in "frame_missing" why (`reader.actions`).
 
 The folder is made with mode 0700, its files with 0600.  Two passes: all batches are
 opened and checked before the first byte is written.
@@ -21,9 +24,10 @@ import msgspec
 
 from base.durable import private_folder, replace, sync_folder
 from base.errors import SetupError
+from reader.actions import Missing, Screens, is_action
 from reader.opening import Opened
 from reader.pictures import Canvas, to_png
-from wire.event import Event, Frame
+from wire.event import Event, Frame, Still
 from wire.ids import BatchHash, WallInstant
 
 NANOSECONDS: Final = 1_000_000_000
@@ -70,10 +74,15 @@ def export(
     """
     if out.exists() and any(out.iterdir()):
         raise SetupError(f"{out} is not empty; export into a new folder")
-    surveyed = [_survey(open_again(batch), batch) for batch in batches]
+    pictures = _Pictures(out / "frames")
+    surveyed = []
+    for batch in batches:
+        opened = open_again(batch)
+        surveyed.append(_survey(opened, batch))
+        pictures.expect(opened, batch)
     surveyed.sort(key=lambda entry: entry.starts_at)
     private_folder(out)
-    pictures = _Pictures(private_folder(out / "frames"))
+    private_folder(pictures.folder)
     replace(out / "PLAINTEXT.txt", WARNING.format(purpose=_purposes(surveyed)).encode())
     events = written = 0
     fd = os.open(out / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -104,7 +113,7 @@ class _Surveyed:
 
 def _survey(opened: Opened, batch: BatchHash) -> _Surveyed:
     core, opening, record = opened.core, opened.batch.opening, opened.checked.consent
-    times = [_wall(opened, event) for event in opened.batch.events]
+    times = [_wall(opened, event.at) for event in opened.batch.events]
     starts_at = min(times, default=opening.wall)
     facts: dict[str, object] = {
         "batch": batch.hex(),
@@ -163,7 +172,7 @@ def _lines(opened: Opened, batch: BatchHash, pictures: "_Pictures") -> Iterator[
     canvas = Canvas()
     # Stable: events of one instant stay as they were, pictures build on each other.
     for event in sorted(opened.batch.events, key=lambda event: event.at):
-        wall = _wall(opened, event)
+        wall = _wall(opened, event.at)
         line = Line(
             time=_iso(wall),
             wall_ns=wall,
@@ -173,7 +182,12 @@ def _lines(opened: Opened, batch: BatchHash, pictures: "_Pictures") -> Iterator[
         )
         own = _own(event)
         if isinstance(event, Frame):
-            own["image"] = pictures.keep(to_png(canvas.draw(event)), batch, event.sequence)
+            own["image"] = pictures.keep(to_png(canvas.draw(event)), batch)
+        elif isinstance(event, Still):
+            own["image"] = pictures.screens.image_of(opened, event)
+            own["since"] = _iso(_wall(opened, event.since))
+        elif is_action(event):
+            own |= _before(pictures.screens, opened, event)
         yield wall, msgspec.json.encode({**msgspec.to_builtins(line), **own})
 
 
@@ -181,30 +195,58 @@ def _own(event: Event) -> dict[str, object]:
     """Return the type and the fields of *event*, less those that each line has anyway."""
     fields: dict[str, object] = {"type": event.__struct_config__.tag}
     for name in event.__struct_fields__:
-        if name not in {"at", "rectangles"}:
+        if name not in {"at", "rectangles", "of", "since"}:
             fields[name] = getattr(event, name)
     return fields
 
 
+def _before(screens: Screens, opened: Opened, action: Event) -> dict[str, object]:
+    """Return which picture *action* was done to, or why it is missing."""
+    found = screens.before(opened, action.at)
+    if isinstance(found, Missing):
+        return {"frame": None, "frame_missing": found.value}
+    return {"frame": found}
+
+
 class _Pictures:
+    """The pictures of an export: named before they are drawn, as actions name them too."""
+
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        self.screens = Screens()
         self.count = 0
         self.bytes = 0
+        self._expected = 0
+        self._names: dict[BatchHash, Iterator[str]] = {}
 
-    def keep(self, png: bytes, batch: BatchHash, sequence: int) -> str:
-        name = f"{batch.hex()[:16]}-{sequence:08d}-{self.count:06d}.png"
-        fd = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    def expect(self, opened: Opened, batch: BatchHash) -> None:
+        """Take in one batch; its frames are drawn later, in order of their time."""
+        frames = [event for event in opened.batch.events if isinstance(event, Frame)]
+        frames.sort(key=lambda frame: frame.at)
+        named = [(frame, self._name(batch, frame)) for frame in frames]
+        self.screens.note(opened, named)
+        self._names[batch] = iter([name for _, name in named])
+
+    def keep(self, png: bytes, batch: BatchHash) -> str:
+        """Write the next picture of *batch*; return its name."""
+        name = next(self._names[batch])
+        path = self.folder.parent / name
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(png)
         self.count += 1
         self.bytes += len(png)
-        return f"{self._folder.name}/{name}"
+        return name
+
+    def _name(self, batch: BatchHash, frame: Frame) -> str:
+        self._expected += 1
+        number = self._expected
+        return f"{self.folder.name}/{batch.hex()[:16]}-{frame.sequence:08d}-{number:06d}.png"
 
 
-def _wall(opened: Opened, event: Event) -> int:
+def _wall(opened: Opened, at: int) -> int:
     opening = opened.batch.opening
-    return opening.wall + event.at - opening.boot
+    return opening.wall + at - opening.boot
 
 
 def _iso(wall_ns: int) -> str:
