@@ -10,6 +10,8 @@ one JSON object a line, written before the event is sent:
     {"at": ..., "kind": "scroll", "dy": -1, "x": 400, "y": 300}
 
 `at` is the boot clock in nanoseconds, as in recorded events.  `char` is empty for Shift.
+Beside it, in RECORD.sent, stands for each line the time by which the server had the event: the
+machine may stop the typist between writing down and sending.
 `Typist` is the side that the test holds; `python -m demo.typist RECORD` is the process.
 """
 
@@ -140,6 +142,10 @@ class Typist:
         lines = self.record.read_text(encoding="utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
+    def sent(self) -> list[int]:
+        """Return for each event of the record by when it had happened."""
+        return [int(line) for line in sent_file(self.record).read_text("ascii").splitlines()]
+
     def close(self) -> None:
         """End the process."""
         if self._process.stdin is not None:
@@ -166,6 +172,11 @@ class Typist:
             raise TypistError(line.decode().strip() or "the typist's process ended")
 
 
+def sent_file(record: Path) -> Path:
+    """Return where it stands by when the events of *record* had happened."""
+    return record.with_name(f"{record.name}.sent")
+
+
 # --- the process --------------------------------------------------------------------------
 
 
@@ -190,6 +201,7 @@ class Hands:
     def __init__(self, record: Path) -> None:
         self._display = Display()
         self._record = record.open("a", encoding="utf-8", buffering=1)  # whole lines, at once
+        self._sent = sent_file(record).open("a", encoding="ascii", buffering=1)
         self._shift = self._display.keysym_to_keycode(XK.XK_Shift_L)
 
     def keys_of(self, char: str) -> list[tuple[int, str, bool]]:
@@ -209,25 +221,27 @@ class Hands:
         """Press or release a key."""
         self._note(kind="key", pressed=pressed, char=char, code=code)
         xtest.fake_input(self._display, X.KeyPress if pressed else X.KeyRelease, code)
-        self._display.flush()
+        self._send()
 
     def move(self, x: int, y: int) -> None:
         """Put the pointer at (x, y)."""
         self._note(kind="move", x=x, y=y)
         xtest.fake_input(self._display, X.MotionNotify, x=x, y=y)
-        self._display.flush()
+        self._send()
 
     def click(self, x: int, y: int) -> None:
         """Click with the left button at (x, y)."""
         for pressed in (True, False):
             self._note(kind="button", button=1, pressed=pressed, x=x, y=y)
             self._button(1, pressed=pressed)
+            self._send()
 
     def turn(self, x: int, y: int, *, up: bool) -> None:
         """Turn the wheel by one step at (x, y)."""
         self._note(kind="scroll", dy=1 if up else -1, x=x, y=y)
         for pressed in (True, False):
             self._button(WHEEL_UP if up else WHEEL_DOWN, pressed=pressed)
+        self._send()
 
     def settle(self) -> None:
         """Return when the server has done all that was asked of it."""
@@ -235,7 +249,11 @@ class Hands:
 
     def _button(self, number: int, *, pressed: bool) -> None:
         xtest.fake_input(self._display, X.ButtonPress if pressed else X.ButtonRelease, number)
-        self._display.flush()
+
+    def _send(self) -> None:
+        """Send what was asked for, wait until the server has it, and note when that was."""
+        self._display.sync()
+        self._sent.write(f"{boot_ns()}\n")
 
     def _note(self, **what: Any) -> None:  # noqa: ANN401 - the fields of one line
         self._record.write(json.dumps({"at": boot_ns(), **what}) + "\n")

@@ -116,10 +116,14 @@ class Screens:
     def _sorted(self) -> Iterator[tuple[tuple[bytes, int], list[Span]]]:
         for device, seen in self._seen.items():
             running = self._runnings[device] = runnings(seen.offsets)
-            for number in set(running.values()):
-                images = {at: name for offset, at, name in seen.frames if running[offset] == number}
-                stills = [still for offset, still in seen.stills if running[offset] == number]
-                yield (device, number), spans_of(images, stills)
+            images: defaultdict[int, dict[int, str]] = defaultdict(dict)
+            stills: defaultdict[int, list[Still]] = defaultdict(list)
+            for offset, at, name in seen.frames:
+                images[running[offset]][at] = name
+            for offset, still in seen.stills:
+                stills[running[offset]].append(still)
+            for number in images.keys() | stills.keys():
+                yield (device, number), spans_of(images[number], stills[number])
 
 
 def runnings(offsets: Iterable[int]) -> dict[int, int]:

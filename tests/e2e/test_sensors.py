@@ -21,6 +21,7 @@ from Xlib import X
 from Xlib.display import Display
 from Xlib.ext import xtest
 
+from agent.capture._x11_windows import X11Windows
 from agent.capture.screen import Grabber
 from agent.geometry import Box
 from base import ipc
@@ -579,6 +580,47 @@ def test_what_a_window_leaves_behind_until_the_one_below_has_drawn_is_not_record
     assert (picture == (0xAA, 0x66, 0x33)).all(axis=2).any()
     for number in range(1, len(frames) + 1):
         assert not (draw(frames[:number]) == (0, 0, 0xFF)).all(axis=2).any()
+
+
+def test_the_server_tells_when_something_was_first_drawn(desktop: VirtualDesktop) -> None:
+    """Once for each question, dated between before and after; not for what moves no pixel."""
+    display = Display(desktop.env["DISPLAY"])
+    window = display.screen().root.create_window(
+        900, 500, 50, 50, 0, 24, background_pixel=0xFFFFFF, override_redirect=True
+    )
+    paint = window.create_gc(foreground=0x123456)
+    windows = X11Windows(titles=False, stack=True, display=desktop.env["DISPLAY"])
+    windows.open()
+    try:
+        assert windows.follows_drawing()
+        window.map()
+        display.sync()
+        wait_until("the desktop to rest", lambda: _rests(windows))
+        before = boot_ns()
+        for _ in range(50):
+            window.fill_rectangle(paint, 0, 0, 50, 50)
+            display.sync()
+        after = boot_ns()
+        windows.steady_since()
+        drawn = windows.drawn_at()
+        assert drawn is not None
+        assert before - 2_000_000 <= drawn <= after + 2_000_000  # the server counts in ms
+        assert windows.watch_drawing() == drawn
+        xtest.fake_input(display, X.MotionNotify, x=5, y=5)
+        display.sync()
+        windows.steady_since()
+        assert windows.drawn_at() is None
+    finally:
+        windows.close()
+        window.destroy()
+        display.close()
+
+
+def _rests(windows: X11Windows) -> bool:
+    windows.watch_drawing()
+    time.sleep(0.2)  # for so long nothing was drawn
+    windows.steady_since()
+    return windows.drawn_at() is None
 
 
 # --- how they end -------------------------------------------------------------------------

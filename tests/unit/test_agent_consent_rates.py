@@ -3,7 +3,7 @@
 import itertools
 
 from agent.consent.rates import RateCeiling
-from wire.event import Button, Event, Key, Move
+from wire.event import Button, Event, Key, Move, Still
 from wire.ids import BootInstant
 
 MS = 1_000_000
@@ -59,3 +59,9 @@ def test_clicks_do_not_count_against_moves() -> None:
     ]
     assert allowed(clicks, 10) == 1000
     assert allowed(moves + clicks, 10) == allowed(moves, 10) + 1000
+
+
+def test_of_the_screen_only_pictures_count() -> None:
+    """How long a picture stayed is no further picture."""
+    still = Still(at=BootInstant(2), of=BootInstant(1), since=BootInstant(1))
+    assert allowed([still] * 100, 1) == 100

@@ -10,7 +10,7 @@ from agent.seal import UnsealableError
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
 from wire.control import Reason
-from wire.event import Event, Focus, Frame, Key, Move
+from wire.event import Event, Focus, Frame, Key, Move, Still
 from wire.ids import BootInstant, GrantHash, PolicyDigest
 
 S = NANOSECONDS
@@ -267,6 +267,34 @@ def test_a_dropped_frame_breaks_the_picture(world: World) -> None:
     world.pause(at=9)
     assert [[event.at // S for event in rolled.events] for rolled in world.rolled] == [[1], [4, 5]]
     assert world.counters.dropped == {"outside-scope": 1, "no-key-frame": 1}
+
+
+def still(since: float, until: float) -> Still:
+    """Return what a sensor says of a picture, in seconds."""
+    begin = BootInstant(int(since * S))
+    return Still(at=BootInstant(int(until * S)), of=begin, since=begin)
+
+
+def test_how_long_a_picture_stayed_needs_a_permit_for_all_of_it(world: World) -> None:
+    """Nothing is told of the time before a yes, and no gap is made of what is not told."""
+    world.permit(Category.SCREEN, since=2)
+    world.take(still(1.5, 3), at=3)
+    world.take(still(2.5, 4), at=4)
+    world.pause(at=9)
+    assert [[event.at // S for event in rolled.events] for rolled in world.rolled] == [[4]]
+    assert world.counters.dropped == {"before-it-was-allowed": 1}
+    assert world.rolled[0].gaps == ()
+
+
+def test_how_long_a_picture_stayed_is_forgotten_with_the_time(world: World) -> None:
+    """A span that reaches into what was forgotten is not kept when it comes later."""
+    world.permit(Category.SCREEN)
+    world.pipeline.forget_since(now(2), now(5))
+    world.take(still(4, 7), at=7)
+    world.take(still(6, 8), at=8)
+    world.pause(at=9)
+    assert [[event.at // S for event in rolled.events] for rolled in world.rolled] == [[8]]
+    assert world.counters.dropped["forgotten"] == 1
 
 
 def test_what_cannot_be_written_stays_sealed_in_memory_and_blocks(world: World) -> None:

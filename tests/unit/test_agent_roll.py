@@ -8,7 +8,7 @@ from agent.roll import CLOSES_AFTER_NANOSECONDS, CLOSES_AT_BYTES, LARGEST_BYTES,
 from base.clock import NANOSECONDS, Now
 from wire.batch import Gap
 from wire.category import Category
-from wire.event import Event, Frame, Key, Rectangle
+from wire.event import Event, Frame, Key, Rectangle, Still
 from wire.ids import BootInstant, GrantHash, PolicyDigest
 
 NOON = 1_800_000_000 * NANOSECONDS  # 2027-01-15 08:00 UTC
@@ -23,7 +23,8 @@ class World:
         self.roll = Roll(lambda event, why: self.lost.append((event, why)))
 
     def add(self, event: Event, permit: Permit | None = None, now: Now = NOW) -> list[Rolled]:
-        category = Category.SCREEN if isinstance(event, Frame) else Category.KEYS
+        screen = isinstance(event, Frame | Still)
+        category = Category.SCREEN if screen else Category.KEYS
         _kept, closed = self.roll.add(event, permit or a_permit(category), None, now)
         return closed
 
@@ -54,6 +55,11 @@ def frame(size: int = 100, *, whole: bool = False) -> Frame:
         height=9,
         rectangles=(part,),
     )
+
+
+def still() -> Still:
+    at = BootInstant(999 * NANOSECONDS)
+    return Still(at=at, of=BootInstant(at - 1), since=BootInstant(at - 1))
 
 
 @pytest.fixture
@@ -119,6 +125,33 @@ def test_a_screen_batch_begins_with_a_key_frame(world: World) -> None:
     assert world.add(frame()) == []
     (rolled,) = world.add(frame(whole=True))
     assert [event.key for event in rolled.events if isinstance(event, Frame)] == [True, False]
+
+
+def test_how_long_a_picture_stayed_needs_no_picture_in_its_batch(world: World) -> None:
+    """The frame may be in an earlier batch; the key frame that comes next joins this one."""
+    assert [world.add(event) for event in (still(), frame(whole=True), frame(), still())] == [
+        []
+    ] * 4
+    (rolled,) = world.add(frame(whole=True))
+    assert len(rolled.events) == 4
+    assert world.lost == []
+
+
+def test_a_change_is_not_drawn_on_a_batch_without_a_picture(world: World) -> None:
+    """A batch that only says how long a picture stayed holds nothing to draw on."""
+    world.add(frame(whole=True))
+    world.roll.close(Category.SCREEN, NOW)
+    world.add(still())
+    world.add(frame())
+    assert [why for _event, why in world.lost] == [Drop.NO_KEY_FRAME]
+
+
+def test_a_full_screen_batch_waits_for_its_next_key_frame(world: World) -> None:
+    """Also when what comes next is no frame: changes could not be continued elsewhere."""
+    world.add(frame(CLOSES_AT_BYTES, whole=True))
+    assert world.add(still()) == []
+    assert world.add(frame()) == []
+    assert world.lost == []
 
 
 def test_a_change_without_its_picture_is_lost(world: World) -> None:

@@ -61,7 +61,7 @@ from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
 from wire.collector_http import FrameList, KeptConsent, ReleaseOrder, StoredFrame
 from wire.errors import MalformedError
-from wire.event import Event, Frame, Key, Rectangle
+from wire.event import Event, Frame, Key, Rectangle, Still
 from wire.frame import batch_hash, core_hash, split
 from wire.grant import AccessGrant, AccessRequest, approve, encode_request
 from wire.ids import BootInstant, PolicyDigest, SubjectId, WallInstant
@@ -617,6 +617,14 @@ def test_the_pictures_of_a_batch_are_bounded_together(monkeypatch: pytest.Monkey
         canvas.draw(picture(4, 5))
     with pytest.raises(MalformedError, match="minute"):
         canvas.draw(picture(4, 5))
+
+
+def test_a_picture_that_stayed_since_no_year_is_the_fault_of_its_batch() -> None:
+    """Its beginning is written as a date, as every instant is."""
+    stayed = Still(at=BootInstant(5 * 10**9), of=BootInstant(1), since=BootInstant(-(2**63)))
+    with pytest.raises(FaultError) as failure:
+        opened(screens(stayed))
+    assert failure.value.fault is Fault.WRONG_CONTENT
 
 
 def test_names_in_an_export_are_ours(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 import json
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from backports import zstd
 from PIL import Image
@@ -17,9 +19,9 @@ from tests.fakes.organisation import NOW, Organisation, Sealed, public_key_of_id
 from wire.category import Category
 from wire.collector_http import KeptConsent
 from wire.errors import MalformedError
-from wire.event import Event, Frame, Key, Rectangle
+from wire.event import Event, Frame, Key, Rectangle, Still
 from wire.frame import core_hash, split
-from wire.ids import BatchHash, BootInstant, PolicyDigest
+from wire.ids import BatchHash, BootInstant, PolicyDigest, WallInstant
 from wire.shelf import reseal, unshelve
 
 POLICY = PolicyDigest(bytes(32))
@@ -47,6 +49,12 @@ def frame(at: int, *rectangles: Rectangle, key: bool = False, width: int = 4) ->
 
 def press(at: int, sequence: int = 0) -> Key:
     return Key(at=BootInstant(at), sequence=sequence, pressed=True, kind="letter")
+
+
+def still(of: float, since: float, until: float) -> Still:
+    """Return what a sensor says of a picture, in seconds."""
+    of_, since_, until_ = (BootInstant(round(each * SECOND)) for each in (of, since, until))
+    return Still(at=until_, of=of_, since=since_)
 
 
 def opener(*batches: Sealed) -> Callable[[BatchHash], Opened]:
@@ -114,6 +122,50 @@ def test_pictures_are_drawn_again_lossless(tmp_path: Path) -> None:
     assert pictures[2].getcolors() == [(12, (0, 0, 0))]
     assert "rectangles" not in lines[0]
     assert (lines[0]["left"], lines[0]["top"]) == (10, 20)
+
+
+def test_each_action_names_the_picture_that_was_there_before_it_or_says_why_not(
+    tmp_path: Path,
+) -> None:
+    """Across batches and categories; a picture of an earlier batch may still be true."""
+    first = screens(frame(5 * SECOND, key=True))
+    second = screens(still(5, 5, 30), frame(31 * SECOND, key=True), still(70, 70, 71))
+    keys = ACME.seal(POLICY, tuple(press(at * SECOND) for at in (4, 20, 31, 50, 71)))
+    lines = run(tmp_path / "out", keys, second, first)
+    images = [line["image"] for line in lines if line["type"] == "frame"]
+    told = [(line["frame"], line.get("frame_missing")) for line in lines if line["type"] == "key"]
+    assert told == [
+        (None, "no-picture"),
+        (images[0], None),
+        (None, "screen-changed"),  # at the very time of a picture: the one before it is too old
+        (None, "screen-changed"),
+        (None, "picture-not-here"),
+    ]
+    stayed = [line for line in lines if line["type"] == "still"]
+    assert [line["image"] for line in stayed] == [images[0], None]
+    assert stayed[0]["since"] == "2027-03-15T12:00:00.000000Z"
+    assert all((tmp_path / "out" / str(image)).exists() for image in images)
+
+
+def test_a_picture_of_another_running_of_the_clock_is_no_picture(tmp_path: Path) -> None:
+    """After a restart the boot clock counts from zero again: same instant, another day."""
+    yesterday = screens(frame(5 * SECOND, key=True))
+    today = ACME.seal(POLICY, (press(5 * SECOND + SECOND // 20),))
+
+    def opened(name: BatchHash) -> Opened:
+        found = opener(yesterday, today)(name)
+        if name != yesterday.hash:
+            return found
+        opening = found.batch.opening
+        moved = msgspec.structs.replace(opening, wall=WallInstant(opening.wall - 3600 * SECOND))
+        return replace(found, batch=msgspec.structs.replace(found.batch, opening=moved))
+
+    export([yesterday.hash, today.hash], opened, tmp_path / "out", wall(NOW))
+    lines = [json.loads(line) for line in (tmp_path / "out/events.jsonl").read_text().splitlines()]
+    assert [(line["type"], line.get("frame_missing")) for line in lines] == [
+        ("frame", None),
+        ("key", "no-picture"),
+    ]
 
 
 def test_the_index_says_whose_it_is_and_until_when_it_may_be_kept(tmp_path: Path) -> None:

@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from wire.batch import Batch, Gap, Opening, decode_batch, encode_batch, padded_bytes
 from wire.category import Category
 from wire.errors import MalformedError
-from wire.event import Button, Event, Focus, Frame, Key, Move, Rectangle, Scroll, category_of
+from wire.event import (
+    Button,
+    Event,
+    Focus,
+    Frame,
+    Key,
+    Move,
+    Rectangle,
+    Scroll,
+    Still,
+    begins_at,
+    category_of,
+)
 from wire.ids import BootInstant, CoreHash, WallInstant
 
 AT = BootInstant(1_000)
@@ -28,6 +40,7 @@ ONE_OF_EACH: tuple[Event, ...] = (
         height=1,
         rectangles=(Rectangle(x=0, y=0, width=2, height=1, pixels=b"123456"),),
     ),
+    Still(at=BootInstant(AT + 7), sequence=7, of=AT, since=BootInstant(AT + 2)),
     Focus(at=AT, sequence=6, process="xterm", window_class="XTerm", x=0, y=0, width=9, height=9),
 )
 
@@ -52,6 +65,11 @@ def test_every_kind_of_event_reads_back_as_it_was_written() -> None:
 def test_every_kind_of_event_has_a_category() -> None:
     """The four categories are all in use, and none is missing."""
     assert {category_of(event) for event in ONE_OF_EACH} == set(Category)
+
+
+def test_an_event_begins_at_its_instant_but_a_still_picture_before_it() -> None:
+    """What is said of a span of time needs a yes for all of it."""
+    assert {begins_at(event) - AT for event in ONE_OF_EACH} == {0, 2}
 
 
 def test_any_msgpack_and_zstd_reads_a_batch() -> None:
