@@ -15,13 +15,18 @@ LARGEST_CORRECTION: Final = 1000 * MILLISECOND  # more is no delay but a clock t
 
 
 class ServerClock:
-    """Dates events of one connection; never before *opened_at*, never backwards."""
+    """Dates events of one connection: never before *opened_at*, and in the order of their stamps.
+
+    That is not always the order in which they come: while a window manager holds the pointer
+    still, to decide about a click, keys overtake it.
+    """
 
     def __init__(self, opened_at: BootInstant) -> None:
+        self._opened_at = self._latest = opened_at
         self._first_stamp: int | None = None
         self._first_read = 0
         self._least_delay = 0  # of all events so far, relative to the first
-        self._latest = opened_at
+        self._latest_elapsed = 0
 
     def instant(self, stamp: int, read_at: BootInstant) -> BootInstant:
         """Return when the event with server time *stamp*, read at *read_at*, happened."""
@@ -34,6 +39,9 @@ class ServerClock:
         late = delay - self._least_delay
         if late > LARGEST_CORRECTION:
             self._first_stamp, self._first_read, self._least_delay = stamp, read_at, 0
-            late = 0
-        self._latest = BootInstant(max(self._latest, read_at - late))
+            late = elapsed = self._latest_elapsed = 0
+        at = read_at - late
+        if elapsed < self._latest_elapsed:
+            return BootInstant(max(self._opened_at, min(self._latest, at)))
+        self._latest, self._latest_elapsed = BootInstant(max(self._latest, at)), elapsed
         return self._latest

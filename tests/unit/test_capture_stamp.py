@@ -35,6 +35,18 @@ def test_instants_never_go_backwards() -> None:
     assert instants == sorted(instants)
 
 
+def test_an_event_that_was_overtaken_keeps_its_place() -> None:
+    """A click that the window manager had to look at first happened before the key after it."""
+    clock = ServerClock(OPENED)
+    clock.instant(1000, at(0))
+    assert clock.instant(1030, at(30)) == at(30)  # the key
+    assert clock.instant(1015, at(45)) == at(15)  # the click
+    assert clock.instant(1050, at(50)) == at(50)
+    late_opening = ServerClock(at(20))
+    late_opening.instant(1030, at(30))
+    assert late_opening.instant(1015, at(45)) == at(20)
+
+
 def test_server_time_may_wrap() -> None:
     """49.7 days after the server's start its clock begins again at 0."""
     clock = ServerClock(OPENED)
