@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
+
 from agent.children import Listener, Sensor, Starter
 from wire.category import Category
 from wire.control import ContextSettings, InputSettings, InputSource, ScreenSettings, Settings
@@ -40,12 +42,16 @@ def plan(
         CONTEXT: ContextSettings(titles=titles, applications=policy.applications)
     }
     if categories & SERVES[INPUT]:
-        wanted[INPUT] = InputSettings(
+        watched = InputSettings(
             keys=Category.KEYS in categories,
             pointer=Category.POINTER in categories,
             key_level=levels.get(Category.KEYS, "classes"),
             source=source,
         )
+        pointer = policy.rule(Category.POINTER)
+        if watched.pointer and pointer is not None:
+            watched = msgspec.structs.replace(watched, move_hz=pointer.rate_hz)
+        wanted[INPUT] = watched
     screen = policy.rule(Category.SCREEN)
     if Category.SCREEN in categories and screen is not None:
         wanted[SCREEN] = ScreenSettings(rate_hz=screen.rate_hz, applications=policy.applications)

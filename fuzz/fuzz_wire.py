@@ -16,7 +16,7 @@ from fuzz.mutation import mutate, odd_core
 from wire import age, batch, frame, grant, receipt, shelf, tlog
 from wire.category import Category
 from wire.errors import WireError
-from wire.event import Frame, Key, Rectangle
+from wire.event import Frame, Key, Rectangle, Still
 from wire.ids import (
     BatchHash,
     BootInstant,
@@ -143,7 +143,8 @@ def _plaintext() -> bytes:
         at=BootInstant(3), key=True, left=0, top=0, width=1, height=1, rectangles=(part,)
     )
     press = Key(at=BootInstant(2), pressed=True, kind="letter")
-    return batch.encode_batch(batch.Batch(opening=opening, events=(press, picture)))
+    still = Still(at=BootInstant(5), of=BootInstant(3), since=BootInstant(3))
+    return batch.encode_batch(batch.Batch(opening=opening, events=(press, picture, still)))
 
 
 def _note(log: Ed25519PrivateKey) -> str:

@@ -55,11 +55,12 @@ InputSource: TypeAlias = Literal["auto", "xinput2", "pynput"]
 
 
 class InputSettings(_Message, frozen=True, kw_only=True):
-    """What the input sensor may hook, how, and how much of a key it may say."""
+    """What the input sensor may hook, how, and how much of keys and moves it may say."""
 
     keys: bool
     pointer: bool
     key_level: str  # "classes" or "text"
+    move_hz: float = 1_000.0  # at most so many moves a second, and always the last
     source: InputSource = "auto"
 
 

@@ -14,19 +14,22 @@ __all__ = ["KeyStroke", "Source", "SourceError", "WindowSource", "input_source",
 
 
 def input_source(
-    *, keys: bool, pointer: bool, which: InputSource = "auto"
+    *, keys: bool, pointer: bool, move_hz: float, which: InputSource = "auto"
 ) -> Source[KeyStroke | Move | Button | Scroll]:
-    """Return a closed source of what is typed, pointed at, or both, in one order."""
+    """Return a closed source of what is typed, pointed at, or both, in one order.
+
+    Of moves it yields at most *move_hz* a second, and always the last.
+    """
     # Imported where it is used: each sensor process loads only what it watches.
     match which:
         case "pynput":
             from agent.capture._pynput import PynputInput  # noqa: PLC0415
 
-            return PynputInput(keys=keys, pointer=pointer)
+            return PynputInput(keys=keys, pointer=pointer, move_hz=move_hz)
         case "auto" | "xinput2":
             from agent.capture._x11_input import X11Input  # noqa: PLC0415
 
-            return X11Input(keys=keys, pointer=pointer)
+            return X11Input(keys=keys, pointer=pointer, move_hz=move_hz)
 
 
 def window_source(*, titles: bool, stack: bool) -> WindowSource:

@@ -29,7 +29,7 @@ from agent.capture._pynput_listener import Mailbox, Recorded
 from agent.capture._x11_clock import server_clock
 from agent.capture._xkb import KeyboardState, Notification
 from agent.capture.keyboard import Keyboard
-from agent.capture.pointer import Moves, pressed_or_turned
+from agent.capture.pointer import ALL_HZ, Moves, pressed_or_turned
 from agent.capture.source import KeyStroke, SourceError
 from base.clock import boot_ns
 from wire.event import Button, Move, Scroll
@@ -53,11 +53,13 @@ class PynputInput:
         *,
         keys: bool,
         pointer: bool,
+        move_hz: float = ALL_HZ,
         display: str | None = None,
         clock: Callable[[], int] = boot_ns,
     ) -> None:
         kinds = (KEY_EVENTS if keys else ()) + (POINTER_EVENTS if pointer else ())
         self._kinds = (min(kinds), max(kinds)) if kinds else KEY_EVENTS
+        self._move_hz = move_hz
         self._name = display
         self._clock = clock
         self._control: Display | None = None
@@ -122,7 +124,7 @@ class PynputInput:
     def _follow(self, control: Display) -> None:
         """Begin to follow the server's clock and the keyboard's layout."""
         self._clock_of_server = server_clock(control, self._clock)
-        self._moves = Moves()
+        self._moves = Moves(self._move_hz)
         self._position = (0, 0)
         self._state = 0
         layout = self._layout = KeyboardState(control)
@@ -171,6 +173,9 @@ class PynputInput:
                 if made is not None:
                     yield made
             case X.MotionNotify:
+                due = self._moves.due()
+                if due is not None and event.at >= due:
+                    yield from self._moved(due)  # the one held back had its turn before this one
                 self._position = (event.x, event.y)
                 self._moves.note(event.at)
                 # By the event's own time: what waited comes in bursts, with its places.

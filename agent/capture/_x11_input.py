@@ -27,7 +27,7 @@ from agent.capture import _x11
 from agent.capture._x11_clock import server_clock
 from agent.capture._xkb import KeyboardState, Notification
 from agent.capture.keyboard import Keyboard
-from agent.capture.pointer import Moves, pressed_or_turned
+from agent.capture.pointer import ALL_HZ, Moves, pressed_or_turned
 from agent.capture.source import KeyStroke, SourceError
 from base.clock import boot_ns
 from wire.event import Button, Move, Scroll
@@ -49,11 +49,13 @@ class X11Input:
         *,
         keys: bool,
         pointer: bool,
+        move_hz: float = ALL_HZ,
         display: str | None = None,
         clock: Callable[[], int] = boot_ns,
     ) -> None:
         self._mask = (KEY_MASK if keys else 0) | (POINTER_MASK if pointer else 0)
         self._keys = keys
+        self._move_hz = move_hz
         self._name = display
         self._clock = clock
         self._display: Display | None = None
@@ -108,7 +110,7 @@ class X11Input:
         _negotiate(display)
         display.display.event_classes[_x11.GENERIC_EVENT] = RawEvent
         self._clock_of_server = server_clock(display, self._clock)
-        self._moves = Moves()
+        self._moves = Moves(self._move_hz)
         self._state = KeyboardState(display) if self._keys else None
         if self._state is not None:
             self._keyboard = Keyboard(self._state.keysym)

@@ -1,17 +1,18 @@
-"""The pointer: buttons, wheel steps, and a bounded number of positions.
+"""The pointer: buttons, wheel steps, and as many positions as the policy allows.
 
-Sources see every motion; a mouse may report a thousand a second.  `Moves` keeps all that a
-plain mouse makes and always the last one, so where the pointer rests is known.
+Sources see every motion; a mouse may report a thousand a second.  `Moves` lets through what
+the policy's rate allows, evenly, and always the last one, so where the pointer rests is known.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from base.clock import NANOSECONDS
 from wire.event import Button, Scroll
 from wire.ids import BootInstant
 
-MOVE_INTERVAL: Final = 4_000_000  # ns: 250 Hz, twice what a plain USB mouse reports
+ALL_HZ: Final = 1_000.0  # more moves a second than any policy may ask for
 
 WHEEL: Final[Mapping[int, tuple[int, int]]] = MappingProxyType(
     {4: (0, 1), 5: (0, -1), 6: (-1, 0), 7: (1, 0)}
@@ -33,9 +34,11 @@ def pressed_or_turned(
 
 
 class Moves:
-    """Decides which motions become a `Move`: at most one in `MOVE_INTERVAL`, and the last."""
+    """Decides which motions become a `Move`: at most so many a second, and always the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate_hz: float = ALL_HZ) -> None:
+        """*rate_hz* is above 0; a source that may see no moves is not asked for any."""
+        self._interval = round(NANOSECONDS / rate_hz)
         self._held: BootInstant | None = None
         self._last = BootInstant(0)
         self._position: tuple[int, int] | None = None
@@ -46,7 +49,7 @@ class Moves:
 
     def due(self) -> BootInstant | None:
         """Return when the motion that is held back must come out; None if there is none."""
-        return None if self._held is None else BootInstant(self._last + MOVE_INTERVAL)
+        return None if self._held is None else BootInstant(self._last + self._interval)
 
     def take(self, now: BootInstant, position: tuple[int, int]) -> BootInstant | None:
         """Give up the held motion; return its time, None if the pointer is where it was.

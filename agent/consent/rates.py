@@ -8,14 +8,21 @@ from base.clock import NANOSECONDS
 from wire.category import Category
 from wire.event import Button, Event, Move, Scroll, Still, category_of
 
-EARLY: Final = 0.9  # of the time between two moves: no timer is exact
+EARLY: Final = 0.95  # of the time between two moves: no timer is exact
+AT_ONCE: Final = 2
+"""Moves that may come closer together than the rate, when there were fewer before.
+
+A sensor that keeps to the rate holds back the last move until it is its turn, and dates it when
+it happened; that one must not be lost: it says where the pointer came to rest.
+"""
 
 
 class RateCeiling:
     """Lets so many events of each category through, and no more.
 
-    Of the pointer only moves count, and they are thinned out evenly: one move more or less
-    says the same, a click does not.  Of the screen only pictures count.  Of the others, which
+    Of the pointer only moves count.  The sensor has thinned them out already; what comes all
+    the same beyond the rate is thinned out evenly: one move more or less says the same, a
+    click does not.  Of the screen only pictures count.  Of the others, which
     come in bursts, those beyond the rate in any one second are let go; one more is let
     through, because no timer is exact.
     """
@@ -23,7 +30,8 @@ class RateCeiling:
     def __init__(self) -> None:
         """Nothing was seen yet."""
         self._seen: dict[Category, deque[int]] = defaultdict(deque)
-        self._moved_at: int | None = None
+        self._moved_at = 0
+        self._moves_left = float(AT_ONCE)
 
     def allows(self, event: Event, rate_hz: float) -> bool:
         """Whether *event* is within *rate_hz*; if so it counts from now on."""
@@ -36,10 +44,13 @@ class RateCeiling:
                 return self._allows_one_of_many(event, rate_hz)
 
     def _allows_move(self, at: int, rate_hz: float) -> bool:
-        apart = NANOSECONDS / rate_hz * EARLY if rate_hz > 0 else math.inf
-        if self._moved_at is not None and abs(at - self._moved_at) < apart:
+        """Spend one of the moves that the rate brings in (a token bucket)."""
+        brought = max(0, at - self._moved_at) * rate_hz / NANOSECONDS / EARLY
+        self._moved_at = max(at, self._moved_at)
+        self._moves_left = min(AT_ONCE, self._moves_left + brought)
+        if self._moves_left < 1 or rate_hz <= 0:
             return False
-        self._moved_at = at
+        self._moves_left -= 1
         return True
 
     def _allows_one_of_many(self, event: Event, rate_hz: float) -> bool:

@@ -72,8 +72,13 @@ def feed(settings: Settings) -> InputFeed:
         raise SourceError("the input sensor was given another sensor's settings")
     if not (settings.keys or settings.pointer):
         raise SourceError("neither keys nor pointer may be watched")
+    if settings.pointer and settings.move_hz <= 0:
+        raise SourceError("the policy allows no moves at all (rate 0)")
     source = capture.input_source(
-        keys=settings.keys, pointer=settings.pointer, which=settings.source
+        keys=settings.keys,
+        pointer=settings.pointer,
+        move_hz=settings.move_hz,
+        which=settings.source,
     )
     return InputFeed(settings, source)
 

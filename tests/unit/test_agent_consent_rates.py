@@ -2,6 +2,10 @@
 
 import itertools
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.capture.pointer import Moves
 from agent.consent.rates import RateCeiling
 from wire.event import Button, Event, Key, Move, Still
 from wire.ids import BootInstant
@@ -46,9 +50,35 @@ def test_moves_at_the_rate_all_pass() -> None:
     )
 
 
-def test_a_rate_of_nothing_lets_one_move_through() -> None:
+def test_a_rate_of_nothing_lets_no_move_through() -> None:
     """Never a division by zero."""
-    assert allowed([Move(at=BootInstant(at * MS), x=0, y=0) for at in range(5000)], 0) == 1
+    assert allowed([Move(at=BootInstant(at * MS), x=0, y=0) for at in range(5000)], 0) == 0
+
+
+@given(
+    st.lists(st.integers(1, 40 * MS), min_size=1, max_size=200),
+    st.sampled_from([10.0, 60.0, 250.0, 1000.0]),
+)
+def test_what_the_sensor_lets_through_no_ceiling_takes_away(apart: list[int], rate: float) -> None:
+    """Whenever motions come: the sensor's thinning is the policy's, and the last one is kept."""
+    moves, ceiling, now = Moves(rate), RateCeiling(), 0
+    yielded: list[BootInstant] = []
+
+    def due_by(instant: int) -> None:
+        due = moves.due()
+        if due is not None and due <= instant:
+            at = moves.take(BootInstant(max(due, now)), (len(yielded), 0))
+            assert at is not None
+            yielded.append(at)
+
+    for wait in apart:
+        due_by(now + wait - 1)
+        now += wait
+        moves.note(BootInstant(now))
+        due_by(now)
+    due_by(now + 10**9)
+    assert yielded[-1] == now
+    assert all(ceiling.allows(Move(at=at, x=0, y=0), rate) for at in yielded)
 
 
 def test_clicks_do_not_count_against_moves() -> None:

@@ -38,7 +38,22 @@ def test_the_input_sensor_serves_keys_and_pointer_by_name(policy: Policy) -> Non
     for keys, pointer in ((True, False), (False, True), (True, True)):
         categories = {Category.KEYS: keys, Category.POINTER: pointer}
         wanted = plan(frozenset(c for c, on in categories.items() if on), policy)
-        assert wanted[INPUT] == InputSettings(keys=keys, pointer=pointer, key_level="classes")
+        told = wanted[INPUT]
+        assert isinstance(told, InputSettings)
+        assert (told.keys, told.pointer, told.key_level) == (keys, pointer, "classes")
+
+
+def test_moves_are_as_many_as_the_policy_says(policy: Policy) -> None:
+    """Where the pointer is watched; its rate is nobody's business where it is not."""
+    rule = policy.rule(Category.POINTER)
+    assert rule is not None
+    for categories, rate in (
+        (frozenset({Category.KEYS}), 1000.0),
+        (frozenset({Category.KEYS, Category.POINTER}), rule.rate_hz),
+    ):
+        told = plan(categories, policy)[INPUT]
+        assert isinstance(told, InputSettings)
+        assert told.move_hz == rate
 
 
 def test_the_input_sensor_is_told_how_to_watch(policy: Policy) -> None:

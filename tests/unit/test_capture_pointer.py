@@ -2,11 +2,12 @@
 
 import pytest
 
-from agent.capture.pointer import MOVE_INTERVAL, WHEEL, Moves, pressed_or_turned
+from agent.capture.pointer import WHEEL, Moves, pressed_or_turned
 from wire.event import Button, Scroll
 from wire.ids import BootInstant
 
 NOW = BootInstant(1_000_000_000)
+INTERVAL = 4_000_000  # ns, of 250 moves a second
 
 
 @pytest.mark.parametrize("number", WHEEL)
@@ -28,7 +29,7 @@ def test_a_button_is_an_event_each_way(number: int, *, pressed: bool) -> None:
 
 def test_moves_are_bounded_and_the_last_one_comes_out() -> None:
     """A thousand motions in a row become few moves, and the last position is among them."""
-    moves, taken = Moves(), []
+    moves, taken = Moves(250), []
     for tick in range(1000):
         now = BootInstant(NOW + tick * 100_000)  # 10,000 a second
         moves.note(now)
@@ -37,16 +38,26 @@ def test_moves_are_bounded_and_the_last_one_comes_out() -> None:
     due = moves.due()
     if due is not None:
         taken.append((moves.take(due, (1000, 0)), 1000))
-    assert len(taken) <= 1000 * 100_000 // MOVE_INTERVAL + 2
+    assert len(taken) <= 1000 * 100_000 // INTERVAL + 2
     assert all(at is not None for at, _ in taken)
     assert taken[-1][1] >= 960
 
 
 def test_a_motion_that_moves_nothing_is_no_move() -> None:
     """Fine wheels report motions of other axes; the pointer stays where it is."""
-    moves = Moves()
+    moves = Moves(250)
     moves.note(NOW)
     assert moves.take(NOW, (1, 1)) == NOW
-    moves.note(BootInstant(NOW + MOVE_INTERVAL))
-    assert moves.take(BootInstant(NOW + MOVE_INTERVAL), (1, 1)) is None
+    moves.note(BootInstant(NOW + INTERVAL))
+    assert moves.take(BootInstant(NOW + INTERVAL), (1, 1)) is None
     assert moves.due() is None
+
+
+def test_below_the_rate_every_motion_is_a_move_at_once() -> None:
+    """Nothing is merged but where the rate says so."""
+    moves = Moves(250)
+    for tick in range(100):
+        now = BootInstant(NOW + tick * INTERVAL)
+        moves.note(now)
+        assert now >= (moves.due() or 0)
+        assert moves.take(now, (tick, 0)) == now
