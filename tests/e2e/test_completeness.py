@@ -6,14 +6,14 @@ seals and sends, and the recipient's export is compared with the typist's own re
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from agent.capture.pointer import MOVE_INTERVAL
-from base.clock import boot_ns
+from base.clock import SystemClock
 from demo.organisation import Organisation
 from demo.typist import Load
 from demo.workstation import Workstation
@@ -30,8 +30,8 @@ BUSY: Final = Load(
 STEPS: Final = Load(keys=25, clicks=3, scrolls=6, text="nobody sees this", area=AREA)
 MILLISECOND: Final = 1_000_000
 ON_TIME_NS: Final = 50 * MILLISECOND
-STALL_NS: Final = 500 * MILLISECOND
-"""The typist writes an event down, then sends it; the machine may stop it in between."""
+STAMP_NS: Final = 2 * MILLISECOND  # the server counts in whole milliseconds
+MOVE_INTERVAL: Final = 1 * MILLISECOND  # the policy of this test allows a thousand a second
 
 Event = dict[str, Any]
 
@@ -57,42 +57,82 @@ def station(
 
 
 def test_every_key_click_and_wheel_step_arrives_in_order_and_on_time(
-    station: Workstation, text_organisation: Organisation, tmp_path: Path
+    station: Workstation,
+    text_organisation: Organisation,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    figure: Callable[[str], None],
 ) -> None:
-    """20 s at full speed: nothing missing, nothing twice; fewer moves only as documented."""
+    """20 s at full speed: nothing missing, nothing twice, moves merged as the policy says.
+
+    The typist notes when it set about an event and by when the server had it; so a machine that
+    stops the typist in between is told from a recorder that dates an event wrongly.
+    """
     station.typist.start(BUSY)
     time.sleep(SECONDS)
     station.typist.stop()
-    wall_less_boot = time.time_ns() - boot_ns()
+    clocks = SystemClock().now()
+    wall_less_boot = clocks.wall - clocks.boot
     time.sleep(1.5)  # longer than the hold-back
+    dropped = station.status()["dropped"]  # the menu of the pause may make a picture impossible
     station.pause()
-    status = station.wait_until_sent()
-    record = [stroke for stroke in station.typist.events() if "kind" in stroke]
+    station.wait_until_sent()
+    record = [
+        {**stroke, "by": by}
+        for stroke, by in zip(station.typist.events(), station.typist.sent(), strict=True)
+    ]
     opened = open_everything(text_organisation, station, tmp_path / "export")
+    for event in opened.events:
+        event["at"] = event["wall_ns"] - wall_less_boot
 
-    keys = [e for e in record if e["kind"] == "key"]
+    steps = [e for e in record if e["kind"] != "move"]
+    keys = [e for e in steps if e["kind"] == "key"]
     assert len(keys) > SECONDS * 30, "the typist itself did not keep up"
-    arrived = opened.of("key")
-    assert [(e["code"], e["pressed"]) for e in arrived] == [(e["code"], e["pressed"]) for e in keys]
+    arrived = [*opened.of("key"), *ours(opened, "button"), *opened.of("scroll")]
+    # Batches hold one category each: between them, only the time tells the order, and the
+    # server gives one millisecond to what happens within it.
+    arrived.sort(key=lambda e: e["at"])
+    for kind in ("key", "button", "scroll"):
+        assert [what(e) for e in arrived if e["type"] == kind] == [
+            what(e) for e in steps if e["kind"] == kind
+        ]
     typed = [e["char"] for e in keys if e["pressed"] and e["char"] not in ("", "\n")]
     assert [e["text"] for e in opened.presses() if len(e["text"]) == 1] == typed
-    buttons = [e for e in record if e["kind"] == "button"]
-    assert [(e["button"], e["pressed"]) for e in ours(opened, "button")] == [
-        (e["button"], e["pressed"]) for e in buttons
-    ]
-    scrolls = [e for e in record if e["kind"] == "scroll"]
-    assert [e.get("dy", 0) for e in opened.of("scroll")] == [e["dy"] for e in scrolls]
 
-    for injected, seen in ((keys, arrived), (buttons, ours(opened, "button"))):
-        check_times(injected, seen, wall_less_boot)
-    check_times(scrolls, opened.of("scroll"), wall_less_boot)
-    check_moves([e for e in record if e["kind"] == "move"], opened.of("move"), wall_less_boot)
-    assert "held-by-sensor" not in status["dropped"]
+    apart = list(matched(steps, arrived))
+    for injected, seen in apart:
+        assert injected["at"] - STAMP_NS < seen["at"] < injected["by"] + ON_TIME_NS, injected
+    for before, after in pairwise(apart):
+        assert before[1]["at"] - after[1]["at"] < STAMP_NS, f"out of order: {before}, {after}"
+    late = max(seen["at"] - injected["by"] for injected, seen in apart)
+    figure(f"{len(apart)} events, dated at most {late / 1e6:.1f} ms after the server had them")
+
+    moves = [e for e in record if e["kind"] == "move"]
+    check = check_moves if request.node.callspec.params["station"] == "pynput" else check_places
+    merged = check(moves, ours(opened, "move"))
+    figure(f"{len(moves)} moves, {merged} of them merged into a later one")
+    assert "held-by-sensor" not in dropped
+    assert "over-rate" not in dropped
 
 
-def figure(text: str) -> None:
-    """Show what was measured (pytest -s)."""
-    print(text)  # noqa: T201
+def what(event: Event) -> tuple[object, ...]:
+    """Return what an event says, injected or exported, but for when and where."""
+    match event.get("kind") if "type" not in event else event["type"]:
+        case "key":
+            return "key", event["code"], event["pressed"]
+        case "button":
+            return "button", event["button"], event["pressed"]
+        case _:
+            return "scroll", event["dy"]
+
+
+def matched(injected: list[Event], seen: list[Event]) -> Iterator[tuple[Event, Event]]:
+    """Yield each injected event with the one that was exported of it, in order of injection."""
+    streams = {
+        kind: iter([e for e in seen if e["type"] == kind]) for kind in ("key", "button", "scroll")
+    }
+    for event in injected:
+        yield event, next(streams[event["kind"]])
 
 
 def ours(opened: Opened, kind: str) -> list[Event]:
@@ -105,32 +145,44 @@ def ours(opened: Opened, kind: str) -> list[Event]:
     ]
 
 
-def check_times(injected: list[Event], seen: list[Event], wall_less_boot: int) -> None:
-    """Each is dated within 50 ms of its injection."""
-    late = sorted(
-        event["wall_ns"] - wall_less_boot - stroke["at"]
-        for stroke, event in zip(injected, seen, strict=True)
-    )
-    figure(f"{len(late)} events: {late[0] / 1e6:.1f} to {late[-1] / 1e6:.1f} ms after injection")
-    assert late[0] > -2 * MILLISECOND  # the server counts in milliseconds
-    assert late[len(late) * 99 // 100 - 1] < ON_TIME_NS
-    assert late[-1] < STALL_NS
+def check_moves(injected: list[Event], seen: list[Event]) -> int:
+    """Each move is there, or merged into one that came as soon after it as the policy's rate says.
+
+    Returns how many were merged.
+    """
+    assert [e["at"] for e in seen] == sorted(e["at"] for e in seen)
+    found = iter([*seen, {"x": None, "y": None, "at": 0}])
+    event, place, merged = next(found), None, 0
+    waiting: list[Event] = []  # moves that must be merged into the next one that is found
+    for move in injected:
+        here = move["x"], move["y"]
+        in_time = move["at"] - STAMP_NS < event["at"] < move["by"] + ON_TIME_NS
+        if here == (event["x"], event["y"]) and in_time:
+            late = [m for m in waiting if move["at"] - m["by"] >= MOVE_INTERVAL + STAMP_NS]
+            assert not late, f"these moves are missing before {move}: {late}"
+            merged, waiting, place, event = merged + len(waiting), [], here, next(found)
+        elif here != place:  # a move to where the pointer is moves nothing
+            waiting.append(move)
+    assert event["x"] is None, f"a place was invented, or is out of order: {event}"
+    assert not waiting, "where the pointer came to rest is not known"
+    return merged
 
 
-def check_moves(injected: list[Event], seen: list[Event], wall_less_boot: int) -> None:
-    """Moves that come within 4 ms are one: no place is invented, none is older than 50 ms."""
+def check_places(injected: list[Event], seen: list[Event]) -> int:
+    """No place is invented, the last is there, and hardly a time of 50 ms is without any.
+
+    The source asks for the place when it reads the event; where the machine lets it wait,
+    several moves are one (docs/known-issues.md).  Returns how many.
+    """
     places = [(e["x"], e["y"]) for e in injected]
     found = [(e["x"], e["y"]) for e in seen]
-    figure(f"{len(injected)} moves injected, {len(seen)} kept")
     assert set(found) <= set(places)
     assert found[-1] == places[-1]
-    at = [e["wall_ns"] - wall_less_boot for e in seen]
+    at = [e["at"] for e in seen]
     assert at == sorted(at)
-    # Not more than the documented 250 a second, and hardly a time of 50 ms without any:
-    # where this machine stalls, the sensor reads many at once, and they are one.
-    assert len(seen) <= (at[-1] - at[0]) / MOVE_INTERVAL + 2
     slots = {e["at"] // ON_TIME_NS for e in injected}
     assert len({instant // ON_TIME_NS for instant in at}) >= 0.9 * len(slots)
+    return len(places) - len(found)
 
 
 def test_without_a_focused_window_each_event_reaches_the_gate_and_is_counted(

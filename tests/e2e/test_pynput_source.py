@@ -157,7 +157,7 @@ def test_both_sources_tell_the_same_of_keys_buttons_and_wheel_steps(
         )
     ]
     figure(f"dated apart: at most {max(times) / 1e6:.1f} ms")
-    assert sorted(times)[len(times) * 99 // 100 - 1] < 20 * MILLISECOND
+    assert max(times) < 20 * MILLISECOND
     places = {(line["x"], line["y"]) for line in record if line["kind"] == "move"}
     for events in (raw, library):
         moves = [(event.x, event.y) for event in of(events, Move)]
@@ -181,9 +181,11 @@ def test_events_of_pynput_arrive_soon_without_any_focused_window(
             select.select([source], [], [], max(0.0, ((source.due() or 0) - boot_ns()) / 1e9))
             arrived += [(boot_ns(), event) for event in source.drain()]
         typist.stop()
-        for line, (at, event) in zip(typist.events(), arrived, strict=False):
-            late.append(at - line["at"])
-            dated.append(event.at - line["at"])
+        happened = zip(typist.events(), typist.sent(), arrived, strict=False)
+        for line, by, (at, event) in happened:
+            late.append(at - by)
+            dated.append(event.at - by)
+            assert event.at > line["at"] - 2 * MILLISECOND  # the server counts in milliseconds
     late.sort()
     dated.sort()
     figure(
@@ -193,8 +195,7 @@ def test_events_of_pynput_arrive_soon_without_any_focused_window(
     )
     assert len(late) > 40
     assert late[len(late) // 2] < 50 * MILLISECOND
-    assert dated[0] > -2 * MILLISECOND
-    assert dated[len(dated) * 95 // 100] < 50 * MILLISECOND
+    assert dated[-1] < 50 * MILLISECOND
 
 
 # --- different, and documented --------------------------------------------------------------
@@ -301,6 +302,18 @@ def test_a_listener_that_died_is_noticed(desktop: VirtualDesktop) -> None:
     assert not listener.is_alive()
 
 
+def waited(*pids: int) -> int:
+    """Return how many ns in all this process and *pids* were ready to run, and waited for a core.
+
+    For each thread: what a process shows is its first thread's.
+    """
+    return sum(
+        int((task / "schedstat").read_text("ascii").split()[1])
+        for pid in ("self", *pids)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
 def fill(name: str) -> list[Display]:
     """Connect to a server until it refuses."""
     guests = []
@@ -392,19 +405,30 @@ def test_without_a_focused_window_each_event_reaches_the_agent_in_50_ms(
     sensor = start("input")
     assert isinstance(sensor.open(1, settings(source)), SourceOpened)
     with Typist(desktop.env, tmp_path / "record") as typist:
+        theirs = (sensor.process.pid, desktop.pids["x-server"])
+        waits = [(boot_ns(), waited(*theirs))]
         typist.start(Load(keys=25, clicks=3, scrolls=6, text="nobody"))
-        sensor.listen(4.0)
+        deadline = time.monotonic() + 4.0
+        while time.monotonic() < deadline:
+            sensor.listen(0.02)
+            waits.append((boot_ns(), waited(*theirs)))
         typist.stop()
         sensor.listen(0.3)
-        record = typist.events()
+        waits.append((boot_ns(), waited(*theirs)))
+        happened = typist.sent()
     arrivals = [at for at, message in sensor.messages for _event in message.events]
-    late = sorted(at - line["at"] for at, line in zip(arrivals, record, strict=True))
+    arrived = list(zip(arrivals, happened, strict=True))
+    late = sorted(at - by for at, by in arrived)
     figure(
         f"{source}: p50 {late[len(late) // 2] / 1e6:.1f},"
         f" p95 {late[len(late) * 95 // 100] / 1e6:.1f}, max {late[-1] / 1e6:.1f} ms"
     )
-    assert late[len(late) * 95 // 100] < 50 * MILLISECOND
-    assert late[-1] < 500 * MILLISECOND  # this machine is shared
+    assert late[len(late) // 2] < 50 * MILLISECOND
+    for at, by in arrived:
+        held_up = next(total for when, total in waits if when >= at) - max(
+            total for when, total in waits if when <= max(by, waits[0][0])
+        )
+        assert at - by < 50 * MILLISECOND + held_up
 
 
 @pytest.mark.parametrize(
