@@ -7,12 +7,21 @@ reboot.  The boot id tells whether a stored boot instant means anything.
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
+
+from base.errors import SetupError
 
 NANOSECONDS: Final = 1_000_000_000
 CLOSE: Final = 50_000  # ns that two clocks are read apart; undisturbed it takes about 1,000
 TRIES: Final = 5
+PLAUSIBLE_YEARS: Final = range(2025, 2075)
+"""Before them there was no such program; after them nobody runs this one unchanged.
+
+A clock outside of them has lost its battery or its mind.  What is dated, expires or is
+deleted by such a clock is wrong, and some of it for good.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,3 +72,27 @@ def _reading() -> tuple[int, int, int]:
 def boot_ns() -> int:
     """Return nanoseconds since boot, suspend included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def why_implausible(wall: int) -> str:
+    """Return why a wall clock that says *wall* (nanoseconds) is wrong for sure, or ""."""
+    if PLAUSIBLE_YEARS.start <= year_of(wall) < PLAUSIBLE_YEARS.stop:
+        return ""
+    return f"the clock of this machine says that it is the year {year_of(wall)}; set it right"
+
+
+def year_of(wall: int) -> int:
+    """Return the year (UTC) of an instant in nanoseconds; 9999 for all that come later."""
+    seconds = min(max(wall // NANOSECONDS, 0), 253_402_300_799)
+    return datetime.fromtimestamp(seconds, UTC).year
+
+
+def require_plausible_clock() -> None:
+    """Go on only if the machine's clock may be right: for what dates something or judges by dates.
+
+    Raises:
+        SetupError: It is wrong for sure.
+
+    """
+    if why := why_implausible(time.time_ns()):
+        raise SetupError(why)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from base.errors import AssentError, ExitCode
+from base.errors import AssentError, ExitCode, line_of
 
 
 def run(group: click.Command, program: str, *, refusals: tuple[type[Exception], ...]) -> NoReturn:
@@ -36,11 +36,11 @@ def outcome(
     except refusals as exc:
         return _say(program, str(exc), ExitCode.REJECTED)
     except OSError as exc:
-        where = f"{exc.filename}: " if exc.filename else ""
-        return _say(program, f"{where}{exc.strerror or exc}", ExitCode.SETUP)
+        return _say(program, line_of(exc), ExitCode.SETUP)
     return code if isinstance(code, int) else ExitCode.DONE
 
 
 def _say(program: str, message: str, code: ExitCode) -> int:
-    click.echo(f"{program}: {message}", err=True)
+    # One line, whatever a library put into its message.
+    click.echo(f"{program}: {' '.join(message.split())}", err=True)
     return code

@@ -10,7 +10,27 @@ A message is one line that says what happened and what to do next.  The exit cod
 command lines' contract (documented in docs/exit-codes.md).
 """
 
+import errno
 from enum import IntEnum
+from types import MappingProxyType
+from typing import Final
+
+_MEND: Final = MappingProxyType(
+    {
+        errno.ENOSPC: "make room on that disk and try again",
+        errno.EDQUOT: "make room within your quota and try again",
+        errno.EACCES: "check who owns it and its mode",
+        errno.EPERM: "check who owns it and its mode",
+        errno.EROFS: "mount that disk for writing",
+        errno.EIO: "the disk fails: replace it and restore from a backup",
+        errno.EISDIR: "a folder lies where a file belongs: move it away",
+        errno.ENOTDIR: "a file lies where a folder belongs: move it away",
+        errno.ENOENT: "check the path",
+        errno.ENAMETOOLONG: "choose a shorter path",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        errno.ENOMEM: "free some memory and try again",
+    }
+)
 
 
 class ExitCode(IntEnum):
@@ -57,3 +77,12 @@ class SetupError(AssentError):
     """A person has to mend something first; the message says what."""
 
     exit_code = ExitCode.SETUP
+
+
+def line_of(exc: OSError) -> str:
+    """Return what the system said in one line: where, what, and what to do."""
+    where = exc.filename2 or exc.filename  # of a rename the second is the name that people know
+    line = f"{where}: " if where else ""
+    line += exc.strerror or str(exc)
+    mend = _MEND.get(exc.errno or 0)
+    return f"{line}; {mend}" if mend else line

@@ -18,7 +18,11 @@ CASES: list[tuple[Exception, int, str]] = [
     (RejectedError("never"), ExitCode.REJECTED, "prog: never\n"),
     (ForeignError("forged"), ExitCode.REJECTED, "prog: forged\n"),
     (click.Abort(), ExitCode.FAILED, "prog: stopped; nothing was done\n"),
-    (FileNotFoundError(2, "No such file", "x"), ExitCode.SETUP, "prog: x: No such file\n"),
+    (
+        FileNotFoundError(2, "No such file", "x"),
+        ExitCode.SETUP,
+        "prog: x: No such file; check the path\n",
+    ),
 ]
 
 
