@@ -16,6 +16,7 @@ import msgspec
 
 from agent import config as configuration
 from agent import control, doctor, enroll, offline
+from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
 from agent.service import Service
@@ -73,12 +74,14 @@ def agent() -> None:
 def run_agent(*, verbose: bool) -> None:
     """Run the agent in this desktop session.
 
-    It ends when it is stopped or you choose Quit.
+    It ends when it is stopped or you choose Quit. What it did (never what was captured, never
+    who) stands in agent.log, 1 MiB and four older ones, in the folder that
+    `assent-agent config` and `assent-agent doctor` name.
     """
     become_undumpable()
     paths = paths_for("agent").make()
     settings = configuration.load(paths.config)
-    start_logging("agent", paths.logs, verbose=verbose or settings.log_level == "debug")
+    start_logging(doctor.PROGRAM, paths.logs, verbose=verbose or settings.log_level == "debug")
     device = enroll.load_device(paths.state)
     desktop = doctor.display(os.environ)
     if desktop.blocks and not doctor.is_wayland(os.environ):  # there the icon can say why
@@ -251,13 +254,30 @@ def _plain(value: object) -> str:
 
 
 @agent.command("doctor")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a .tar.gz to hand to who helps you.",
+)
 @as_json
-def examine(*, as_json: bool) -> None:
+def examine(*, bundle: Path | None, as_json: bool) -> None:
     """Find what keeps it from recording here, and say how to mend it.
 
-    Ends with 3 if something does.
-    """
-    findings = asyncio.run(doctor.examine(paths_for("agent"), SystemClock(), os.environ))
+    Ends with 3 if something is out of order; your own decisions (a pause, an opt-out) are told
+    and are not. It also says where the log lies.
+
+    The bundle holds findings, versions, settings, counts and the last lines of the log: plain
+    text, without anything that was recorded, without keys, names or this computer's name.
+
+    \b
+    Example:
+      assent-agent doctor --bundle assent-doctor.tar.gz
+    """  # noqa: D301 - click's mark
+    if bundle is not None and bundle.exists():
+        raise click.UsageError(f"{bundle} exists; choose a file that does not")
+    paths, clock = paths_for("agent"), SystemClock()
+    findings = asyncio.run(doctor.examine(paths, clock, os.environ))
     if as_json:
         _print([msgspec.to_builtins(finding) for finding in findings])
     else:
@@ -265,6 +285,11 @@ def examine(*, as_json: bool) -> None:
             click.echo(f"{finding.mark:<8} {finding.name}: {finding.what}")
             if finding.mend:
                 click.echo(f"         {finding.mend}")
+    if bundle is not None:
+        inside = write_bundle(bundle, doctor.PROGRAM, findings, paths, clock, os.environ)
+        click.echo(
+            f"{bundle}  {', '.join(inside)}; look through it before you hand it on", err=True
+        )
     if any(finding.blocks for finding in findings):
         raise click.exceptions.Exit(ExitCode.SETUP)
 

@@ -5,29 +5,35 @@ blocks ends the command with an exit code of its own.
 """
 
 import asyncio
+import os
 import shutil
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from agent import config as configuration
-from agent import control, enroll
+from agent import control, enroll, lock, on_disk
 from agent.consent import ledger
 from agent.consent.policy import load as load_policy
 from agent.indicator import why_no_tray
+from agent.numbers import Numbers
+from agent.remedies import REMEDIES, Finding, from_the_gate
 from agent.transport import same_origin
 from base.clock import NANOSECONDS, Clock
-from base.errors import AssentError
+from base.errors import AssentError, line_of
+from base.logs import LARGEST_BYTES, OLDER, log_file
 from base.paths import Paths
-from wire.control import GetStatus, Status
+from wire.control import GetStatus, Reason, Status
 from wire.errors import WireError
 
+PROGRAM: Final = "agent"  # what its log is called
 LEAST_FREE_BYTES: Final = 256 << 20
+LONGEST_SOCKET_BYTES: Final = 108  # unix(7), sun_path with its final zero
+OWNER: Final = "Check who owns it and its mode: it has to be yours, 0700."
+RENEWED: Final = "It is renewed by itself when the agent runs and reaches the collector."
 IMPORT_SECONDS: Final = 20.0
 _TRAY_NEEDS: Final = (
     "import gi; gi.require_version('Gtk', '3.0'); "
@@ -36,25 +42,10 @@ _TRAY_NEEDS: Final = (
 )
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at: what was found, and what to do where something is wrong."""
-
-    name: str
-    what: str
-    mend: str = ""
-    blocks: bool = False
-
-    @property
-    def mark(self) -> str:
-        """How the finding begins its line."""
-        if self.blocks:
-            return "BLOCKS"
-        return "note" if self.mend else "ok"
-
-
 async def examine(paths: Paths, clock: Clock, environment: Mapping[str, str]) -> list[Finding]:
     """Return all findings, in the order in which one would mend them."""
     checks: tuple[Callable[[], Awaitable[Finding] | Finding], ...] = (
+        lambda: folders(paths),
         lambda: _configuration(paths),
         lambda: _enrolment(paths),
         lambda: _policy(paths, clock),
@@ -62,19 +53,47 @@ async def examine(paths: Paths, clock: Clock, environment: Mapping[str, str]) ->
         lambda: _consents(paths),
         lambda: _opt_outs(paths, environment),
         lambda: display(environment),
+        lambda: _sources(environment),
         _tray,
         _tray_host,
         lambda: _disk(paths),
         _swap,
         lambda: _identity(paths),
+        lambda: _log(paths),
         lambda: _collector(paths, clock),
         lambda: _agent(paths),
     )
     findings = []
     for check in checks:
-        found = check()
-        findings.append(found if isinstance(found, Finding) else await found)
+        try:
+            found = check()
+            findings.append(found if isinstance(found, Finding) else await found)
+        except OSError as exc:  # whatever it was about, it cannot even be looked at
+            findings.append(Finding(name="files", what=line_of(exc), mend=OWNER, blocks=True))
+        if findings[-1].name == "consents":
+            findings += _from_the_gate(paths, clock, environment)
     return findings
+
+
+def folders(paths: Paths) -> Finding:
+    """Find out whether our folders can be used; none is made, and none is changed."""
+    name, others = "folders", ("config", "state", "logs", "runtime")
+    for folder in (getattr(paths, other) for other in others):
+        existing = next(p for p in (folder, *folder.parents) if p.exists())
+        if not existing.is_dir():
+            what = f"{existing} is no folder"
+            return Finding(name=name, what=what, mend="Move it away.", blocks=True)
+        if not os.access(existing, os.R_OK | os.W_OK | os.X_OK):
+            what = f"{existing} cannot be entered or written to"
+            return Finding(name=name, what=what, mend=OWNER, blocks=True)
+        if folder.exists() and folder.stat().st_uid != os.getuid():
+            what = f"{folder} belongs to somebody else"
+            return Finding(name=name, what=what, mend=OWNER, blocks=True)
+    if len(os.fsencode(paths.runtime / control.SOCKET)) >= LONGEST_SOCKET_BYTES:
+        what = f"{paths.runtime} has too long a name for a socket below it"
+        mend = "Choose a shorter XDG_RUNTIME_DIR or ASSENT_HOME."
+        return Finding(name=name, what=what, mend=mend, blocks=True)
+    return Finding(name=name, what="are there and yours, or can be made")
 
 
 def _configuration(paths: Paths) -> Finding:
@@ -92,7 +111,8 @@ def _enrolment(paths: Paths) -> Finding:
     except AssentError as exc:
         mend = "Ask who runs the programme for an enrolment file."
         return Finding(name="enrolment", what=str(exc), mend=mend, blocks=True)
-    return Finding(name="enrolment", what=f"enrolled at {device.enrolment.origin}")
+    what = f"enrolled at {device.enrolment.origin}"
+    return Finding(name="enrolment", what=what, told="enrolled")
 
 
 def _is_enrolled(paths: Paths) -> bool:
@@ -105,36 +125,57 @@ def _policy(paths: Paths, clock: Clock) -> Finding:
     if not _is_enrolled(paths):
         return Finding(name="policy", what="it comes with the enrolment")
     if policy is None:
-        mend = "Check the clock; then ask who runs the programme for a current policy."
+        mend = REMEDIES[Reason.POLICY_INVALID].mend
         return Finding(name="policy", what=in_force.problem, mend=mend, blocks=True)
     if not policy.applications:
         what = "the policy lists no program, so nothing is ever recorded"
         return Finding(name="policy", what=what, mend="Ask who runs the programme.", blocks=True)
     programs = sorted({application.process for application in policy.applications})
     what = f"{policy.programme}, for {', '.join(programs)}"
-    return Finding(name="policy", what=what)
+    told = f"valid, lists {len(programs)} programs"
+    return Finding(name="policy", what=what, told=told)
 
 
 def _certificate(paths: Paths, clock: Clock) -> Finding:
     if not _is_enrolled(paths):
         return Finding(name="certificate", what="it comes with the enrolment")
     ends = enroll.certificate_ends_at(paths.state / enroll.CERTIFICATE)
+    if ends.timestamp() == 0:
+        what = f"{enroll.CERTIFICATE} cannot be read"
+        return Finding(name="certificate", what=what, mend=RENEWED)
     now = datetime.fromtimestamp(clock.now().wall // NANOSECONDS, UTC)
     what = f"valid until {ends:%Y-%m-%d %H:%M} UTC"
     if ends > now:
         return Finding(name="certificate", what=what)
-    mend = "It is renewed by itself when the agent runs and reaches the collector."
-    return Finding(name="certificate", what=f"expired: {what}", mend=mend)
+    return Finding(name="certificate", what=f"expired: {what}", mend=RENEWED)
 
 
 def _consents(paths: Paths) -> Finding:
     path = paths.state / ledger.FILE_NAME
+    if (paths.state / ledger.MARK_NAME).exists():
+        what = "something that you asked for was begun, and a crash came before its end"
+        return Finding(name="consents", what=what, mend="Resume in the tray's menu.")
     aside = sorted(paths.state.glob("consent.unreadable-*.jsonl"))
     if aside:
         what = f"an earlier record could not be read and is kept as {aside[-1].name}"
         return Finding(name="consents", what=what, mend="Agree again in the tray if you want to.")
     what = "a record is here" if path.exists() else "nothing is agreed to yet"
     return Finding(name="consents", what=what)
+
+
+def _from_the_gate(paths: Paths, clock: Clock, environment: Mapping[str, str]) -> Iterable[Finding]:
+    """Return what the gate would have against recording, by what lies on the disk."""
+    try:
+        config, device = configuration.load(paths.config), enroll.load_device(paths.state)
+        policy = load_policy(paths.state, clock.now())
+        looked_at = on_disk.situation(paths, config, device, policy, clock, environment)
+        Numbers(paths.state)  # whether they can be read
+    except AssentError as exc:
+        if not _is_enrolled(paths):
+            return ()  # said before, with what to do
+        mend = "Nothing is lost: do what it says. Nothing is recorded until then."
+        return (Finding(name="state", what=str(exc), mend=mend, blocks=True),)
+    return from_the_gate(*looked_at)
 
 
 def _opt_outs(paths: Paths, environment: Mapping[str, str]) -> Finding:
@@ -186,6 +227,18 @@ def _answers(display: str) -> bool:
     return True
 
 
+def _sources(environment: Mapping[str, str]) -> Finding:
+    """Find out what the display lets us record; nothing is recorded by that."""
+    # Here and not above: the agent itself, which starts with `display`, never loads Xlib.
+    from agent.capture import permission  # noqa: PLC0415
+
+    why = permission.examine(environment)
+    if refused := "; ".join(dict.fromkeys(filter(None, (why.window, why.input, why.screen)))):
+        mend = "Choose another X server or session; docs/known-issues.md says which work."
+        return Finding(name="sources", what=refused, mend=mend, blocks=True)
+    return Finding(name="sources", what="keyboard, pointer, screen and windows can be watched")
+
+
 async def _tray() -> Finding:
     """Load in another process what the tray needs; the agent itself never does."""
     process = await asyncio.create_subprocess_exec(
@@ -211,7 +264,7 @@ async def _tray_host() -> Finding:
     why = await why_no_tray()
     if not why:
         return Finding(name="indicator", what="this desktop shows tray icons")
-    mend = "Without a visible icon nothing is recorded."
+    mend = REMEDIES[Reason.INDICATOR_MISSING].mend
     return Finding(name="indicator", what=why, mend=mend, blocks=True)
 
 
@@ -266,15 +319,37 @@ async def _collector(paths: Paths, clock: Clock) -> Finding:
         return Finding(name=name, what=str(exc), mend=mend)
     if state.halted:
         what = f"the programme is halted: {state.why}"
-        return Finding(name=name, what=what, mend="Ask who runs the programme.", blocks=True)
-    return Finding(name=name, what=f"{policy.collector.origin} answers")
+        mend = REMEDIES[Reason.HALTED_BY_ORG].mend
+        return Finding(name=name, what=what, mend=mend, blocks=True, told="it is halted")
+    return Finding(name=name, what=f"{policy.collector.origin} answers", told="it answers")
+
+
+def _log(paths: Paths) -> Finding:
+    path = log_file(PROGRAM, paths.logs)
+    size = sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
+    most = LARGEST_BYTES * (OLDER + 1) >> 20
+    what = f"{path}, {size >> 10} KiB of at most {most} MiB; it names nobody"
+    return Finding(name="log", what=what)
 
 
 async def _agent(paths: Paths) -> Finding:
+    holder = on_disk.lock_holder(paths.state / lock.FILE_NAME)
+    restart = f"End process {holder}, then: `assent-agent run`." if holder else ""
     try:
         answer = await asyncio.to_thread(control.ask, paths.runtime, GetStatus())
     except AssentError as exc:
-        return Finding(name="agent", what=str(exc), mend="Stop it and start it again.", blocks=True)
+        mend = restart or "Stop it and start it again."
+        return Finding(name="agent", what=str(exc), mend=mend, blocks=True)
     if not isinstance(answer, Status):
+        if holder:
+            what = "one of yours runs and cannot be asked; was it started with another runtime?"
+            return Finding(name="agent", what=what, mend=restart, blocks=True)
         return Finding(name="agent", what="not running", mend="Start it: `assent-agent run`.")
-    return Finding(name="agent", what=f"{answer.reason}: {answer.detail}")
+    remedy = REMEDIES[answer.reason]
+    return Finding(
+        name="agent",
+        what=f"{answer.reason}: {answer.detail}",
+        mend=remedy.mend,
+        blocks=not remedy.chosen and answer.reason is not Reason.ACTIVE,
+        told=answer.reason,
+    )

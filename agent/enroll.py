@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.consent.policy import FILES, load
 from agent.transport import Door, same_origin
 from base import durable
-from base.clock import NANOSECONDS, Now
+from base.clock import NANOSECONDS, Now, why_implausible
 from base.errors import RejectedError, SetupError
 from base.pki import (
     CertificateError,
@@ -35,6 +35,7 @@ from base.pki import (
     signing_request,
     spki_sha256,
 )
+from base.stored import Versioned, refuse_newer
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
 from wire.errors import UNREADABLE, MalformedError
@@ -47,7 +48,7 @@ ENROLMENT: Final = "enrolment.json"
 IDENTITY: Final = "subject.identity"  # in the runtime folder, so that it dies with the session
 
 
-class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Enrolment(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the device keeps of its enrolment; `subject_key` is an age1pq... recipient."""
 
     origin: str
@@ -92,6 +93,7 @@ def load_device(folder: Path) -> Device:
     """
     try:
         data = (folder / ENROLMENT).read_bytes()
+        refuse_newer(data, folder / ENROLMENT)
         enrolment = msgspec.json.decode(data, type=Enrolment)
     except FileNotFoundError:
         raise SetupError(
@@ -99,7 +101,10 @@ def load_device(folder: Path) -> Device:
             "you were given"
         ) from None
     except (OSError, *UNREADABLE) as exc:
-        raise SetupError(f"{folder / ENROLMENT} cannot be read ({exc}); enrol again") from exc
+        raise SetupError(
+            f"{folder / ENROLMENT} cannot be read ({exc}); restore it from a backup, or move "
+            f"{folder} away and enrol again"
+        ) from exc
     return Device(enrolment=enrolment, key=load_ed25519(folder / KEY), folder=folder)
 
 
@@ -111,11 +116,15 @@ def read_file(path: Path, now: Now) -> EnrolmentFile:
 
     """
     try:
-        file = decode(path.read_bytes(), EnrolmentFile)
+        data = path.read_bytes()
+        refuse_newer(data, path)
+        file = decode(data, EnrolmentFile)
     except OSError as exc:
         raise SetupError(f"{path}: {exc.strerror}; check the path") from exc
     except MalformedError as exc:
         raise SetupError(f"{path} is no enrolment file ({exc}); ask who gave it to you") from exc
+    if why := why_implausible(now.wall):
+        raise SetupError(why)
     if now.wall >= file.expires_at:
         raise SetupError(f"the token in {path} has expired; ask for a new enrolment file")
     return file

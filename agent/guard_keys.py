@@ -16,6 +16,7 @@ import msgspec
 
 from base import durable
 from base.clock import NANOSECONDS, Now
+from base.stored import Versioned, refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE, WireError
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
@@ -27,7 +28,7 @@ FILE_NAME: Final = "guard-keys.json"
 AHEAD: Final = timedelta(days=3)  # the next month's key is fetched so long before it begins
 
 
-class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Kept(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
     category: Category
     month: str
     answer: KeyAnswer
@@ -95,7 +96,9 @@ class GuardKeys:
 
     def _read(self) -> list[_Kept]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[_Kept])
+            data = self._path.read_bytes()
+            refuse_newer(data, self._path)
+            return msgspec.json.decode(data, type=list[_Kept])
         except (OSError, *UNREADABLE):
             return []  # they are fetched again
 

@@ -13,6 +13,7 @@ import msgspec
 from agent.disk import Disk
 from base import durable
 from base.errors import SetupError
+from base.stored import Versioned, refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
 
@@ -22,7 +23,7 @@ LARGEST_NUMBER: Final = 1 << 62
 BLOCK: Final = 4096  # at 1,000 events a second one write each 4 s
 
 
-class _Reserved(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class _Reserved(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The first number of each kind that has not been reserved yet."""
 
     events: dict[Category, Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)]]
@@ -75,7 +76,9 @@ class Numbers:
 
     def _read(self) -> _Reserved:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Reserved)
+            data = self._path.read_bytes()
+            refuse_newer(data, self._path)
+            return msgspec.json.decode(data, type=_Reserved)
         except FileNotFoundError:
             return _Reserved(events={}, batch=1)
         except (OSError, *UNREADABLE) as exc:

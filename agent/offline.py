@@ -29,7 +29,7 @@ def restrict(paths: Paths, command: OptOut | Withdraw | Pause | Forget, clock: C
     with only_one(paths.state):
         device, now = load_device(paths.state), clock.now()
         ledger = Ledger.open(paths.state, device.key.public_key(), now)
-        spool = Spool(paths.state / "spool", device.key, Numbers(paths.state), now)
+        spool = Spool(paths.state / "spool", device.key, Numbers(paths.state), None)
         entry = _entry(command, now)
         if entry is not None:
             ledger.append(entry, now)

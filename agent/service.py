@@ -93,15 +93,16 @@ class Service:
         self._lock = Lock(paths.state)  # before anything is read: reading mends and sweeps
         durable.sweep(paths.state)
         self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
+        self.seen = SeenClock(paths.state, self.ledger.standing.last_seen, now)
+        believed = not (self.seen.why_not(now) or self.ledger.standing.clock_doubt)
         self.spool = Spool(
             paths.state / "spool",
             device.key,
             numbers := Numbers(paths.state),
-            now,
+            now if believed else None,
             quota_bytes=config.quota_bytes,
         )
         enforce(self.ledger.standing, self.spool)
-        self.seen = SeenClock(paths.state, self.ledger.standing.last_seen, now)
         self.programme = Programme(paths.state, device, now)
         self.timeline = FocusTimeline()
         self.counters = Counters()
@@ -370,7 +371,8 @@ class Service:
         policy = self.policy.policy
         try:
             enforce(self.standing, self.spool)
-            if policy is not None:
+            if policy is not None and not (self._clock_doubt or self.standing.clock_doubt):
+                # By a clock that jumped, a hold would be over that has just begun.
                 self.spool.leave_hold(now, policy.hold_seconds)
         except OSError as exc:
             _LOG.warning("the spool could not be moved on: %s", exc.strerror)

@@ -13,7 +13,6 @@ Each write that matters says what a crash there leaves; the next start sweeps wh
 over, and the normal run of the code finishes the rest.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.disk import Disk
 from agent.handover import SealedBatch
 from agent.numbers import Numbers
-from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, read_local, sent_lines
+from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, read_local, read_sent
 from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
@@ -50,15 +49,18 @@ class Spool:
         folder: Path,
         device: Ed25519PrivateKey,
         numbers: Numbers,
-        now: Now,
+        now: Now | None,
         *,
         quota_bytes: int = QUOTA_BYTES,
         disk: Disk = durable,
     ) -> None:
         """Find what is there, sweep what a crash left over.
 
+        *now* None says that the clock is not believed: then nothing has expired.
+
         Raises:
             OSError: The folder cannot be used.
+            NewerError: A later version of this program wrote a record in it.
 
         """
         self._folder = folder
@@ -362,12 +364,18 @@ class Spool:
             else:
                 self._disk.remove(path)
 
-    def _read_sent(self, now: Now) -> dict[bytes, Sent]:
+    def _read_sent(self, now: Now | None) -> dict[bytes, Sent]:
         """Return what was sent and not expired; mend the file where it has more, or less."""
         path = self._folder / SENT
         data = path.read_bytes() if path.exists() else b""
-        today = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC).date().isoformat()
-        last = {sent.hash: sent for sent in sent_lines(data)}
+        today = "" if now is None else f"{datetime.fromtimestamp(now.wall / NANOSECONDS, UTC):%F}"
+        # What follows the last newline was cut short.
+        found = [read_sent(line, path) for line in data.split(b"\n")[:-1]]
+        last = {sent.hash: sent for sent in found if sent is not None}
+        if None in found:
+            # What an erasure has to ask for may stand there.  A crash after this leaves copy
+            # and file: done again, with the same result.
+            self._disk.replace(path.with_suffix(".unreadable"), data)
         kept = {h: sent for h, sent in last.items() if sent.expires >= today and not sent.deleted}
         whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
         if whole != data:

@@ -3,7 +3,7 @@
 Records only, as they lie in the folder of `spool`, which says when each is written.
 """
 
-from collections.abc import Iterator
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,13 @@ import msgspec
 
 from agent.handover import Span
 from agent.numbers import LARGEST_NUMBER
+from base.stored import Versioned, refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
 from wire.ids import BatchHash, GrantHash
 
 
-class Local(msgspec.Struct, frozen=True, kw_only=True):
+class Local(Versioned, frozen=True, kw_only=True):
     """What the device remembers of one batch while it has it."""
 
     category: Category | None  # None: its record was lost, nobody knows any more
@@ -34,20 +35,20 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""  # in quarantine: what the collector said
 
 
-class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+class Deletion(Versioned, frozen=True, kw_only=True):
     """A batch that the collector has to forget."""
 
     why: str
 
 
-class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+class Forgetting(Versioned, frozen=True, kw_only=True):
     """The batches that are to go, by name, from before the first of them until after the last."""
 
     names: tuple[str, ...]
     why: str
 
 
-class Sent(msgspec.Struct, frozen=True, kw_only=True):
+class Sent(Versioned, frozen=True, kw_only=True):
     """A batch that the collector has a receipt for; it is kept there until `expires`."""
 
     hash: bytes
@@ -71,13 +72,18 @@ class Spooled:
         return BatchHash(bytes.fromhex(self.name))
 
 
-def sent_lines(data: bytes) -> Iterator[Sent]:
-    """Yield the records in the list of what was sent, as far as they are whole."""
-    for line in data.split(b"\n")[:-1]:  # what follows the last newline was cut short
-        try:
-            yield msgspec.json.decode(line, type=Sent)
-        except UNREADABLE:
-            continue
+def read_sent(line: bytes, path: Path) -> Sent | None:
+    """Return a record in *path*, the list of what was sent; None if it cannot be read.
+
+    Raises:
+        NewerError: A later version of this program wrote it.
+
+    """
+    refuse_newer(line, path)
+    try:
+        return msgspec.json.decode(line, type=Sent)
+    except UNREADABLE:
+        return None
 
 
 def read_local(path: Path) -> Local:
@@ -85,11 +91,15 @@ def read_local(path: Path) -> Local:
 
     Without a readable one nobody knows whether it may be sent: it never is, and it is
     forgotten together with whatever is forgotten.
+
+    Raises:
+        NewerError: A later version of this program wrote it.
+
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Local)
-    except (OSError, *UNREADABLE):
-        pass
+    with contextlib.suppress(OSError, *UNREADABLE):
+        data = path.read_bytes()
+        refuse_newer(data, path)
+        return msgspec.json.decode(data, type=Local)
     ever = 1 << 62
     return Local(
         category=None,

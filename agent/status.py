@@ -145,7 +145,7 @@ def _detail(situation: Situation, reason: Reason, told: Told) -> str:
         case Reason.NOT_CONSENTED:
             parts.append(situation.standing.lost)
         case Reason.CONSENT_STALE | Reason.POLICY_INVALID:
-            parts.append(situation.policy.problem)
+            parts += [situation.policy.problem, situation.clock_doubt]  # one often makes the other
         case Reason.CLOCK_UNTRUSTED:
             parts.append(situation.standing.clock_doubt or situation.clock_doubt)
         case Reason.INDICATOR_MISSING:

@@ -88,12 +88,12 @@ it leaves the hold-back, and the source that would tell of the change must be li
 
 def decide(facts: Facts) -> Verdict:
     """Return what *facts* permit; nothing that is not known to be permitted is."""
-    blocking = {category: _blocking(facts, category) for category in Category}
-    reasons = {c: failing[0] if failing else Reason.ACTIVE for c, failing in blocking.items()}
-    lasting = {c: _lasting(failing) or reasons[c] for c, failing in blocking.items()}
+    against = {category: blocking(facts, category) for category in Category}
+    reasons = {c: failing[0] if failing else Reason.ACTIVE for c, failing in against.items()}
+    lasting = {c: _lasting(failing) or reasons[c] for c, failing in against.items()}
     return Verdict(
-        categories=frozenset(c for c, failing in blocking.items() if not failing),
-        sources=frozenset(c for c, failing in blocking.items() if MOMENTARY.issuperset(failing)),
+        categories=frozenset(c for c, failing in against.items() if not failing),
+        sources=frozenset(c for c, failing in against.items() if MOMENTARY.issuperset(failing)),
         reason=_closest_to_yes(facts, reasons),
         reasons=reasons,
         shown=_closest_to_yes(facts, lasting),
@@ -115,7 +115,7 @@ def _closest_to_yes(facts: Facts, reasons: Mapping[Category, Reason]) -> Reason:
     return max(granted or reasons.values(), key=WEIGHTIEST_FIRST.index)
 
 
-def _blocking(facts: Facts, category: Category) -> list[Reason]:
+def blocking(facts: Facts, category: Category) -> list[Reason]:
     """Return every reason against *category*, the weightiest first."""
     own = facts.categories.get(category, CategoryFacts())
     conditions = {

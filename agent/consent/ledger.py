@@ -6,6 +6,8 @@ before it.  An act holds once its line is on the disk, and only then.  What a re
     no file                     nothing is consented
     a last line cut short       it was never acknowledged: put aside; a click is needed
     a mark of an unfinished act the same: somebody asked for something, nobody knows what
+    a line of a later version   refused, and left as it is: an older program does not know what
+                                was agreed to, or taken back
     a line that does not fit    the file is put aside whole, never deleted; nothing is
                                 consented until the data subject agrees again
 
@@ -33,7 +35,8 @@ from agent.consent.standing import (
 from agent.disk import Disk
 from base import durable
 from base.clock import Now
-from base.errors import AssentError, ConsentError, ExitCode
+from base.errors import AssentError, ConsentError, ExitCode, line_of
+from base.stored import refuse_newer
 from wire.errors import UNREADABLE, MalformedError, WireError
 
 FILE_NAME: Final = "consent.jsonl"
@@ -70,6 +73,7 @@ class Ledger:
 
         Raises:
             LedgerError: It can neither be read nor put aside.
+            NewerError: A later version of this program wrote it.
 
         """
         ledger = cls(folder, device, disk)
@@ -79,9 +83,29 @@ class Ledger:
                 ledger.append(StoppedUncleanly(), now)
         except OSError as exc:
             raise LedgerError(
-                f"the record of your consents cannot be read ({exc.strerror}); mend the disk"
+                f"the record of your consents cannot be read: {line_of(exc)}; nothing is recorded"
             ) from exc
         return ledger
+
+    @classmethod
+    def look(cls, folder: Path, device: Ed25519PublicKey) -> Standing:
+        """Return where consent stands by the whole lines in *folder*; changes nothing.
+
+        Raises:
+            LedgerError: It cannot be read, or has a line that does not fit.
+            NewerError: A later version of this program wrote it.
+
+        """
+        ledger = cls(folder, device)
+        try:
+            ledger._replay_all(ledger._path.read_bytes().split(b"\n")[:-1])
+        except FileNotFoundError:
+            return Standing()
+        except OSError as exc:
+            raise LedgerError(line_of(exc)) from exc
+        except (WireError, ConsentError) as exc:
+            raise LedgerError(f"the record of your consents is damaged: {exc}") from exc
+        return ledger.standing
 
     @contextlib.contextmanager
     def restriction(self) -> Iterator[None]:
@@ -163,8 +187,7 @@ class Ledger:
         except FileNotFoundError:
             return False
         try:
-            for data in lines:
-                self._replay(data)
+            self._replay_all(lines)
         except (WireError, ConsentError) as exc:
             self._start_anew(str(exc), now)
             return False
@@ -174,6 +197,13 @@ class Ledger:
             self._disk.replace(self._path.with_suffix(".torn"), torn)
             os.truncate(self._path, self._length)
         return bool(torn)
+
+    def _replay_all(self, lines: list[bytes]) -> None:
+        # Looked at first: no line of a later version may be taken for a damaged one.
+        for data in lines:
+            refuse_newer(data, self._path)
+        for data in lines:
+            self._replay(data)
 
     def _replay(self, data: bytes) -> None:
         try:

@@ -12,14 +12,15 @@ import msgspec
 from agent.consent.clocks import disagreement
 from agent.disk import Disk
 from base import durable
-from base.clock import NANOSECONDS, Now
+from base.clock import NANOSECONDS, Now, why_implausible
+from base.stored import Versioned, refuse_newer
 from wire.errors import UNREADABLE
 
 FILE_NAME: Final = "clock.json"
 EVERY_NANOSECONDS: Final = 60 * NANOSECONDS  # what a crash may cost of what was seen
 
 
-class _Saved(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Saved(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
     boot_id: str
     anchor_boot: int
     anchor_wall: int
@@ -32,7 +33,12 @@ class SeenClock:
     def __init__(
         self, folder: Path, ledger_saw: Now | None, now: Now, disk: Disk = durable
     ) -> None:
-        """*ledger_saw* is the time of the ledger's last line, which is older but safer."""
+        """*ledger_saw* is the time of the ledger's last line, which is older but safer.
+
+        Raises:
+            NewerError: A later version of this program wrote the file.
+
+        """
         self._path = folder / FILE_NAME
         self._disk = disk
         self._saved_at = 0
@@ -48,12 +54,16 @@ class SeenClock:
 
     def doubt(self, now: Now) -> str:
         """Return why the clock cannot be believed at *now*, or "" when it can."""
-        why = disagreement(self.anchor, now)
+        why = self.why_not(now)
         if not why and self.anchor.boot_id != now.boot_id:
             self.anchor = now  # later than all that was seen before this boot
         if not why and now.boot - self._saved_at >= EVERY_NANOSECONDS:
             self.save(now)
         return why
+
+    def why_not(self, now: Now) -> str:
+        """Return the same as `doubt`, and remember nothing."""
+        return why_implausible(now.wall) or disagreement(self.anchor, now)
 
     def believe(self, now: Now) -> None:
         """Take *now* as right: the data subject said so."""
@@ -76,6 +86,8 @@ class SeenClock:
 
     def _read(self) -> _Saved | None:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Saved)
+            data = self._path.read_bytes()
+            refuse_newer(data, self._path)
+            return msgspec.json.decode(data, type=_Saved)
         except (OSError, *UNREADABLE):
             return None

@@ -22,6 +22,7 @@ from agent.consent.states import (
     pause_after,
 )
 from base.clock import Now
+from base.stored import Versioned
 from wire.category import Category
 from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
 from wire.ids import GrantHash
@@ -121,7 +122,7 @@ Entry: TypeAlias = (
 )
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Line(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of the file: its number, the hash of the line before, the time, the entry."""
 
     n: int

@@ -300,5 +300,5 @@ def test_the_record_beside_a_batch_holds_no_content(world: World) -> None:
     (held,) = world.spool.batches()
     assert set(msgspec.structs.asdict(held.local)) == {
         "category", "grant", "span", "events", "expires", "age_header", "put_wall", "put_boot",
-        "put_boot_id", "sequence", "maybe_sent", "why",
+        "put_boot_id", "sequence", "maybe_sent", "why", "version",
     }  # fmt: skip
