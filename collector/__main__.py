@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from base import durable
-from base.clock import NANOSECONDS, SystemClock
+from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
 from base.command import run
 from base.errors import SetupError
 from base.logs import start_logging
@@ -77,6 +77,7 @@ def init(
     Example:
       assent-collector init --origin https://collector.example:8443 --tenant acme
     """
+    require_plausible_clock()
     premises = _premises()
     move_in(premises, origin=origin, tenant=tenant, listen=listen, hosts=hosts)
     Index(premises.index_file).close()
@@ -139,6 +140,7 @@ def publish(folder: Path) -> None:
     """
     premises = _premises()
     config = premises.config()
+    require_plausible_clock()
     published = policies.read_folder(folder, _now())
     policies.check_is_about(
         published,
@@ -171,6 +173,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     if listen is not None:
         config = msgspec.structs.replace(config, listen=listen)
     address = config.address
+    require_plausible_clock()
     start_logging("assent-collector", premises.paths.make().logs, verbose=verbose)
     with premises.alone():
         collector = Collector.open(premises)
@@ -209,6 +212,7 @@ def token(out: Path, days: int) -> None:
     if out.exists():
         raise SetupError(f"{out} is there already; one device, one file")
     premises = _premises()
+    require_plausible_clock()
     expires_at = WallInstant(_now() + days * DAY)
     with _index(premises) as index, index.writing() as connection:
         current = policies.latest(connection)
@@ -293,6 +297,7 @@ def certify(request: Path, role: str, name: str, days: int, out: Path | None) ->
     del role  # there is one; the option says what is being done
     premises = _premises()
     tenant = premises.config().tenant
+    require_plausible_clock()
     registry = enrol.Registry(authority=premises.authority(), tenant=tenant, days=days)
     with _index(premises) as index, index.writing() as connection:
         made = enrol.certify_reader(connection, registry, request.read_bytes(), name, _now())

@@ -20,11 +20,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from base.errors import RetryableError
+from base.errors import RetryableError, SetupError
 from collector import auth, consents, enrol, forget, frames, halt, policies
 from collector.assembly import Collector
 from collector.auth import Caller, Device
 from collector.guard_keys import guard_key
+from collector.index import FullError
 from collector.refusal import RefusedError, Why
 from wire.category import Category
 from wire.collector_http import (
@@ -287,7 +288,9 @@ def build(collector: Collector) -> Starlette:
         routes=ROUTES,
         exception_handlers={
             RefusedError: _refused,
+            FullError: _full,
             RetryableError: _later,
+            SetupError: _later,
             TimeoutError: _too_slow,
             ClientDisconnect: _gone,
             HTTPException: _no_such,
@@ -369,6 +372,12 @@ async def _refused(_request: Request, exc: Exception) -> Response:
 async def _later(_request: Request, exc: Exception) -> Response:
     _log.error("not possible now: %s", exc)
     return _error(HTTPStatus.SERVICE_UNAVAILABLE, f"{Why.NOT_READY.label}: try again later", 60)
+
+
+async def _full(_request: Request, exc: Exception) -> Response:
+    _log.error("%s", exc)
+    why = Why.STORAGE_FULL
+    return _error(why.status, f"{why.label}: nothing can be stored now; nothing is lost", 60)
 
 
 async def _too_slow(_request: Request, _exc: Exception) -> Response:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from base.clock import Clock, SystemClock
+from base.clock import Clock, SystemClock, why_implausible
+from base.errors import RetryableError
 from collector.config import Config
 from collector.enrol import Registry
 from collector.forget import sweep, unswept
@@ -71,8 +72,16 @@ class Collector:
         return collector
 
     def now(self) -> WallInstant:
-        """Return the wall clock."""
-        return WallInstant(self.clock.now().wall)
+        """Return the wall clock.
+
+        Raises:
+            RetryableError: It is wrong for sure; what it judged would be refused for good.
+
+        """
+        wall = self.clock.now().wall
+        if why := why_implausible(wall):
+            raise RetryableError(why)
+        return WallInstant(wall)
 
     def put_right(self) -> None:
         """Finish what a crash interrupted: frames without a row go, deletions are completed."""

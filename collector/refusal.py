@@ -50,7 +50,7 @@ class Why(Enum):
     MONTH_REFUSED = ("month-refused", HTTPStatus.UNPROCESSABLE_ENTITY)
 
     HALTED = ("halted", HTTPStatus.SERVICE_UNAVAILABLE)
-    STORAGE_FULL = ("storage-full", HTTPStatus.SERVICE_UNAVAILABLE)
+    STORAGE_FULL = ("storage-full", HTTPStatus.INSUFFICIENT_STORAGE)
     GUARD_UNREACHABLE = ("guard-unreachable", HTTPStatus.SERVICE_UNAVAILABLE)
     NOT_READY = ("not-ready", HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -67,5 +67,5 @@ class RefusedError(AssentError):
     def __init__(self, why: Why, line: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(f"{why.label}: {line}")
         self.why = why
-        later = why.status is HTTPStatus.SERVICE_UNAVAILABLE
+        later = why.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         self.retry_after_seconds = retry_after_seconds or (60 if later else None)

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from base.clock import SystemClock
+from base.clock import SystemClock, require_plausible_clock
 from base.command import run
 from base.durable import replace
 from base.errors import SetupError
@@ -74,6 +74,7 @@ def init(
     Example:
       assent-guard init --origin https://guard.council.example:8444 --tenant acme
     """
+    require_plausible_clock()
     bare = origin.rstrip("/").removeprefix("https://")
     config = Config(
         origin=origin.rstrip("/"),
@@ -102,6 +103,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     become_undumpable()  # before the first seed is read
     premises = _premises()
     config = premises.config()
+    require_plausible_clock()
     guard = premises.open(SystemClock())
     start_logging("guard", premises.paths.logs, verbose=verbose)
     address = config if listen is None else msgspec.structs.replace(config, listen=listen)
@@ -137,6 +139,7 @@ def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
       assent-guard certify --role reader reader.csr --name training-team --out reader.pem
     """
     premises = _premises()
+    require_plausible_clock()
     uri = client_uri(premises.config().tenant, Role(role), name)
     certificate = premises.authority().certify(csr.read_bytes(), uri, days)
     replace(out, certificate, mode=0o644)
@@ -160,6 +163,7 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     """
     premises = _premises()
     premises.config()
+    require_plausible_clock()
     offered, installed = read_policy_set(folder), load(premises.policy_file)
     now = datetime.now(UTC)
     policy = check_successor(offered, installed, premises.own_keys(), now)

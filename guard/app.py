@@ -20,8 +20,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from base.clock import Clock
-from base.errors import AssentError, RetryableError
+from base.clock import Clock, why_implausible
+from base.errors import AssentError, RetryableError, SetupError
 from base.pki import CertificateError, Client, Role, client_of
 from guard.keys import ErasedError, Keys, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
@@ -71,8 +71,17 @@ class Guard:
     clock: Clock
 
     def now(self) -> WallInstant:
-        """Return the wall clock."""
-        return WallInstant(self.clock.now().wall)
+        """Return the wall clock.
+
+        Raises:
+            Answered: It is wrong for sure.
+
+        """
+        wall = self.clock.now().wall
+        if why := why_implausible(wall):
+            _log.error("%s", why)
+            raise Answered(503, "this guard's clock is wrong; its operator has to set it")
+        return WallInstant(wall)
 
     def installed(self) -> PolicySet:
         """Return the installed policy, unverified.
@@ -245,7 +254,7 @@ def _said(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., o
             return _error(answer.status, str(answer), **answer.more)
         except MalformedError as exc:
             return _error(400, str(exc))
-        except RetryableError as exc:
+        except (RetryableError, SetupError) as exc:
             _log.error("%s", exc)
             return _error(503, "the guard cannot use its files now; try again later")
         except ClientDisconnect:

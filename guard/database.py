@@ -4,15 +4,22 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 
-from base.errors import RetryableError
+from base.errors import RetryableError, SetupError
+from base.stored import newer
+
+SCHEMA_VERSION: Final = 1  # files from before there was one have 0, and the same tables
 
 
 class StorageError(RetryableError):
     """The guard's files cannot be read or written now; nothing was done."""
+
+
+class DamagedError(SetupError):
+    """A file of the guard is no database any more; it was not touched."""
 
 
 def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
@@ -21,6 +28,11 @@ def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
     Every transaction takes the write lock at once (BEGIN IMMEDIATE), so that what it read
     is still true when it writes.  A commit is on the disk when it returns.  Deleted bytes
     are overwritten with zeros.
+
+    Raises:
+        SetupError: It is damaged, or of a later version of this program.
+        StorageError: It cannot be used now.
+
     """
     # SQLite would create the file with the umask's mode, and its -wal and -shm follow it.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -31,7 +43,12 @@ def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
     )
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "begin", _begin)
-    tables.create_all(engine)
+    with _said(path), engine.begin() as connection:
+        found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if found > SCHEMA_VERSION:
+            raise newer(path)
+        tables.create_all(connection)
+        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
     return engine
 
 
@@ -41,13 +58,29 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
     Raises:
         StorageError: The disk is full, the file is locked for too long, or cannot be used.
+        DamagedError: It is no database any more.
 
     """
+    with _said(Path(engine.url.database or "")), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turn what SQLite says of its file into one line; a defect of ours stays one."""
     try:
-        with engine.begin() as connection:
-            yield connection
-    except sa.exc.DBAPIError as exc:
-        raise StorageError(f"the guard cannot use its files now: {exc.orig}") from exc
+        yield
+    except sa.exc.OperationalError as exc:
+        raise StorageError(
+            f"{path} cannot be used now: {exc.orig}; check the disk and who owns it"
+        ) from exc
+    except sa.exc.DatabaseError as exc:
+        if type(exc) is not sa.exc.DatabaseError:
+            raise
+        raise DamagedError(
+            f"{path} is damaged or no database: {exc.orig}; nothing was changed: restore it "
+            "from your backup"
+        ) from exc
 
 
 def truncate_log(engine: sa.Engine) -> None:

@@ -18,12 +18,13 @@ from tuf.api.serialization import DeserializationError
 
 from base.durable import replace
 from base.errors import RejectedError, SetupError
+from base.stored import Versioned, refuse_newer
 from wire.errors import UNREADABLE, MalformedError
 from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, verify
 
 
-class PolicySet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PolicySet(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Root, targets and policy, in the bytes that were signed."""
 
     root: bytes
@@ -80,7 +81,9 @@ def load(path: Path) -> PolicySet | None:
 
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=PolicySet)
+        data = path.read_bytes()
+        refuse_newer(data, path)
+        return msgspec.json.decode(data, type=PolicySet)
     except FileNotFoundError:
         return None
     except (OSError, *UNREADABLE) as exc:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from base.clock import NANOSECONDS, SystemClock
+from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
 from base.command import run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
@@ -423,6 +423,7 @@ def _counted(reasons: dict[str, int]) -> str:
 
 
 def _now() -> WallInstant:
+    require_plausible_clock()  # by another, everything that is here would be expired, or nothing
     return WallInstant(SystemClock().now().wall)
 
 

@@ -11,23 +11,25 @@ from typing import Final, TypeVar
 import msgspec
 
 from base.durable import private_folder, remove, replace
-from base.errors import AssentError
+from base.errors import SetupError, line_of
+from base.stored import Versioned, refuse_newer
 from wire.collector_http import KeptConsent
 from wire.errors import UNREADABLE
 from wire.ids import BatchHash, GrantHash
 
 FRAME: Final = ".frame"
+STAMP: Final = "library.json"  # its version: frames and consents are as others wrote them
 T = TypeVar("T")
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
+class Kept(Versioned, frozen=True, kw_only=True):
     """The release of one batch: under which access grant, and the sealed age header."""
 
     access: bytes  # wire.grant.access_digest
     released: bytes
 
 
-class SpoiltFileError(AssentError):
+class SpoiltFileError(SetupError):
     """A file of the library cannot be read any more; delete it and fetch again."""
 
 
@@ -35,7 +37,18 @@ class Library:
     """The files below one folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open *folder*, or make it."""
+        """Open *folder*, or make it.
+
+        Raises:
+            NewerError: A later version of this program keeps its library there.
+            OSError: It cannot be used.
+
+        """
+        stamp = private_folder(folder) / STAMP
+        if stamp.exists():
+            refuse_newer(stamp.read_bytes(), stamp)
+        else:
+            replace(stamp, msgspec.json.encode(Versioned()))
         self._frames = private_folder(folder / "frames")
         self._consents = private_folder(folder / "consents")
         self._releases = private_folder(folder / "releases")
@@ -63,7 +76,7 @@ class Library:
         try:
             return self._frame(batch).read_bytes()
         except OSError as exc:
-            raise SpoiltFileError(f"{self._frame(batch)}: {exc.strerror}") from exc
+            raise SpoiltFileError(line_of(exc)) from exc
 
     def consent(self, grant: GrantHash) -> KeptConsent | None:
         """Return the consent record of that hash, or None."""
@@ -99,7 +112,9 @@ class Library:
 
 def _load(path: Path, kind: type[T]) -> T | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        data = path.read_bytes()
+        refuse_newer(data, path)
+        return msgspec.json.decode(data, type=kind)
     except FileNotFoundError:
         return None
     except (OSError, *UNREADABLE) as exc:

@@ -7,6 +7,7 @@ file while the server runs.
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +18,15 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from base.errors import RetryableError, SetupError
+from base.stored import newer
 from collector.index.tables import SCHEMA_VERSION, metadata
 
 BUSY_SECONDS: Final = 30
 _BEGIN: Final = "assent_begin"
+
+
+class FullError(RetryableError):
+    """There is no room on the disk; nothing was written."""
 
 
 class Index:
@@ -30,7 +36,8 @@ class Index:
         """Open *path*.
 
         Raises:
-            SetupError: Not an index, or one of another version of this program.
+            SetupError: Not an index, or one of a later version of this program.
+            RetryableError: The file cannot be used now.
 
         """
         # Made by us, not by SQLite, so that it and its -wal and -shm are the owner's alone.
@@ -44,15 +51,19 @@ class Index:
         )
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
-        try:
-            self._create()
-        except DatabaseError as exc:
-            raise SetupError(f"{path} is no index: {exc.orig}; restore it") from exc
+        self._path = path
+        self._create()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection that sees one state of the index throughout."""
-        with self._engine.connect() as connection, connection.begin():
+        """Yield a connection that sees one state of the index throughout.
+
+        Raises:
+            RetryableError: The disk is full or fails, or the file cannot be opened now.
+            SetupError: It is damaged.
+
+        """
+        with self._said(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -61,15 +72,13 @@ class Index:
 
         Raises:
             RetryableError: The disk is full, or somebody else kept the file for too long.
+            SetupError: It is damaged.
 
         """
-        try:
-            with self._engine.connect() as connection:
-                connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
-                with connection.begin():
-                    yield connection
-        except OperationalError as exc:
-            raise RetryableError(f"the index cannot be written: {exc.orig}") from exc
+        with self._said(), self._engine.connect() as connection:
+            connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+            with connection.begin():
+                yield connection
 
     def forget_deleted(self) -> None:
         """Overwrite what was deleted: secure_delete did so in the file, this empties the -wal.
@@ -83,18 +92,39 @@ class Index:
         """Close all connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Turn what SQLite says of its file into one line; a defect of ours stays one."""
+        try:
+            yield
+        except OperationalError as exc:
+            if _code_of(exc) == sqlite3.SQLITE_FULL:
+                raise FullError(f"{self._path}: the disk is full; make room on it") from exc
+            raise RetryableError(
+                f"{self._path} cannot be used now: {exc.orig}; check the disk and who owns it"
+            ) from exc
+        except DatabaseError as exc:
+            if type(exc) is not DatabaseError:
+                raise
+            raise SetupError(
+                f"{self._path} is damaged or no index: {exc.orig}; nothing was changed: "
+                "restore the newest copy"
+            ) from exc
+
     def _create(self) -> None:
         with self.writing() as connection:
             found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if found == SCHEMA_VERSION:
                 return
             if found != 0:
-                raise SetupError(
-                    f"the index has schema {found}, this program writes {SCHEMA_VERSION}; "
-                    "use the version that wrote it"
-                )
+                raise newer(self._path)
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _code_of(exc: OperationalError) -> int:
+    """Return SQLite's result code, without what extends it."""
+    return getattr(exc.orig, "sqlite_errorcode", 0) & 0xFF
 
 
 def _prepare(connection: DBAPIConnection, _record: object) -> None:

@@ -296,7 +296,7 @@ def reopened(site: Site) -> None:
 def test_a_full_disk_stores_nothing_and_says_try_later(
     site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """*Fails*: 503, no row, no file, no mark."""
+    """*Fails*: 507, no row, no file, no mark."""
     frame = workstation.seals(workstation.consents())
 
     def full(_fd: int) -> None:
@@ -306,7 +306,7 @@ def test_a_full_disk_stores_nothing_and_says_try_later(
     answer = workstation.puts(frame)
     monkeypatch.undo()
 
-    assert refusal(answer) == (503, "storage-full")
+    assert refusal(answer) == (507, "storage-full")
     assert answer.retry_after_seconds == 60
     assert not is_stored(site, frame)
     assert list(site.collector.store.unsettled()) == []
