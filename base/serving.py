@@ -54,6 +54,15 @@ class Credentials:
     client_authority: Path
     clients: Clients
 
+    def check(self) -> None:
+        """Read them, so that nobody is told of a server that then does not start.
+
+        Raises:
+            SetupError: One of them cannot be used.
+
+        """
+        _context(self)
+
 
 class Listener:
     """A bound address, and the server on it."""

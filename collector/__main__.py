@@ -175,18 +175,19 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     address = config.address
     require_plausible_clock()
     start_logging("assent-collector", premises.paths.make().logs, verbose=verbose)
+    credentials = Credentials(
+        certificate=premises.tls_certificate,
+        key=premises.tls_key,
+        client_authority=premises.client_authority,
+        clients=Clients.OPTIONAL,  # a device enrols before it has a certificate
+    )
+    credentials.check()
     with premises.alone():
         collector = Collector.open(premises)
         listener = Listener(*address)
         if port_file is not None:
             listener.announce(port_file)
         click.echo(f"serving {config.origin} on port {listener.port}")
-        credentials = Credentials(
-            certificate=premises.tls_certificate,
-            key=premises.tls_key,
-            client_authority=premises.client_authority,
-            clients=Clients.OPTIONAL,  # a device enrols before it has a certificate
-        )
         try:
             listener.run(build(collector), credentials)
         finally:

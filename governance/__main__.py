@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 import msgspec
 
+from base.clock import require_plausible_clock
 from base.command import run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
@@ -187,7 +188,7 @@ def draft_command(file: Path, notice_file: Path | None, **given: object) -> None
     policy = draft(wishes_of({"notice": notice_file and read_text(notice_file).strip(), **given}))
     file.parent.mkdir(parents=True, exist_ok=True)
     replace(file, encode_policy(policy), mode=0o644)
-    refusals = lint(policy, datetime.now(UTC).date())
+    refusals = lint(policy, _now().date())
     click.echo(f"{file}  drafted; {_to_mend(refusals)}")
     folder = file.parent
     click.echo(
@@ -209,7 +210,7 @@ def lint_command(file: Path, as_json: bool) -> None:
     Example:
       assent-govern lint acme/policy.json
     """
-    refusals = lint(decode_policy(file.read_bytes()), datetime.now(UTC).date())
+    refusals = lint(decode_policy(file.read_bytes()), _now().date())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_plain(r) for r in refusals])))
     else:
@@ -258,7 +259,7 @@ def sign_command(
       assent-govern sign acme --key ada/policy-key.pem \\
           --public ada/policy-key.public.json --public rep/policy-key.public.json
     """
-    now = datetime.now(UTC)
+    now = _now()
     policy = decode_policy(read(folder / "policy.json"))
     refusals = lint(policy, now.date())
     if refusals:
@@ -306,7 +307,7 @@ def verify_command(folder: Path, as_json: bool) -> None:
     Example:
       assent-govern verify acme
     """
-    standing = policy_set.verified(folder, datetime.now(UTC))
+    standing = policy_set.verified(folder, _now())
     _show(standing, as_json=as_json)
     if not as_json:
         click.echo("verified: enough parties have signed, none could have done so alone")
@@ -349,10 +350,10 @@ def approve_command(
     """
     grant = read_grant(request)
     asked = decode_request(grant.request)
-    check_worth_approving(asked, WallInstant(int(datetime.now(UTC).timestamp() * 1e9)))
+    check_worth_approving(asked, WallInstant(int(_now().timestamp() * 1e9)))
     private = read_private(key, _passphrase(passphrase_file))
     if policy is not None:
-        standing = policy_set.verified(policy, datetime.now(UTC))
+        standing = policy_set.verified(policy, _now())
         check_against_policy(asked, standing.policy, name, private)
     click.echo("You are about to approve this:")
     _echo_all(request_in_words(asked))
@@ -387,6 +388,11 @@ def _add_party(folder: Path, public: Path) -> None:
     if target.exists() and target.read_bytes() != public.read_bytes():
         raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
     replace(target, public.read_bytes(), mode=0o644)
+
+
+def _now() -> datetime:
+    require_plausible_clock()  # what is signed is dated, and what is judged can have expired
+    return datetime.now(UTC)
 
 
 def _passphrase(path: Path | None) -> str | None:

@@ -107,10 +107,6 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     guard = premises.open(SystemClock())
     start_logging("guard", premises.paths.logs, verbose=verbose)
     address = config if listen is None else msgspec.structs.replace(config, listen=listen)
-    listener = Listener(*address.address)
-    if port_file is not None:
-        listener.announce(port_file)
-    click.echo(f"guard {config.name} listens on port {listener.port}", err=True)
     credentials = Credentials(
         certificate=premises.tls_certificate,
         key=premises.tls_key,
@@ -118,6 +114,11 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
         # add-checkpoint needs none (C2SP tlog-witness); every other path asks for one.
         clients=Clients.OPTIONAL,
     )
+    credentials.check()
+    listener = Listener(*address.address)
+    if port_file is not None:
+        listener.announce(port_file)
+    click.echo(f"guard {config.name} listens on port {listener.port}", err=True)
     try:
         listener.run(make_app(guard), credentials)
     finally:

@@ -48,7 +48,8 @@ def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
         if found > SCHEMA_VERSION:
             raise newer(path)
         tables.create_all(connection)
-        connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if found < SCHEMA_VERSION:
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
     return engine
 
 

@@ -25,7 +25,8 @@ from base.durable import private_folder, replace
 from base.errors import SetupError
 from base.paths import Paths
 from base.pki import check_issued, load_ed25519
-from wire.errors import UNREADABLE
+from wire.age import decode_identity
+from wire.errors import UNREADABLE, WireError
 
 T = TypeVar("T")
 
@@ -105,10 +106,16 @@ class Premises:
         """Return the identity.
 
         Raises:
-            SetupError: There is none.
+            SetupError: There is none, or what is there is none any more.
 
         """
-        return _text(self.identity_file)
+        identity = _text(self.identity_file)
+        try:
+            decode_identity(identity)
+        except WireError as exc:
+            # Unsaid, every batch would only seem to wait for its release.
+            raise SetupError(f"{self.identity_file} is damaged: restore your copy of it") from exc
+        return identity
 
     def recipient(self) -> str:
         """Return the recipient that goes with the identity.
