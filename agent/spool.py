@@ -13,6 +13,7 @@ Each write that matters says what a crash there leaves; the next start sweeps wh
 over, and the normal run of the code finishes the rest.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +30,7 @@ from agent.numbers import Numbers
 from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, read_local, read_sent
 from base import durable
 from base.clock import NANOSECONDS, Now
+from base.stored import refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
 from wire.sealing import sign
@@ -244,8 +246,10 @@ class Spool:
             self._disk.remove(self._folder / FORGETTING)
 
     def _go_on_forgetting(self) -> None:
+        path = self._folder / FORGETTING
         try:
-            note = msgspec.json.decode((self._folder / FORGETTING).read_bytes(), type=Forgetting)
+            refuse_newer(data := path.read_bytes(), path)
+            note = msgspec.json.decode(data, type=Forgetting)
         except FileNotFoundError:
             return
         except UNREADABLE:  # no crash leaves that; what was to go is not known any more

@@ -1,0 +1,93 @@
+"""Logs: rotated, the owner's alone, naming nobody, and never in the way."""
+
+import errno
+import logging
+import stat
+from collections.abc import Iterator
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+import pytest
+
+from base import logs
+from base.discretion import Discretion
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """Return the root logger, as it was before afterwards."""
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield root
+    for added in [h for h in root.handlers if h not in before]:
+        root.removeHandler(added)
+        added.close()
+    root.setLevel(level)
+
+
+def test_a_log_is_rotated_and_stays_below_its_most(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four older ones, the newest last; each is its owner's alone."""
+    monkeypatch.setattr(logs, "LARGEST_BYTES", 2000)
+    logs.start_logging("agent", tmp_path)
+    for number in range(400):
+        logging.getLogger("test").info("line %d", number)
+    kept = sorted(tmp_path.iterdir())
+    assert [path.name for path in kept] == ["agent.log", *(f"agent.log.{n}" for n in range(1, 5))]
+    assert all(path.stat().st_size <= 2000 for path in kept)
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
+    assert "line 399" in (tmp_path / "agent.log").read_text("utf-8")
+
+
+def test_a_log_that_cannot_be_written_is_not_in_the_way(
+    root: logging.Logger,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A full disk costs lines of the log; no traceback comes in their place."""
+    logs.start_logging("agent", tmp_path)
+    kept = next(h for h in root.handlers if isinstance(h, RotatingFileHandler))
+
+    def full(_text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(kept.stream, "write", full)
+    logging.getLogger("test").info("something")
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.endswith("something\n")
+
+
+def test_a_line_names_nobody_whatever_is_put_into_it(
+    root: logging.Logger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the traceback of a defect."""
+    monkeypatch.setenv("USER", "zorabelle")
+    monkeypatch.setenv("HOME", "/home/zorabelle")
+    logs.start_logging("agent", tmp_path)
+    try:
+        Path("/home/zorabelle/Letter").read_bytes()
+    except FileNotFoundError:
+        logging.getLogger("test").exception("batch %s of zora@acme.example", "ab" * 32)
+    text = (tmp_path / "agent.log").read_text("utf-8")
+    assert "Traceback" in text
+    assert "zora" not in text
+    assert "ab" * 10 not in text
+    assert "~/Letter" in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gir1.2-ayatanaappindicator3-0.1 and python3-gi",
+        "the policy cannot be read (No such file or directory); enrol this device again",
+        "2026-03-01 12:00:00,123 INFO agent.service: indicator: shown",
+        "https://collector.example:8443/v1/state answered 503: not-ready",
+        "org.kde.StatusNotifierWatcher",
+    ],
+)
+def test_what_names_nobody_is_left_as_it_is(text: str) -> None:
+    """Or no log could be read any more."""
+    assert Discretion().hide(text) == text
