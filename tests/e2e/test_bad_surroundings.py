@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -235,12 +236,17 @@ def check_a_wrong_clock(station: Workstation) -> None:
         }
         station.agent.serve("run")
         station.agent.wait_until("socket", lambda: _answers(station))
-        said = station.wait_for_status(f"{year}", lambda s, r=reason: s["reason"] == r)
+        said = station.wait_for_status(f"{year}", partial(has_reason, reason))
         assert said["recording"] == []
         assert f"year {year}" in said["detail"], said["detail"]
         assert "\n" not in said["detail"]
         station.agent.env = right
     assert "Traceback" not in logs_of(station.agent)
+
+
+def has_reason(reason: str, status: dict[str, Any]) -> bool:
+    """Whether a status gives that reason."""
+    return bool(status["reason"] == reason)
 
 
 def _answers(station: Workstation) -> bool:
