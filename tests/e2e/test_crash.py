@@ -27,7 +27,7 @@ import pytest
 
 from agent import control
 from agent.spool import HELD, READY, SENT
-from agent.spooled import sent_lines
+from agent.spooled import read_sent
 from demo.desktop import DesktopError
 from demo.organisation import Organisation, Plan
 from demo.search import Searcher
@@ -207,7 +207,9 @@ class Lives:
 
     def receipted(self) -> set[str]:
         """Return the hashes for which the agent has deleted its copy on a receipt."""
-        return {sent.hash.hex() for sent in sent_lines((self.spool / SENT).read_bytes())}
+        path = self.spool / SENT
+        lines = (read_sent(line, path) for line in path.read_bytes().split(b"\n")[:-1])
+        return {sent.hash.hex() for sent in lines if sent is not None}
 
 
 @pytest.fixture
