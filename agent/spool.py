@@ -71,6 +71,7 @@ class Spool:
         self._disk = disk
         self.quota_bytes = quota_bytes
         self.forgotten = 0
+        self._cut_short = False  # the last line of `sent.jsonl` may be a part of one
         for each in (folder, folder / HELD, folder / READY, folder / DELETIONS):
             durable.private_folder(each)
         durable.sweep(folder)
@@ -180,7 +181,7 @@ class Spool:
         # A crash after this leaves the batch here and noted as sent: it is sent once more,
         # and the collector answers with the same receipt.
         if sent.hash not in self._sent:
-            self._disk.append(self._folder / SENT, msgspec.json.encode(sent) + b"\n")
+            self._note(sent)
             self._sent[sent.hash] = sent
         self._drop(spooled)
 
@@ -287,8 +288,7 @@ class Spool:
         # A crash after this leaves the question standing; it is asked once more.
         sent = self._sent.get(bytes.fromhex(name))
         if sent is not None:
-            gone = msgspec.structs.replace(sent, deleted=True)
-            self._disk.append(self._folder / SENT, msgspec.json.encode(gone) + b"\n")
+            self._note(msgspec.structs.replace(sent, deleted=True))
             del self._sent[sent.hash]
         self._disk.remove(self._folder / DELETIONS / f"{name}.json")
         self._deletions.discard(name)
@@ -331,6 +331,13 @@ class Spool:
         self._write_local(spooled)
         self._disk.replace(self._path(spooled, ".frame"), frame)
         self._batches[name] = spooled
+
+    def _note(self, sent: Sent) -> None:
+        """Append to what was sent; behind a part that a full disk left, on a line of its own."""
+        line = msgspec.json.encode(sent) + b"\n"
+        before, self._cut_short = self._cut_short, True
+        self._disk.append(self._folder / SENT, b"\n" + line if before else line)
+        self._cut_short = False
 
     def _write_local(self, spooled: Spooled) -> None:
         self._disk.replace(self._path(spooled, ".local"), msgspec.json.encode(spooled.local))

@@ -17,6 +17,7 @@ class How(StrEnum):
 
     FAILS = auto()  # nothing was written, and it says so
     FULL = auto()  # the same, for want of room
+    FULL_WITHIN = auto()  # a part was appended, then there was no room
     PERSISTS_BUT_FAILS = auto()  # all of it was written, and it says that it failed
     CRASHES_BEFORE = auto()
     CRASHES_WITHIN = auto()  # a part of it was written
@@ -73,6 +74,9 @@ class BreakingDisk:
             case How.FAILS:
                 raise OSError(errno.EIO, "Input/output error")
             case How.FULL:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            case How.FULL_WITHIN:
+                part()
                 raise OSError(errno.ENOSPC, "No space left on device")
             case How.PERSISTS_BUT_FAILS:
                 whole()

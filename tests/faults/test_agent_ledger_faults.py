@@ -77,7 +77,7 @@ def test_after_any_fault_a_restart_captures_no_more_than_was_acknowledged(
             break
         acknowledged = ledger.standing
     assert failed is disk.broke is True
-    if how in (How.FAILS, How.FULL, How.PERSISTS_BUT_FAILS):
+    if how in (How.FAILS, How.FULL, How.FULL_WITHIN, How.PERSISTS_BUT_FAILS):
         assert ledger.standing == acknowledged  # memory and answer say the same
     again = Ledger.open(tmp_path, DEVICE, AT, durable)
     assert captures(again.standing) <= captures(acknowledged)
@@ -86,7 +86,7 @@ def test_after_any_fault_a_restart_captures_no_more_than_was_acknowledged(
     assert len(again.standing.records) >= len(acknowledged.records)
 
 
-@pytest.mark.parametrize("how", [How.FAILS, How.FULL, How.PERSISTS_BUT_FAILS])
+@pytest.mark.parametrize("how", [How.FAILS, How.FULL, How.FULL_WITHIN, How.PERSISTS_BUT_FAILS])
 @pytest.mark.parametrize("at", range(1, 7))
 def test_what_failed_can_be_done_again(tmp_path: Path, how: How, at: int) -> None:
     """The next append mends the file, and a restart finds exactly what was acknowledged."""
