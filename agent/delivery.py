@@ -338,7 +338,7 @@ class Delivery:
                     _LOG.info("the device's certificate was renewed")
                     self._forget_door()
             except (AssentError, WireError, OSError) as exc:
-                _LOG.info("the certificate could not be renewed: %s", exc)
+                _LOG.warning("the certificate could not be renewed: %s", exc)
             await asyncio.sleep(RENEWAL_SECONDS)
 
     # --- the door ---------------------------------------------------------------------
