@@ -33,8 +33,9 @@ def start_logging(program: str, folder: Path | None, *, verbose: bool = False) -
     console = _Console(sys.stderr)
     console.setFormatter(form)
     root.addHandler(console)
-    # At DEBUG it writes the paths of requests, and batches and consents are named in ours.
-    logging.getLogger("urllib3").setLevel(logging.INFO)
+    # At DEBUG it writes the paths of requests, and batches and consents are named in ours; of
+    # an answer that was cut short it warns with a traceback, and the door says it in a line.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     if folder is not None:
         kept = _OwnersAlone(
             log_file(program, folder), maxBytes=LARGEST_BYTES, backupCount=OLDER, encoding="utf-8"
@@ -77,3 +78,6 @@ class _OwnersAlone(_Unperturbed, logging.handlers.RotatingFileHandler):
             self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
         )
         return TextIOWrapper(os.fdopen(fd, "ab"), encoding=self.encoding)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose the line for this file: a full disk is no defect, and standard error has it."""
