@@ -48,7 +48,6 @@ from base.errors import SetupError
 from base.pki import CertificateError, certificate_spki_sha256
 
 __all__ = ["DoorError", "OneDoor", "Response"]
-
 LARGEST_ANSWER_BYTES: Final = 32 << 20  # a bulk release of the guard is some 10 MB
 LARGEST_INTERIM_BYTES: Final = 16 << 10
 MOST_INTERIM_ANSWERS: Final = 8
@@ -157,6 +156,8 @@ class OneDoor:
     def _bounded(self, answer: urllib3.BaseHTTPResponse, *, body_sent: bool) -> bytes:
         data = bytearray()
         try:
+            if "content-length" not in answer.headers and not getattr(answer, "chunked", False):
+                raise http.client.IncompleteRead(b"")  # cut in its head it would pass as whole
             while chunk := answer.read(64 << 10):
                 data += chunk
                 if len(data) > self._largest_answer_bytes:

@@ -283,9 +283,10 @@ def test_an_answer_that_is_too_large_is_not_read(
     "script",
     [
         answers(b"HTTP/1.1 200 OK", b"content-length: 99", body=b"short"),
+        answers(b"HTTP/1.1 200 OK", b"server: co", body=b""),
         answers(b"SSH-2.0-OpenSSH_9.2"),
     ],
-    ids=["cut short", "no HTTP"],
+    ids=["cut short", "without its length", "no HTTP"],
 )
 def test_an_answer_that_is_none_is_an_error(
     house: House, script: Callable[[socket.socket, Heard], None]
