@@ -296,8 +296,8 @@ class Story(Generic[C]):
                     case answer:
                         raise AssertionError(f"{command} is answered with {answer}")
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def until(self, holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+        async with asyncio.timeout(seconds):
             while not holds():
                 await self._look()
 
@@ -340,9 +340,13 @@ class Story(Generic[C]):
         return code
 
     def _service(self, _paths: object, config: Config, _device: Device) -> Service:
-        self.service = self.station.service(config)
+        self.service = self.make_service(config)
         self.books.check_start(self.service.standing)
         return self.service
+
+    def make_service(self, config: Config) -> Service:
+        """Return a new agent on what is on the disk."""
+        return self.station.service(config)
 
     def _live(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Stand in for `asyncio.run`: the agent and the steps, until one of them ends."""

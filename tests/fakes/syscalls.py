@@ -347,7 +347,7 @@ def write_sites() -> list[Site]:
 def _sites_of(path: Path) -> Iterator[Site]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Call) and changes_a_disk(node):
-            what = ast.unparse(node.func)
+            what = ast.unparse(node)
             file = str(path.relative_to(ROOT))
             yield Site(file, node.lineno, node.end_lineno or node.lineno, what)
 

@@ -1,0 +1,92 @@
+"""Every request of the agent, broken in every way; collector and guard are the real ones.
+
+One story of the real command line and service (`tests.fakes.story`) makes every request that
+`agent.transport` knows: the first test says so, and fails for a new one that the story does not
+make.  Then the story is told once for each of them and each way in which it can break, and at
+its end `tests.fakes.books` compares: each batch is at the collector exactly once or was to go,
+what was to be deleted is deleted there, what the device notes as sent is what the collector has.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.conftest import Size
+from tests.fakes.network import Asked, Break, path_of
+from tests.fakes.network_story import NetworkStory, hasty_site, network_story_on
+from tests.fakes.site import Site
+
+TRANSPORT: Final = Path(__file__).resolve().parents[2] / "agent" / "transport.py"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Return a collector and a guard that all stories share, each with a device of its own."""
+    with hasty_site(tmp_path_factory.mktemp("organisation") / "site") as site:
+        yield site
+
+
+def told(folder: Path, site: Site, at: int = -1, how: Break = Break.REFUSED) -> NetworkStory:
+    """Return the story after it was told on a network that breaks at request *at*."""
+    with network_story_on(folder, site, at, how) as story:
+        try:
+            story.tell()
+        finally:
+            site.halts(halted=False)
+    return story
+
+
+@pytest.fixture(scope="module")
+def plain(site: Site, tmp_path_factory: pytest.TempPathFactory) -> NetworkStory:
+    """Return the story as it goes when nothing breaks."""
+    return told(tmp_path_factory.mktemp("plain"), site)
+
+
+def test_every_request_that_the_door_knows_is_in_the_story(plain: NetworkStory) -> None:
+    """A new one without its faults ends here."""
+    known = re.findall(r'"([A-Z]+)", f?"(/v1/[^"]*)"', TRANSPORT.read_text("utf-8"))
+    paths = re.findall(r'"(/v1/[^"]*)"', TRANSPORT.read_text("utf-8"))
+    assert {path_of(path) for path in paths} == {asked.path for asked in plain.network.asked}
+    assert {Asked(method, path_of(path)) for method, path in known} <= set(plain.network.asked)
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_the_story_ends_well_whatever_request_breaks(
+    plain: NetworkStory, site: Site, tmp_path: Path, size: Size, figure: Callable[[str], None]
+) -> None:
+    """Each request in a few ways in the share; each in every way at full size."""
+    chosen = broken(plain.network.asked)
+    chosen = chosen[: size(share=3 * len(set(plain.network.asked)), full=len(chosen))]
+    for number, (at, how) in enumerate(chosen):
+        try:
+            story = told(tmp_path / str(number), site, at, how)
+            check(story, plain.network.asked[at], how)
+        except BaseException as exc:
+            exc.add_note(f"the network: {how} at request {at}, {plain.network.asked[at]}")
+            raise
+    figure(f"{len(chosen)} stories with one broken request each")
+
+
+def broken(asked: list[Asked]) -> list[tuple[int, Break]]:
+    """Return what to break: every request once, in another way each, and so on."""
+    ways, requests = list(Break), list(dict.fromkeys(asked))
+    return [
+        (asked.index(request), ways[(turn + 4 * number) % len(ways)])
+        for turn in range(len(ways))
+        for number, request in enumerate(requests)
+    ]
+
+
+def check(story: NetworkStory, meant: Asked, how: Break) -> None:
+    """Check that it broke there, and that somebody was told."""
+    assert story.network.broke == meant
+    if how is Break.CRASH_AFTER:
+        return
+    said = [line for line in story.said if " INFO " not in line] + list(story.shown)
+    words = ("127.0.0.1", "the collector answered")
+    assert any(word in line for line in said for word in words), f"nobody says it: {said}"
