@@ -149,7 +149,7 @@ class Story(Generic[C]):
         raise AssertionError(f"an opt-out is never taken: {self.said}")
 
     def leave_litter(self) -> None:
-        """Leave what a crash of an older agent may leave: parts of files, half a line."""
+        """Leave what a crash or a failing disk may leave: parts of files, a line that is none."""
         state = self.station.paths.state
         for part in (
             state / ".numbers.json.77.tmp",
@@ -160,7 +160,7 @@ class Story(Generic[C]):
         ):
             write(part, b"part")
         write(state / LEDGER, b'{"n":', "ab")
-        write(state / "spool" / "sent.jsonl", b'{"hash":', "ab")
+        write(state / "spool" / "sent.jsonl", b'no line\n{"hash":', "ab")
 
     def spoil_the_ledger(self) -> None:
         """Turn over one bit in the middle of the ledger."""

@@ -1,6 +1,8 @@
 """The command line: it shows, it restricts, and it never grants."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,26 @@ def test_status_says_when_no_agent_runs(
     assert "nothing is recorded" in capsys.readouterr().err
     assert run("status", "--json") == ExitCode.LATER
     assert json.loads(capsys.readouterr().out) == {"running": False}
+
+
+def test_a_bundle_that_cannot_be_written_is_said_in_one_line(
+    station: Workstation,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The findings are shown all the same, and nothing is left of the file."""
+
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "bundle.tar.gz")
+
+    monkeypatch.setattr("agent.bundle.durable.replace", full)
+    assert run("doctor", "--bundle", str(tmp_path / "bundle.tar.gz")) == ExitCode.SETUP
+    said = capsys.readouterr()
+    assert "enrolment" in said.out
+    assert said.err.count("\n") == 1
+    assert os.strerror(errno.ENOSPC) in said.err
+    assert list(tmp_path.glob("*bundle*")) == []
 
 
 def test_a_no_needs_no_running_agent(station: Workstation) -> None:
