@@ -9,6 +9,7 @@ from wire.category import Category
 from wire.event import Button, Event, Move, Scroll, Still, category_of
 
 EARLY: Final = 0.95  # of the time between two moves: no timer is exact
+DATED: Final = 5_000_000  # ns by which moves may be dated closer together than they were
 AT_ONCE: Final = 2
 """Moves that may come closer together than the rate, when there were fewer before.
 
@@ -31,7 +32,7 @@ class RateCeiling:
         """Nothing was seen yet."""
         self._seen: dict[Category, deque[int]] = defaultdict(deque)
         self._moved_at = 0
-        self._moves_left = float(AT_ONCE)
+        self._moves_left = math.inf
 
     def allows(self, event: Event, rate_hz: float) -> bool:
         """Whether *event* is within *rate_hz*; if so it counts from now on."""
@@ -47,7 +48,8 @@ class RateCeiling:
         """Spend one of the moves that the rate brings in (a token bucket)."""
         brought = max(0, at - self._moved_at) * rate_hz / NANOSECONDS / EARLY
         self._moved_at = max(at, self._moved_at)
-        self._moves_left = min(AT_ONCE, self._moves_left + brought)
+        most = AT_ONCE + rate_hz * DATED / NANOSECONDS
+        self._moves_left = min(most, self._moves_left + brought)
         if self._moves_left < 1 or rate_hz <= 0:
             return False
         self._moves_left -= 1
