@@ -101,8 +101,9 @@ class Uploads:
         self.open.discard(frame)
 
     def put_and_delete(self, frame: bytes) -> None:
-        """Send a frame and take it back at once."""
-        self.put(frame)
+        """Send a frame and take it back; when only an answer was lost, do not send it again."""
+        if frame not in self.asked:
+            self.put(frame)
         self.delete(frame)
 
     def delete(self, frame: bytes) -> None:
