@@ -5,6 +5,7 @@ them without being able to speak to anybody.
 
 DoorError (try later; `body_sent` says whether a part of a body may have left)
 ├── UnreachableError      nobody answers, or the connection broke
+├── ProxyRefusedError     the proxy does not let us through to it
 ├── NotTlsError           something answers that does not speak TLS 1.3
 ├── UntrustedServerError  its certificate is of another authority, or has expired
 ├── WrongHostError        its certificate is for another host
@@ -35,6 +36,10 @@ class DoorError(RetryableError):
 
 class UnreachableError(DoorError):
     """Nobody answers there, or the connection broke."""
+
+
+class ProxyRefusedError(DoorError):
+    """The proxy that is configured does not connect us to the server."""
 
 
 class NotTlsError(DoorError):

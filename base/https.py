@@ -6,8 +6,11 @@
 2. the server's key is one of the pins, checked before the first byte of a request;
 3. a body waits for `100 Continue` (RFC 9110 section 10.1.1): a server that answers with
    a redirect, a refusal or not at all gets the headers and no byte of the body;
-4. no redirect is followed, nothing is tried twice, no proxy and no variable of the
-   environment is looked at; an answer that is too large, or does not end, is not read.
+4. no redirect is followed, nothing is tried twice, no variable of the environment is looked
+   at; an answer that is too large, or does not end, is not read.
+
+A proxy, where one is given, only carries the connection (`base.proxy`): all of this happens
+inside its tunnel, between us and the server.
 
 Whatever goes wrong is a `DoorError`: it says in one line what stands at the door, and in
 `body_sent` whether a part of the body may have left.  This is the only module that knows
@@ -17,7 +20,6 @@ urllib3 and, for clients, ssl.
 import contextlib
 import functools
 import http.client
-import io
 import socket
 import ssl
 import time
@@ -29,6 +31,7 @@ import urllib3
 from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError, NameResolutionError
 
+from base.bounded import BoundedAnswer, is_whole, read_head
 from base.door import (
     ClientRefusedError,
     DoorError,
@@ -46,6 +49,7 @@ from base.door import (
 )
 from base.errors import SetupError
 from base.pki import CertificateError, certificate_spki_sha256
+from base.proxy import Proxy, tunnel
 
 __all__ = ["DoorError", "OneDoor", "Response"]
 LARGEST_ANSWER_BYTES: Final = 32 << 20  # a bulk release of the guard is some 10 MB
@@ -72,9 +76,10 @@ class OneDoor:
         client_key_path: Path | None = None,
         timeout: float = 30.0,
         *,
+        proxy: Proxy | None = None,
         largest_answer_bytes: int = LARGEST_ANSWER_BYTES,
     ) -> None:
-        """Prepare; nothing is connected yet.
+        """Prepare; nothing is connected yet.  The way leads through *proxy*, if there is one.
 
         Raises:
             SetupError: The origin is none, a pin is missing or malformed, or a file cannot
@@ -93,6 +98,7 @@ class OneDoor:
             retries=False,
             ssl_context=_context(ca_pem, client_cert_path, client_key_path),
             pins=decode_pins(pins),
+            through=proxy,
         )
         self._pool = self._new_pool()
 
@@ -180,9 +186,17 @@ class OneDoor:
 class _PinnedConnection(HTTPSConnection):
     """Checks the server's key after the handshake, and asks before it sends a body."""
 
-    def __init__(self, host: str, *, pins: frozenset[bytes], **options: Any) -> None:  # noqa: ANN401 - urllib3's own, passed on
+    def __init__(
+        self,
+        host: str,
+        *,
+        pins: frozenset[bytes],
+        through: Proxy | None = None,
+        **options: Any,  # noqa: ANN401 - urllib3's own, passed on
+    ) -> None:
         super().__init__(host, **options)
         self._pins = pins
+        self._through = through
         self._used_at = 0.0
         self._answers = 0
         self._early: bytes | None = None
@@ -191,12 +205,33 @@ class _PinnedConnection(HTTPSConnection):
 
     @property
     def _at(self) -> str:
-        return f"https://{self.host}:{self.port}"
+        through = f" (through the proxy {self._through})" if self._through else ""
+        return f"https://{self.host}:{self.port}{through}"
 
     @property
     def is_connected(self) -> bool:
         """False also for a connection that was idle for too long to be trusted to work."""
         return time.monotonic() - self._used_at < IDLE_SECONDS and super().is_connected
+
+    def _new_conn(self) -> socket.socket:
+        """Return a connection to the server: straight, or as the proxy made it."""
+        if self._through is None:
+            return super()._new_conn()
+        address = (self._through.host, self._through.port)
+        patience = self.timeout if isinstance(self.timeout, float | int) else None
+        try:
+            sock = socket.create_connection(address, patience)
+        except OSError as exc:
+            raise UnreachableError(
+                f"the proxy {self._through} cannot be reached; trying again later"
+            ) from exc
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tunnel(sock, self._through, self.host, self.port or 443)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def connect(self) -> None:
         """Connect, shake hands, compare the pin: steps 1 and 2 of the module's list."""
@@ -205,15 +240,26 @@ class _PinnedConnection(HTTPSConnection):
         try:
             super().connect()
             shown = certificate_spki_sha256(_shown(self.sock))
+        except DoorError:
+            self.close()
+            raise
         except (OSError, HTTPError, CertificateError) as exc:
             self.close()
-            raise _cause_of_failed_handshake(self._at, exc) from exc
+            raise self._hinting(_cause_of_failed_handshake(self._at, exc)) from exc
         if shown not in self._pins:
             self.close()
-            raise WrongPinError(
-                f"the key of {self._at} is not the pinned one; nothing was sent; somebody may "
-                "stand in between: ask who runs it"
+            raise self._hinting(
+                WrongPinError(
+                    f"the key of {self._at} is not the pinned one; nothing was sent; somebody may "
+                    "stand in between: ask who runs it"
+                )
             )
+
+    def _hinting(self, error: DoorError) -> DoorError:
+        """Return *error*, with what is most likely where a proxy stands in between."""
+        if self._through is None or isinstance(error, UnreachableError):
+            return error
+        return type(error)(f"{error}; a proxy that inspects TLS must exempt this host")
 
     def request(  # type: ignore[override]  # as urllib3's own: wider than http.client's
         self,
@@ -255,7 +301,7 @@ class _PinnedConnection(HTTPSConnection):
 
     def response_class(self, sock: Any, **options: Any) -> http.client.HTTPResponse:  # type: ignore[override]  # noqa: ANN401 - http.client wants a callable here
         """Begin to parse an answer, within its time; `_await_continue` may have read its head."""
-        source: Any = _Limited(self._early or b"", sock, self._answer_until)
+        source: Any = BoundedAnswer(self._early or b"", sock, self._answer_until)
         return http.client.HTTPResponse(source, **options)
 
     def _await_continue(self) -> bytes | None:
@@ -270,24 +316,18 @@ class _PinnedConnection(HTTPSConnection):
         raise GarbledAnswerError(f"{self._at} sends interim answers without end")
 
     def _head(self) -> bytes:
-        # Byte by byte out of the TLS record that is decrypted already: a buffered reader
-        # would swallow the beginning of the answer that follows.
-        head = bytearray()
-        while not head.endswith((b"\r\n\r\n", b"\n\n")):
-            if len(head) >= LARGEST_INTERIM_BYTES:
-                raise GarbledAnswerError(f"{self._at} answers with something that is no HTTP")
-            try:
-                with _hurried(self.sock, self.timeout, self._answer_until):
-                    byte = self.sock.recv(1)
-            except TimeoutError:
-                raise NotContinuedError(
-                    f"{self._at} did not say within {self.timeout:g} s that it takes the upload; "
-                    "nothing of it was sent; trying again later"
-                ) from None
-            if not byte:
-                raise http.client.IncompleteRead(bytes(head)) if head else ConnectionResetError
-            head += byte
-        return bytes(head)
+        try:
+            head = read_head(self.sock, self.timeout, self._answer_until, LARGEST_INTERIM_BYTES)
+        except TimeoutError:
+            raise NotContinuedError(
+                f"{self._at} did not say within {self.timeout:g} s that it takes the upload; "
+                "nothing of it was sent; trying again later"
+            ) from None
+        if is_whole(head):
+            return head
+        if len(head) >= LARGEST_INTERIM_BYTES:
+            raise GarbledAnswerError(f"{self._at} answers with something that is no HTTP")
+        raise http.client.IncompleteRead(head) if head else ConnectionResetError
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -329,63 +369,6 @@ class _PinnedPool(urllib3.HTTPSConnectionPool):
     """Connections to one host, each checked as above."""
 
     ConnectionCls = _PinnedConnection  # type: ignore[assignment]  # its body is narrower
-
-
-class _Limited:
-    """A socket whose answer has to be there in time; bytes that were read before come first."""
-
-    def __init__(self, first: bytes, sock: socket.socket, until: float) -> None:
-        self._first = first
-        self._sock = sock
-        self._until = until
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Return a file of the read bytes and all that follow."""
-        rest = self._sock.makefile(mode, buffering=0)  # type: ignore[call-overload]  # bytes
-        return io.BufferedReader(_Chained(self._first, rest, self._sock, self._until))
-
-
-class _Chained(io.RawIOBase):
-    """Bytes, then what a socket says until its time is over."""
-
-    def __init__(self, first: bytes, rest: io.RawIOBase, sock: socket.socket, until: float) -> None:
-        self._first = memoryview(first)
-        self._rest = rest
-        self._sock = sock
-        self._patience = sock.gettimeout()
-        self._until = until
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 - collections.abc.Buffer comes with 3.12
-        if not self._first:
-            with _hurried(self._sock, self._patience, self._until):
-                return self._rest.readinto(buffer)
-        count = min(len(buffer), len(self._first))
-        buffer[:count] = self._first[:count]
-        self._first = self._first[count:]
-        return count
-
-    def close(self) -> None:
-        self._rest.close()
-        super().close()
-
-
-@contextlib.contextmanager
-def _hurried(sock: socket.socket, patience: float | None, until: float) -> Iterator[None]:
-    """Let one read of *sock* last for *patience*, but not beyond *until*.
-
-    A time-out for each read alone lets a server hold a caller for days, byte by byte.
-    """
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the answer does not end")
-    sock.settimeout(left if patience is None else min(left, patience))
-    try:
-        yield
-    finally:
-        sock.settimeout(patience)
 
 
 # --- what was given, and what failures mean ---------------------------------------------
