@@ -4,6 +4,7 @@ Nothing here can start capture: granting, opting in and resuming take a click in
 """
 
 import asyncio
+import functools
 import json
 import os
 import time
@@ -82,7 +83,7 @@ def run_agent(*, verbose: bool) -> None:
     paths = paths_for("agent").make()
     settings = configuration.load(paths.config)
     start_logging(doctor.PROGRAM, paths.logs, verbose=verbose or settings.log_level == "debug")
-    device = enroll.load_device(paths.state)
+    device = enroll.load_device(paths.state, configuration.proxy_of(settings))
     desktop = doctor.display(os.environ)
     if desktop.blocks and not doctor.is_wayland(os.environ):  # there the icon can say why
         raise SetupError(f"{desktop.what}: {desktop.mend}")
@@ -128,7 +129,9 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
         durable.replace(rights_key, identity.encode("ascii") + b"\n")
         click.echo(f"Your rights key is in {rights_key}; keep it somewhere safe, not only here.")
 
-    enroll.enroll(enroll.read_file(file, now), paths.state, now, Door, keep)
+    proxy = configuration.proxy_of(configuration.load(paths.config))
+    open_door = functools.partial(Door, proxy=proxy)
+    enroll.enroll(enroll.read_file(file, now), paths.state, now, open_door, keep)
     click.echo("This device is enrolled.  Nothing is recorded until you agree in the tray.")
     click.echo("next: assent-agent run")
 
@@ -206,6 +209,8 @@ def show_config(*, as_json: bool) -> None:
       log_level   = "info"         or "debug"
       opt_out     = ["screen"]     categories never recorded here, or ["all"]
       input_source = "auto"        how input is watched: or "xinput2", or "pynput"
+      proxy       = ""             the way to the collector, as in "http://proxy.example:3128",
+                                   or "none"; left out, what /etc/assent/proxy says
     """  # noqa: D301 - click's mark
     paths = paths_for("agent")
     settings = configuration.load(paths.config)

@@ -35,6 +35,7 @@ LONGEST_SOCKET_BYTES: Final = 108  # unix(7), sun_path with its final zero
 OWNER: Final = "Check who owns it and its mode: it has to be yours, 0700."
 RENEWED: Final = "It is renewed by itself when the agent runs and reaches the collector."
 IMPORT_SECONDS: Final = 20.0
+PROXY_VARIABLES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 _TRAY_NEEDS: Final = (
     "import gi; gi.require_version('Gtk', '3.0'); "
     "gi.require_version('AyatanaAppIndicator3', '0.1'); "
@@ -60,6 +61,7 @@ async def examine(paths: Paths, clock: Clock, environment: Mapping[str, str]) ->
         _swap,
         lambda: _identity(paths),
         lambda: _log(paths),
+        lambda: _proxy(paths, environment),
         lambda: _collector(paths, clock),
         lambda: _agent(paths),
     )
@@ -306,12 +308,33 @@ def _identity(paths: Paths) -> Finding:
     return Finding(name="identity", what=what, mend="Have your rights key at hand to look inside.")
 
 
+def _proxy(paths: Paths, environment: Mapping[str, str]) -> Finding:
+    name = "proxy"
+    try:
+        settings = configuration.load(paths.config)
+    except AssentError:
+        return Finding(name=name, what="not known without the configuration")
+    try:
+        proxy = configuration.proxy_of(settings)
+    except AssentError as exc:
+        return Finding(name=name, what=str(exc), mend="Correct the file.", blocks=True)
+    if proxy is not None:
+        return Finding(name=name, what=f"the collector is reached through {proxy}")
+    named = [each for each in PROXY_VARIABLES if environment.get(each)]
+    if not named:
+        return Finding(name=name, what="none is configured")
+    mend = f"If there is no other way out: proxy in {configuration.FILE_NAME}, or "
+    mend += f"{configuration.MACHINE_PROXY}."
+    return Finding(name=name, what=f"{', '.join(named)} is set and not used", mend=mend)
+
+
 async def _collector(paths: Paths, clock: Clock) -> Finding:
     name, policy = "collector", load_policy(paths.state, clock.now()).policy
     if policy is None:
         return Finding(name=name, what="not asked: there is no valid policy")
     try:
-        device = enroll.load_device(paths.state)
+        proxy = configuration.proxy_of(configuration.load(paths.config))
+        device = enroll.load_device(paths.state, proxy)
         same_origin(policy.collector.origin, device.enrolment.origin)
         state = await asyncio.to_thread(device.door(policy.collector.tls_pins).state)
     except (AssentError, WireError) as exc:

@@ -35,6 +35,7 @@ from base.pki import (
     signing_request,
     spki_sha256,
 )
+from base.proxy import Proxy
 from base.stored import Versioned, refuse_newer
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
@@ -66,6 +67,7 @@ class Device:
     enrolment: Enrolment
     key: Ed25519PrivateKey
     folder: Path
+    proxy: Proxy | None = None  # the way to the collector, where there is no straight one
 
     @property
     def id(self) -> DeviceId:
@@ -81,11 +83,11 @@ class Device:
         """Return the way to the collector, with this device's certificate."""
         enrolment = self.enrolment
         certificate, key = self.folder / CERTIFICATE, self.folder / KEY
-        return Door(enrolment.origin, pins, enrolment.ca_pem, certificate, key)
+        return Door(enrolment.origin, pins, enrolment.ca_pem, certificate, key, proxy=self.proxy)
 
 
-def load_device(folder: Path) -> Device:
-    """Return the device enrolled in *folder*.
+def load_device(folder: Path, proxy: Proxy | None = None) -> Device:
+    """Return the device enrolled in *folder*, which reaches its collector through *proxy*.
 
     Raises:
         SetupError: It is not enrolled, or its files cannot be read.
@@ -105,7 +107,7 @@ def load_device(folder: Path) -> Device:
             f"{folder / ENROLMENT} cannot be read ({exc}); restore it from a backup, or move "
             f"{folder} away and enrol again"
         ) from exc
-    return Device(enrolment=enrolment, key=load_ed25519(folder / KEY), folder=folder)
+    return Device(enrolment=enrolment, key=load_ed25519(folder / KEY), folder=folder, proxy=proxy)
 
 
 def read_file(path: Path, now: Now) -> EnrolmentFile:
@@ -189,7 +191,8 @@ def renew(device: Device, now: Now, pins: tuple[str, ...]) -> bool:
         return False
     # Without the old certificate: after a long absence it has expired, and the signing
     # request proves the key by itself.
-    door = Door(device.enrolment.origin, pins, device.enrolment.ca_pem)
+    enrolment = device.enrolment
+    door = Door(enrolment.origin, pins, enrolment.ca_pem, proxy=device.proxy)
     durable.replace(path, _for_us(door.renew(signing_request(device.key)), device.key))
     return True
 

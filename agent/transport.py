@@ -14,6 +14,7 @@ import msgspec
 from agent.handover import Answered, NoAnswer, Outcome
 from base.errors import RejectedError, RetryableError, SetupError
 from base.https import DoorError, OneDoor, Response
+from base.proxy import Proxy
 from wire.category import Category
 from wire.collector_http import (
     Certified,
@@ -41,14 +42,16 @@ class Door:
         ca_pem: str,
         certificate: Path | None = None,
         key: Path | None = None,
+        *,
+        proxy: Proxy | None = None,
     ) -> None:
-        """Prepare; nothing is connected yet.
+        """Prepare; nothing is connected yet.  The way leads through *proxy*, if there is one.
 
         Raises:
             SetupError: The origin or a pin is none, or a file cannot be used.
 
         """
-        self._door = OneDoor(origin, pins, ca_pem, certificate, key, TIMEOUT_SECONDS)
+        self._door = OneDoor(origin, pins, ca_pem, certificate, key, TIMEOUT_SECONDS, proxy=proxy)
 
     def close(self) -> None:
         """Close what is open."""

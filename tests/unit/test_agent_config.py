@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import EVERYTHING, FILE_NAME, Config, load, outside_opt_outs
+from agent.config import EVERYTHING, FILE_NAME, Config, load, outside_opt_outs, proxy_of
 from base.errors import SetupError
 from wire.category import Category
 
@@ -22,11 +22,45 @@ def test_without_a_file_there_are_defaults(tmp_path: Path) -> None:
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
-    """The four that there are."""
+    """The five that there are."""
     text = 'quota_bytes = 5\nlog_level = "debug"\nopt_out = ["screen", "all"]\n'
-    assert load(written(tmp_path, text + 'input_source = "pynput"\n')) == Config(
-        quota_bytes=5, log_level="debug", opt_out=("screen", "all"), input_source="pynput"
+    text += 'input_source = "pynput"\nproxy = "http://proxy.example:3128"\n'
+    assert load(written(tmp_path, text)) == Config(
+        quota_bytes=5,
+        log_level="debug",
+        opt_out=("screen", "all"),
+        input_source="pynput",
+        proxy="http://proxy.example:3128",
     )
+
+
+def test_the_persons_proxy_comes_before_the_machines(tmp_path: Path) -> None:
+    """One line in a file for the whole machine; "none" is a straight way."""
+    machine = tmp_path / "proxy"
+    assert proxy_of(Config(), machine) is None
+    machine.write_text("http://machine.example:3128\n")
+    assert str(proxy_of(Config(), machine)) == "http://machine.example:3128"
+    own = Config(proxy="http://own.example:8080")
+    assert str(proxy_of(own, machine)) == "http://own.example:8080"
+    assert proxy_of(Config(proxy="none"), machine) is None
+    machine.write_text("none\n")
+    assert proxy_of(Config(), machine) is None
+
+
+def test_a_proxy_that_is_none_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    """In the person's file when it is read, in the machine's when it is asked."""
+    with pytest.raises(SetupError, match=FILE_NAME):
+        load(written(tmp_path, 'proxy = "proxy.example"\n'))
+    (tmp_path / "proxy").write_text("socks5://proxy.example:1080")
+    with pytest.raises(SetupError, match=r"proxy: .*write it as in http"):
+        proxy_of(Config(), tmp_path / "proxy")
+
+
+def test_a_proxy_of_the_environment_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any program can set it, and a terminal has another than the session."""
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    assert proxy_of(Config(), Path("/nonexistent/proxy")) is None
 
 
 @pytest.mark.parametrize(

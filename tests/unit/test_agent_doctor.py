@@ -57,7 +57,7 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workstation:
 class WellDoor:
     """A collector that answers."""
 
-    def __init__(self, *_arguments: object) -> None:
+    def __init__(self, *_arguments: object, **_options: object) -> None:
         self.halted = False
 
     def state(self) -> State:
@@ -76,7 +76,7 @@ def test_where_all_is_well_nothing_blocks(station: Workstation) -> None:
     assert set(found) == {
         "folders", "configuration", "enrolment", "policy", "certificate", "consents",
         "not-consented", "opt-outs", "display", "sources", "tray", "indicator", "disk", "swap",
-        "identity", "log", "collector", "agent",
+        "identity", "log", "proxy", "collector", "agent",
     }  # fmt: skip
     assert found["agent"].what == "not running"
 
@@ -341,3 +341,17 @@ def everything(folder: Path) -> dict[str, str]:
         str(path): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in folder.rglob("*")
     }
+
+
+def test_the_proxy_that_is_used_is_named(station: Workstation) -> None:
+    """As it is configured."""
+    (station.paths.config / "config.toml").write_text('proxy = "http://proxy.example:3128"\n')
+    assert look(station)["proxy"].what.endswith("through http://proxy.example:3128")
+
+
+def test_a_proxy_of_the_environment_is_said_not_to_be_used(station: Workstation) -> None:
+    """And where to write it instead."""
+    found = look(station, HTTPS_PROXY="http://proxy.example:3128")["proxy"]
+    assert found.mark == "note"
+    assert "HTTPS_PROXY is set and not used" in found.what
+    assert "config.toml" in found.mend

@@ -136,7 +136,7 @@ def test_a_device_is_not_enrolled_while_nobody_has_the_identity(world: World) ->
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        enroll.enroll(world.file, world.folder, NOW, lambda *_: world.door, full)
+        enroll.enroll(world.file, world.folder, NOW, lambda *_, **_options: world.door, full)
     with pytest.raises(SetupError, match="not enrolled"):
         enroll.load_device(world.folder)
     identity = world.enroll()
@@ -232,7 +232,7 @@ def test_the_certificate_is_renewed_when_a_third_of_its_life_remains(
     doors: list[tuple[object, ...]] = []
 
     class RenewingDoor:
-        def __init__(self, *arguments: object) -> None:
+        def __init__(self, *arguments: object, **_options: object) -> None:
             doors.append(arguments)
 
         def renew(self, request_pem: bytes) -> str:
@@ -258,7 +258,7 @@ def test_what_is_no_certificate_of_this_device_replaces_none(
         answer = world.door.certify(signing_request(Ed25519PrivateKey.generate()))
 
     class LyingDoor:
-        def __init__(self, *_arguments: object) -> None: ...
+        def __init__(self, *_arguments: object, **_options: object) -> None: ...
 
         def renew(self, _request_pem: bytes) -> str:
             return answer

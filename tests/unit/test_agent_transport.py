@@ -11,6 +11,7 @@ import pytest
 from agent.handover import Answered, NoAnswer
 from agent.transport import SLICE_BYTES, Door, same_origin
 from base.errors import RejectedError, RetryableError, SetupError
+from tests.fakes.proxy import proxying, relay
 from tests.fakes.tls import Heard, House, Script, answers, found, head, peer
 from wire.collector_http import State
 from wire.errors import MalformedError
@@ -144,3 +145,33 @@ def test_the_policy_must_name_the_collector_of_the_enrolment() -> None:
     same_origin("https://a.example", "https://a.example")
     with pytest.raises(SetupError, match="nothing is sent"):
         same_origin("https://b.example", "https://a.example")
+
+
+# --- through a proxy ----------------------------------------------------------------------
+
+
+def test_a_batch_goes_through_the_configured_proxy(house: House) -> None:
+    """To the one origin, sealed in TLS: the proxy carries bytes."""
+    frame = bytes(range(256)) * 64
+    _begun, script = takes(len(frame))
+    with peer(script, house) as (origin, heard), relay() as (proxy, carried):
+        one = Door(origin, (house.pin,), house.ca_pem, proxy=proxy)
+        outcome = one.send("aa", frame, lambda: True)
+    assert outcome == Answered(status=201, body=b"{}")
+    assert bytes(heard.body) == frame
+    assert carried.asked == [("127.0.0.1", int(origin.rpartition(":")[2]))]
+    assert frame[:16] not in carried.up
+
+
+def test_why_a_proxy_lets_nothing_through_is_the_line_of_the_status(house: House) -> None:
+    """One line, which names the proxy; the batch stays."""
+    script = answers(b"HTTP/1.1 407 Proxy Authentication Required")
+    with proxying(script) as (proxy, heard):
+        one = Door("https://127.0.0.1:9", (house.pin,), house.ca_pem, proxy=proxy)
+        outcome = one.send("aa", b"frame", lambda: True)
+    assert isinstance(outcome, NoAnswer)
+    assert outcome.why == (
+        f"the proxy {proxy} asks for a login (407); nothing was sent; "
+        "ask IT to let 127.0.0.1:9 through without one"
+    )
+    assert bytes(heard.body) == b""
