@@ -88,6 +88,7 @@ class Listener:
             self._socket.close()
             raise SetupError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
         self._server: uvicorn.Server | None = None
+        self._stopped = False
 
     @property
     def port(self) -> int:
@@ -129,11 +130,13 @@ class Listener:
             backlog=BACKLOG,
         )
         self._server = uvicorn.Server(config)
+        self._server.should_exit = self._stopped
         with _signals_obeyed_once():
             self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Let `run` end, from another thread."""
+        """Let `run` end, from another thread, also one that has not begun."""
+        self._stopped = True
         if self._server is not None:
             self._server.should_exit = True
 
