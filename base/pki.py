@@ -43,7 +43,7 @@ from base.errors import RejectedError, SetupError
 CLIENT_DAYS: Final = 7  # short, because nobody fetches revocation lists
 SERVER_DAYS: Final = 825  # clients pin the key; renewal with the same key changes no pin
 AUTHORITY_DAYS: Final = 3650
-_BACKDATED: Final = timedelta(minutes=5)  # clocks of workstations differ
+BACKDATED: Final = timedelta(minutes=5)  # clocks of workstations differ
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -131,6 +131,11 @@ class Authority:
             raise SetupError(f"the certificate authority in {folder} is unreadable: {exc}") from exc
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SetupError(f"{folder / 'ca.key'} is no P-256 key; restore it from a backup")
+        if certificate.public_key() != key.public_key():
+            raise SetupError(
+                f"ca.key and ca.pem in {folder} do not belong together; run the command again that "
+                "was interrupted, or restore both from a backup"
+            )
         return cls(key=key, certificate=certificate)
 
     def save(self, folder: Path) -> None:
@@ -322,6 +327,38 @@ def certificate_expires_at(certificate_pem: bytes) -> datetime:
         raise CertificateError("this is no certificate in PEM") from exc
 
 
+def certificate_hosts(certificate_pem: bytes) -> tuple[str, ...]:
+    """Return the hosts that a server certificate (PEM) is for: DNS names and IP addresses.
+
+    Raises:
+        CertificateError: Not a certificate of a server.
+
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(certificate_pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound) as exc:
+        raise CertificateError("this is no certificate of a server in PEM") from exc
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
+
+
+def load_p256(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the P-256 key in a PEM file.
+
+    Raises:
+        SetupError: It is not there, or no such key.
+
+    """
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, UnsupportedAlgorithm) as exc:
+        raise SetupError(f"the key {path} cannot be read: {exc}") from exc
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise SetupError(f"{path} is no P-256 key; restore it from a backup")
+    return key
+
+
 def new_server_key() -> ec.EllipticCurvePrivateKey:
     """Return a new P-256 key for a server."""
     return ec.generate_private_key(ec.SECP256R1())
@@ -353,7 +390,7 @@ def _dated(days: float) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
+        .not_valid_before(now - BACKDATED)
         .not_valid_after(now + timedelta(days=days))
     )
 

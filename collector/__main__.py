@@ -29,6 +29,7 @@ from collector.app import build
 from collector.assembly import Collector
 from collector.index import Index
 from collector.premises import Premises, connect_guard, move_in
+from collector.rotation_commands import ca, tls
 from wire.collector_http import Enrolment, State
 from wire.errors import WireError
 from wire.ids import WallInstant
@@ -223,8 +224,8 @@ def token(out: Path, days: int) -> None:
         secret = enrol.new_token(connection, _now(), expires_at)
     enrolment = Enrolment(
         origin=premises.config().origin,
-        tls_pins=(premises.tls_pin(),),
-        ca_pem=premises.authority().pem.decode("ascii"),
+        tls_pins=premises.tls_pins(),
+        ca_pem=premises.trusted_pem(),
         token=secret,
         root_sha256=root_sha256,
         expires_at=expires_at,
@@ -371,6 +372,10 @@ def status(as_json: bool) -> None:
     for name, count in found.counts.items():
         click.echo(f"{name:10} {count}")
     click.echo(f"{found.stored_bytes} bytes stored; {found.witnessed} leaves witnessed")
+
+
+cli.add_command(tls)
+cli.add_command(ca)
 
 
 def main() -> NoReturn:

@@ -2,7 +2,9 @@
 
     config/  config.toml
              ca.key ca.pem          authority of its clients, and of its own server
+             ca.trusted.pem old/    both, and the one before, while a rotation is under way
              tls.key tls.pem        server certificate; agents pin the key
+             tls.next.key tls.next.pem      the one to come, once it was announced
              log.key                signs checkpoints
              guard/                 how to reach the guard: ca.pem client.key client.csr client.pem
     state/   index.sqlite           who and what, never what is inside
@@ -67,8 +69,35 @@ class Premises:
 
     @property
     def client_authority(self) -> Path:
-        """The certificate of the authority of clients and server."""
-        return self.paths.config / "ca.pem"
+        """What clients are certified by: the authority, and during a rotation the one before."""
+        return self.both_authorities if self.is_rotating else self.paths.config / "ca.pem"
+
+    @property
+    def both_authorities(self) -> Path:
+        """The certificates of two authorities, while one follows the other."""
+        return self.paths.config / "ca.trusted.pem"
+
+    @property
+    def old_authority(self) -> Path:
+        """The folder of the authority before, while a rotation is under way."""
+        return self.paths.config / "old"
+
+    @property
+    def is_rotating(self) -> bool:
+        """Whether two authorities are trusted."""
+        return self.both_authorities.exists()
+
+    def trusted_pem(self) -> str:
+        """Return the certificates of the authorities that clients are to trust.
+
+        Raises:
+            SetupError: They cannot be read.
+
+        """
+        try:
+            return self.client_authority.read_text("ascii")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise SetupError(f"{self.client_authority} is unreadable; restore it") from exc
 
     @property
     def guard_folder(self) -> Path:
@@ -107,12 +136,24 @@ class Premises:
         public = self.log_key().public_key().public_bytes_raw()
         return verifier_key(self.config().log_name, ALGORITHM_ED25519, public)
 
+    @property
+    def next_tls_certificate(self) -> Path:
+        """The certificate of the key to come."""
+        return self.paths.config / "tls.next.pem"
+
+    @property
+    def next_tls_key(self) -> Path:
+        """The key to come."""
+        return self.paths.config / "tls.next.key"
+
     def tls_pin(self) -> str:
         """Return the pin of the server's key, hexadecimal."""
-        try:
-            return certificate_spki_sha256_of_pem(self.tls_certificate.read_bytes()).hex()
-        except OSError as exc:
-            raise SetupError(f"{self.tls_certificate}: {exc.strerror}; restore it") from exc
+        return _pin(self.tls_certificate)
+
+    def tls_pins(self) -> tuple[str, ...]:
+        """Return the pin of the key in use, and that of the next one if there is one."""
+        coming = self.next_tls_certificate
+        return (self.tls_pin(), _pin(coming)) if coming.exists() else (self.tls_pin(),)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -193,6 +234,13 @@ def connect_guard(
     durable.replace(premises.guard_folder / "ca.pem", authority)
     durable.replace(premises.guard_folder / "client.pem", certificate)
     durable.replace(premises.config_file, config)
+
+
+def _pin(certificate: Path) -> str:
+    try:
+        return certificate_spki_sha256_of_pem(certificate.read_bytes()).hex()
+    except OSError as exc:
+        raise SetupError(f"{certificate}: {exc.strerror}; restore it") from exc
 
 
 def _guard_key_file(premises: Premises) -> Path:

@@ -1,0 +1,429 @@
+"""New keys in the place of old ones: nobody is lost who was away, and nothing is half done."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+
+from agent.consent import policy as policy_files
+from agent.consent.policy import PolicyFiles, install, load, put_right, read
+from agent.delivery import Delivery
+from agent.enroll import CERTIFICATE, enroll_again
+from agent.refresh import pins_of, refresh
+from agent.transport import Door
+from base import durable, pki
+from base.clock import SystemClock
+from base.door import DoorError, UntrustedServerError
+from base.errors import SetupError
+from base.pki import Authority, certificate_hosts, check_issued, load_p256, spki_sha256
+from collector import enrol, rotation
+from collector.__main__ import cli
+from collector.premises import Premises, move_in
+from tests.fakes.delivering import Delivering
+from tests.fakes.disk import BreakingDisk, CrashError, How
+from tests.fakes.organisation import Organisation
+from tests.fakes.served import paths
+from tests.fakes.site import Site, collector_site
+from tests.fakes.workstation import eventually
+from wire.frame import batch_hash
+from wire.policy import Policy
+
+WAIT_SECONDS = 30.0
+CRASHES = [How.CRASHES_BEFORE, How.CRASHES_WITHIN, How.CRASHES_AFTER]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with collector_site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def laptop(site: Site, tmp_path: Path) -> Delivering:
+    return Delivering.enrolled(site, tmp_path / "state")
+
+
+def run(laptop: Delivering, holds: Callable[[Delivery], bool]) -> None:
+    async def story() -> None:
+        async with laptop.running() as delivery:
+            await eventually(lambda: holds(delivery), WAIT_SECONDS)
+
+    asyncio.run(story())
+
+
+def publishes_pins(site: Site, *pins: str) -> Policy:
+    """Put a policy in force that differs in its pins alone."""
+    collector = msgspec.structs.replace(site.policy.collector, tls_pins=pins)
+    return site.publishes(collector=collector)
+
+
+def fetch(laptop: Delivering) -> bool:
+    """Fetch the policy, as the delivery does each hour."""
+    door = laptop.device.door(pins_of(laptop.device))
+    try:
+        return refresh(door, laptop.folder, laptop.site.origin, laptop.clock.now())
+    finally:
+        door.close()
+
+
+def arrives(site: Site, laptop: Delivering) -> None:
+    """Seal one more batch, and see it stored."""
+    before, frame = laptop.spool.number_sent(), laptop.seal()
+    run(laptop, lambda _: laptop.spool.number_sent() == before + 1)
+    assert site.collector.store.get(batch_hash(frame)) == frame
+
+
+# --- the server's key -------------------------------------------------------------------
+
+
+def test_a_device_that_knows_both_pins_goes_through_before_and_after_the_switch(
+    site: Site, laptop: Delivering
+) -> None:
+    """Announce, sign both, publish; who fetched the policy may sleep through the switch."""
+    now, coming = rotation.announce(site.premises)
+    publishes_pins(site, now, coming)
+    assert fetch(laptop)
+    laptop.signed = laptop.station.consents()  # under the policy in force
+    frame = laptop.seal()
+
+    assert rotation.switch(site.premises, site.policy) == coming
+    site.restart()
+    assert site.premises.tls_pin() == coming
+    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    assert site.collector.store.get(batch_hash(frame)) == frame
+
+
+def test_a_device_learns_the_next_pin_by_itself(site: Site, laptop: Delivering) -> None:
+    """The delivery fetches what was published, verified from the enrolment's root down."""
+    now, coming = rotation.announce(site.premises)
+    publishes_pins(site, now, coming)
+    assert pins_of(laptop.device) == (now,)
+    run(laptop, lambda _: pins_of(laptop.device) == (now, coming))
+
+
+def test_a_device_that_missed_the_announcement_sends_nothing_and_enrols_again(
+    site: Site, laptop: Delivering
+) -> None:
+    """To it the server is a stranger, until a new enrolment file says otherwise."""
+    frame = laptop.seal()
+    now, coming = rotation.announce(site.premises)
+    policy = publishes_pins(site, now, coming)
+    rotation.switch(site.premises, policy)
+    site.restart()
+    run(laptop, lambda delivery: "is not the pinned one" in delivery.last_error)
+    assert site.collector.store.get(batch_hash(frame)) is None
+
+    enroll_again(site.enrolment_file(), laptop.folder, laptop.clock.now(), Door)
+    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    assert site.collector.store.get(batch_hash(frame)) == frame
+
+
+def test_the_switch_is_refused_while_the_policy_does_not_pin_the_next_key(site: Site) -> None:
+    """No announcement, no policy, or one with the present key only: nothing changes."""
+    before = _bytes(site.premises)
+    with pytest.raises(SetupError, match="no next key is announced"):
+        rotation.switch(site.premises, site.policy)
+    assert _bytes(site.premises) == before
+    _now, coming = rotation.announce(site.premises)
+    before = _bytes(site.premises)
+    for policy in (None, site.policy):
+        with pytest.raises(SetupError, match=f"does not pin the next key {coming}"):
+            rotation.switch(site.premises, policy)
+    assert _bytes(site.premises) == before
+
+
+def test_announcing_twice_announces_the_same_key(site: Site) -> None:
+    """A pin that was signed must not change."""
+    assert rotation.announce(site.premises) == rotation.announce(site.premises)
+    assert site.premises.tls_pins() == rotation.announce(site.premises)
+
+
+@pytest.fixture
+def premises(tmp_path: Path) -> Premises:
+    """Return a collector that nobody serves."""
+    found = Premises(paths(tmp_path / "collector"))
+    move_in(found, origin="https://127.0.0.1:8443", tenant="acme", listen=None)
+    return found
+
+
+@pytest.mark.parametrize("how", CRASHES)
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_switch_that_a_crash_cut_short_is_finished_by_the_same_command(
+    premises: Premises, monkeypatch: pytest.MonkeyPatch, how: How, at: int
+) -> None:
+    """After it the announced key serves, whichever write was the last."""
+    now, coming = rotation.announce(premises)
+    policy = Organisation().policy()
+    named = msgspec.structs.replace(policy.collector, tls_pins=(now, coming))
+    policy = msgspec.structs.replace(policy, collector=named)
+    broke = _crash(monkeypatch, at, how, lambda: rotation.switch(premises, policy))
+    assert broke is (at <= 4)
+    if premises.next_tls_certificate.exists():
+        assert rotation.switch(premises, policy) == coming
+    assert premises.tls_pin() == coming
+    assert spki_sha256(load_p256(premises.tls_key).public_key()).hex() == coming
+    assert rotation.announce(premises)[1] not in (now, coming)
+
+
+def test_a_new_certificate_of_the_same_key_changes_no_pin(site: Site) -> None:
+    """What an operator does before 825 days are over."""
+    pins = rotation.announce(site.premises)
+    before = site.premises.tls_certificate.read_bytes()
+    rotation.reissue(site.premises)
+    assert site.premises.tls_pins() == pins
+    assert site.premises.tls_certificate.read_bytes() != before
+    site.restart()
+    assert not Door(site.origin, pins[:1], site.premises.trusted_pem()).state().halted
+
+
+# --- the policy that carries the pins -----------------------------------------------------
+
+
+def test_an_older_policy_is_refused_and_the_one_in_force_holds(
+    site: Site, laptop: Delivering
+) -> None:
+    """A collector that goes back cannot bring an old pin to life again."""
+    old = {name: (laptop.folder / name).read_bytes() for name in ("targets.json", "policy.json")}
+    now, coming = rotation.announce(site.premises)
+    publishes_pins(site, now, coming)
+    assert fetch(laptop)
+    held = (laptop.folder / "policy.json").read_bytes()
+
+    class Older(Door):
+        def policy_file(self, name: str) -> bytes:
+            return old.get(name) or super().policy_file(name)
+
+    older = Older(site.origin, (now,), site.premises.trusted_pem(), *laptop.station.files)
+    with pytest.raises(Exception, match="an older policy than the one you know, which holds"):
+        refresh(older, laptop.folder, site.origin, laptop.clock.now())
+    assert (laptop.folder / "policy.json").read_bytes() == held
+    assert laptop.policy.policy is not None
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> tuple[PolicyFiles, PolicyFiles]:
+    """Return a policy and its successor, signed by the same parties."""
+    folder, organisation = tmp_path_factory.mktemp("policy"), Organisation()
+    policy, found = organisation.policy(), []
+    for version in (1, 2):
+        newer = msgspec.structs.replace(policy, version=version)
+        organisation.publish(folder, newer, at=datetime.now(UTC))
+        found.append(read(folder))
+    return found[0], found[1]
+
+
+@pytest.mark.parametrize("how", [*CRASHES, How.FULL, How.PERSISTS_BUT_FAILS])
+@pytest.mark.parametrize("at", range(1, 11))
+def test_wherever_a_new_policy_is_cut_short_a_whole_one_holds(
+    policies: tuple[PolicyFiles, PolicyFiles],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    how: How,
+    at: int,
+) -> None:
+    """The old or the new; never a mixture, never none; and the next start tidies up."""
+    old, new = policies
+    now = SystemClock().now()
+    install(tmp_path, old)
+    broke = _crash(monkeypatch, at, how, lambda: install(tmp_path, new))
+    assert broke is (at <= 9)
+    assert load(tmp_path, now).policy is not None
+    assert load(tmp_path, now).digest in (old.digest, new.digest)
+    put_right(tmp_path, now)
+    assert read(tmp_path) in (old, new)
+    install(tmp_path, new)
+    assert read(tmp_path) == new
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".next") == []
+
+
+# --- the authority ------------------------------------------------------------------------
+
+
+def test_certificates_of_the_old_authority_stay_good_and_new_ones_are_of_the_new(
+    site: Site, laptop: Delivering
+) -> None:
+    """A rotation is noticed by nobody: devices with either certificate go on."""
+    rotation.begin(site.premises)
+    site.restart()
+    arrives(site, laptop)  # with a certificate of before
+    newcomer = Delivering.enrolled(site, laptop.folder.parent / "newcomer")
+    new = site.premises.authority()
+    issued = (newcomer.folder / CERTIFICATE).read_bytes()
+    check_issued(issued, new.pem, newcomer.station.org.device.public_key())
+    arrives(site, newcomer)
+
+
+def test_a_device_that_renews_in_between_goes_through_after_the_end(
+    site: Site, laptop: Delivering
+) -> None:
+    """It comes to trust both, then the new one alone; the pin is the same all the time."""
+    rotation.begin(site.premises)
+    site.restart()
+    _let_it_renew(laptop)
+    run(laptop, lambda _: laptop.device.enrolment.ca_pem.count("BEGIN CERTIFICATE") == 2)
+
+    rotation.finish(site.premises)
+    site.restart()
+    arrives(site, laptop)
+    _let_it_renew(laptop)
+    run(laptop, lambda _: laptop.device.enrolment.ca_pem == site.premises.authority().pem.decode())
+    arrives(site, laptop)
+
+
+def test_a_device_that_was_away_all_the_time_is_told_and_enrols_again(
+    site: Site, laptop: Delivering
+) -> None:
+    """It trusts the old authority alone, and sends nothing to the new one."""
+    frame = laptop.seal()
+    rotation.begin(site.premises)
+    rotation.finish(site.premises)
+    site.restart()
+    with pytest.raises(UntrustedServerError):
+        laptop.device.door(site.premises.tls_pins()).state()
+
+    enroll_again(site.enrolment_file(), laptop.folder, laptop.clock.now(), Door)
+    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    assert site.collector.store.get(batch_hash(frame)) == frame
+
+
+def test_after_the_end_a_certificate_of_the_old_authority_is_refused(
+    site: Site, laptop: Delivering
+) -> None:
+    """Whoever has the old authority's key has nothing any more."""
+    old = Authority.load(site.premises.paths.config)
+    rotation.begin(site.premises)
+    rotation.finish(site.premises)
+    site.restart()
+    door = Door(
+        site.origin,
+        site.premises.tls_pins(),
+        site.premises.trusted_pem(),
+        *laptop.station.files,
+    )
+    with pytest.raises(DoorError):
+        door.policy_file("policy.json")
+    assert old.pem not in site.premises.trusted_pem().encode()
+    assert not any(path.is_file() for path in site.premises.old_authority.iterdir())
+
+
+def test_an_authority_that_does_not_work_replaces_none_that_does(
+    site: Site, laptop: Delivering
+) -> None:
+    """A collector that names a stranger's authority shuts no device out."""
+    before = laptop.device.enrolment.ca_pem
+    stranger = Authority.create("stranger").pem.decode()
+    object.__setattr__(site.collector.registry, "ca_pem", stranger)
+    _let_it_renew(laptop)
+    old = (laptop.folder / CERTIFICATE).read_bytes()
+    run(laptop, lambda _: (laptop.folder / CERTIFICATE).read_bytes() != old)
+    arrives(site, laptop)
+    assert laptop.device.enrolment.ca_pem == before
+
+
+@pytest.mark.parametrize("how", CRASHES)
+@pytest.mark.parametrize("step", ["begin", "finish"])
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_rotation_that_a_crash_cut_short_is_finished_by_the_same_command(
+    premises: Premises, monkeypatch: pytest.MonkeyPatch, how: How, step: str, at: int
+) -> None:
+    """After begin both are trusted, after finish the new one alone; no pin changes."""
+    first, pins = premises.authority().pem, rotation.announce(premises)
+    if step == "finish":
+        rotation.begin(premises)
+    act = rotation.begin if step == "begin" else rotation.finish
+    broke = _crash(monkeypatch, at, how, lambda: act(premises))
+    assert broke or at > 5
+    if (step == "begin") != premises.is_rotating:
+        act(premises)
+    trusted = premises.trusted_pem().encode()
+    assert (first in trusted) is (step == "begin")
+    assert premises.authority().pem in trusted
+    assert premises.tls_pins() == pins
+    server = first if step == "begin" else premises.authority().pem
+    for certificate in (premises.tls_certificate, premises.next_tls_certificate):
+        issued = x509.load_pem_x509_certificate(certificate.read_bytes())
+        issued.verify_directly_issued_by(x509.load_pem_x509_certificate(server))
+        assert certificate_hosts(certificate.read_bytes()) == ("127.0.0.1",)
+
+
+def test_the_end_waits_for_certificates_that_are_still_good(site: Site, laptop: Delivering) -> None:
+    """Counted from the index: devices and readers, revoked ones aside."""
+    site.reader("training-team")
+    life, now = timedelta(days=site.collector.config.client_days), site.collector.now()
+    later = type(now)(now + 400 * 24 * 3600 * 10**9)
+    with site.collector.index.reading() as connection:
+        good, away = enrol.certified_before(connection, type(now)(now + 10**9), life, now)
+        assert (good, away) == (2, 0)
+        assert enrol.certified_before(connection, type(now)(now + 10**9), life, later) == (0, 2)
+        assert enrol.certified_before(connection, type(now)(now - 10**12), life, now) == (0, 0)
+    with site.collector.index.writing() as connection:
+        enrol.revoke_device(connection, laptop.station.id.hex(), now)
+        assert enrol.certified_before(connection, type(now)(now + 10**9), life, now) == (1, 0)
+
+
+# --- the commands -------------------------------------------------------------------------
+
+
+def test_what_an_operator_types(
+    site: Site, laptop: Delivering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step says what comes next, and refuses what would lose somebody."""
+    monkeypatch.setenv("ASSENT_HOME", str(site.premises.paths.config.parent))
+
+    def says(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(cli, words, catch_exceptions=True)
+        said = result.output + str(result.exception or "")
+        assert (result.exit_code == 0) is (code == 0), said
+        return said
+
+    assert "no next key is announced" in says("tls", "switch", code=3)
+    assert "Have a policy signed" in says("tls", "announce")
+    assert "does not pin the next key" in says("tls", "switch", code=3)
+    publishes_pins(site, *site.premises.tls_pins())
+    assert "names both" in says("tls", "announce")
+    coming = site.premises.tls_pins()[1]
+    assert f"The server's pin is {coming}" in says("tls", "switch")
+    assert "new certificate" in says("tls", "renew")
+    assert "no rotation is under way" in says("ca", "finish", code=3)
+    assert "both" in says("ca", "begin")
+    assert "a rotation is under way" in says("ca", "begin", code=3)
+    assert "still good" in says("ca", "finish", code=3)
+    assert "1 devices and readers know only the old one" in says("ca", "finish", "--force")
+    assert laptop.device.enrolment.tls_pins[0] not in site.premises.tls_pins()
+
+
+def _let_it_renew(laptop: Delivering) -> None:
+    """Make the certificate one of which less than a third of its life remains."""
+    path = laptop.folder / CERTIFICATE
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    laptop.clock.wall_shift += int(life.total_seconds() * 0.8e9)
+    laptop.clock.boot_shift += int(life.total_seconds() * 0.8e9)
+
+
+def _bytes(premises: Premises) -> dict[str, bytes]:
+    files = sorted(path for path in premises.paths.config.rglob("*") if path.is_file())
+    return {str(path): path.read_bytes() for path in files}
+
+
+def _crash(monkeypatch: pytest.MonkeyPatch, at: int, how: How, act: Callable[[], object]) -> bool:
+    """Let the durable write numbered *at* break while *act* runs; whether it got that far."""
+    disk = BreakingDisk(at, how)
+    breaking = SimpleNamespace(**{**vars(durable), "replace": disk.replace, "remove": disk.remove})
+    with monkeypatch.context() as patched:
+        for module in (rotation, pki, policy_files):
+            patched.setattr(module, "durable", breaking)
+        try:
+            act()
+        except CrashError:
+            pass
+        except OSError as exc:
+            assert exc.errno in (errno.ENOSPC, errno.EIO)  # noqa: PT017 - the disk says so
+    return disk.broke
