@@ -17,18 +17,22 @@ from base.https import DoorError, OneDoor, Response
 from base.proxy import Proxy
 from wire.category import Category
 from wire.collector_http import (
+    PROTOCOL_HEADER,
     Certified,
     EnrolRequest,
     ErrorAnswer,
     RenewRequest,
     State,
     decode,
+    newer_protocol,
 )
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
 
 TIMEOUT_SECONDS: Final = 30.0
+# What neither waiting nor a renewal mends.
+_ENROL_AGAIN: Final = frozenset({"absent-too-long", "revoked", "unknown-client"})
 SLICE_BYTES: Final = 64 << 10  # what may still leave after a batch was taken back
 
 
@@ -53,6 +57,8 @@ class Door:
         """
         self._door = OneDoor(origin, pins, ca_pem, certificate, key, TIMEOUT_SECONDS, proxy=proxy)
 
+    is_newer: bool = False  # whether the collector said last that it knows more than this version
+
     def close(self) -> None:
         """Close what is open."""
         self._door.close()
@@ -70,16 +76,16 @@ class Door:
         body = EnrolRequest(token=token, csr=request_pem.decode("ascii"))
         return decode(self._ask("POST", "/v1/enroll", body).body, Certified).certificate
 
-    def renew(self, request_pem: bytes) -> str:
-        """Return a new certificate (PEM) for the same key.
+    def renew(self, request_pem: bytes) -> Certified:
+        """Return a new certificate for the same key, and the server's authority.
 
         Raises:
             RetryableError: No answer that may be believed.
-            RejectedError: The device was revoked.
+            RejectedError: The device was revoked, away for too long, or never enrolled.
 
         """
         body = RenewRequest(csr=request_pem.decode("ascii"))
-        return decode(self._ask("POST", "/v1/renew", body).body, Certified).certificate
+        return decode(self._ask("POST", "/v1/renew", body).body, Certified)
 
     # --- what the agent needs to know -------------------------------------------------
 
@@ -133,9 +139,14 @@ class Door:
         """Ask the collector to delete a batch, now or when it comes."""
         return self._try("DELETE", f"/v1/batches/{name}")
 
+    def _request(self, method: str, path: str, body: bytes | None) -> Response:
+        answer = self._door.request(method, path, body)
+        self.is_newer = newer_protocol(answer.headers.get(PROTOCOL_HEADER, ""))
+        return answer
+
     def _try(self, method: str, path: str, body: bytes | None = None) -> Outcome:
         try:
-            answer = self._door.request(method, path, body)
+            answer = self._request(method, path, body)
         except DoorError as exc:
             return NoAnswer(why=str(exc))
         return Answered(
@@ -147,12 +158,14 @@ class Door:
 
     def _ask(self, method: str, path: str, message: msgspec.Struct | None = None) -> Response:
         body = None if message is None else msgspec.json.encode(message)
-        answer = self._door.request(method, path, body)
+        answer = self._request(method, path, body)
         if answer.status in (200, 201):
             return answer
         says = _says(answer)
         said = f"the collector answered {answer.status}"
         said += f": {says}" if says else " without a reason; ask who runs it"
+        if says.partition(":")[0] in _ENROL_AGAIN:
+            raise RejectedError(said)
         if answer.status in (401, 409, 429) or answer.status >= 500:
             raise RetryableError(
                 f"{said}; trying again later", retry_after_seconds=answer.retry_after_seconds

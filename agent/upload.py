@@ -11,6 +11,7 @@ nobody.  A batch follows its consent record, never the other way round.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final, TypeAlias, assert_never
 
 from agent.handover import Answered, NoAnswer, Outcome
@@ -26,6 +27,9 @@ UNKNOWN_SECONDS: Final = 60.0
 _OF_THE_DOOR: Final = frozenset({401, 408, 425, 429})
 _MISSING_FIRST: Final = 409
 _GONE: Final = 410
+_NO_ROOM: Final = 507
+_NOT_THIS_VERSION: Final = 501  # of a batch that a later collector will take
+_NO_SUCH_REQUEST: Final = frozenset({404, 405})  # one of us is of another version
 
 
 # --- what to do -------------------------------------------------------------------------
@@ -72,8 +76,8 @@ Task: TypeAlias = Delete | Register | Send
 class View:
     """What there is to do, the oldest first.
 
-    `later` says for single tasks, `door_opens` for all, before which boot instant they are
-    not to be tried again.
+    `later` says for single tasks, `uploads_open` for batches, `door_opens` for all, before
+    which boot instant they are not to be tried again.
     """
 
     deletions: tuple[str, ...] = ()
@@ -81,16 +85,22 @@ class View:
     ready: tuple[Send, ...] = ()
     frozen: bool = False
     door_opens: int = 0
+    uploads_open: int = 0
     later: Mapping[Task, int] = field(default_factory=dict)
 
 
 def next_task(view: View, now: int) -> Task | Wait | Idle:
     """Return what to do at boot instant *now*."""
-    tasks = {task: max(view.door_opens, view.later.get(task, 0)) for task in _tasks(view)}
+    tasks = {task: _not_before(view, task) for task in _tasks(view)}
     if not tasks:
         return Idle()
     due = (task for task, not_before in tasks.items() if not_before <= now)
     return next(due, Wait(until=min(tasks.values())))
+
+
+def _not_before(view: View, task: Task) -> int:
+    uploads = view.uploads_open if isinstance(task, Send) else 0
+    return max(view.door_opens, uploads, view.later.get(task, 0))
 
 
 def _tasks(view: View) -> Iterator[Task]:
@@ -125,13 +135,21 @@ class Ack:
     name: str
 
 
+class Holds(Enum):
+    """What waits together with the task that has to wait."""
+
+    TASK = auto()
+    UPLOADS = auto()  # deletions and consents go on: they make room, or need none
+    DOOR = auto()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Nothing is lost; the same again after this time, or (`door`) anything at all."""
+    """Nothing is lost; the same again after this time, any batch, or anything at all."""
 
     after_seconds: float
     why: str
-    door: bool
+    holds: Holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,13 +197,17 @@ def on_response(
     """
     match outcome:
         case NoAnswer(why=why):
-            return Retry(after_seconds=back_off(failures, dice), why=why, door=True)
+            return Retry(after_seconds=back_off(failures, dice), why=why, holds=Holds.DOOR)
         case Answered() if outcome.status in (200, 201):
             return _accepted(task, outcome, check)
+        case Answered(status=status) if status == _NOT_THIS_VERSION:
+            return _later_version(outcome)
+        case Answered(status=status) if status in _NO_SUCH_REQUEST:
+            return _other_version(task, outcome)
         case Answered(status=status) if 400 <= status < 500 and status not in _OF_THE_DOOR:
             return _refused(task, outcome)
         case Answered():
-            return _busy(outcome, failures, dice)
+            return _busy(task, outcome, failures, dice)
         case _:
             assert_never(outcome)
 
@@ -210,7 +232,7 @@ def _accepted(task: Task, answer: Answered, check: Callable[[bytes], None]) -> S
     except WireError as exc:
         # Nothing is deleted here: whoever answered cannot prove that it was done.
         why = f"the collector's receipt does not hold ({exc}); ask who runs it"
-        return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=why, door=False)
+        return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=why, holds=Holds.TASK)
     match task:
         case Delete(name=name):
             return Confirmed(name=name)
@@ -231,16 +253,30 @@ def _refused(task: Task, answer: Answered) -> Step:
     if isinstance(task, Send) and answer.says.startswith("consent-unknown"):
         return Unknown(grant=task.grant)
     # A consent or a deletion is never given up: it is asked again, and shown as unconfirmed.
-    return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=_said(answer), door=False)
+    return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=_said(answer), holds=Holds.TASK)
 
 
-def _busy(answer: Answered, failures: int, dice: float) -> Retry:
+def _later_version(answer: Answered) -> Retry:
+    """Keep what this collector cannot read until it is upgraded; other batches go on."""
+    return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=_said(answer), holds=Holds.TASK)
+
+
+def _other_version(task: Task, answer: Answered) -> Retry:
+    """Keep everything: no batch is to blame where the request itself is not known."""
+    why = f"{_said(answer)}; it is of another version than this assent; ask who runs it"
+    holds = Holds.UPLOADS if isinstance(task, Send) else Holds.TASK
+    return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=why, holds=holds)
+
+
+def _busy(task: Task, answer: Answered, failures: int, dice: float) -> Retry:
     after = back_off(failures, dice)
     if answer.retry_after_seconds is not None:
         # The collector knows when; the jitter keeps all its devices from coming together.
         after = max(after, answer.retry_after_seconds * (1 + dice / 4))
     after = min(after, LARGEST_BACK_OFF_SECONDS)
-    return Retry(after_seconds=after, why=_said(answer), door=True)
+    no_room = isinstance(task, Send) and answer.status == _NO_ROOM
+    holds = Holds.UPLOADS if no_room else Holds.DOOR
+    return Retry(after_seconds=after, why=_said(answer), holds=holds)
 
 
 def _said(answer: Answered) -> str:

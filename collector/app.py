@@ -16,9 +16,11 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import RetryableError, SetupError
 from collector import auth, consents, enrol, forget, frames, halt, policies
@@ -29,6 +31,8 @@ from collector.index import FullError
 from collector.refusal import RefusedError, Why
 from wire.category import Category
 from wire.collector_http import (
+    PROTOCOL,
+    PROTOCOL_HEADER,
     Consistency,
     Deleted,
     EnrolRequest,
@@ -102,7 +106,7 @@ def post_renew(collector: Collector, asked: Asked) -> Response:
     """POST /v1/renew."""
     request = asked.decoded(RenewRequest)
     with collector.index.writing() as connection:
-        return _json(enrol.renew(connection, collector.registry, request))
+        return _json(enrol.renew(connection, collector.registry, request, collector.now()))
 
 
 def get_state(collector: Collector, _asked: Asked) -> Response:
@@ -282,10 +286,28 @@ ROUTES: Final = (
 )
 
 
+class _Versioned:
+    """Says in each answer which protocol it is of."""
+
+    _HEADER: Final = (PROTOCOL_HEADER.encode(), "{}.{}".format(*PROTOCOL).encode())
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def versioned(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), self._HEADER]
+            await send(message)
+
+        await self._app(scope, receive, versioned)
+
+
 def build(collector: Collector) -> Starlette:
     """Return the application of *collector*."""
     app = Starlette(
         routes=ROUTES,
+        middleware=[Middleware(_Versioned)],
         exception_handlers={
             RefusedError: _refused,
             FullError: _full,

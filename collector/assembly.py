@@ -62,9 +62,20 @@ class Collector:
             store=store,
             log=log,
             guard=guard,
-            registry=Registry(authority=authority, tenant=config.tenant, days=config.client_days),
+            registry=Registry(
+                authority=authority,
+                tenant=config.tenant,
+                days=config.client_days,
+                absence_days=config.absence_days,
+                ca_pem=premises.trusted_pem(),
+            ),
             receiver=Receiver(
-                origin=config.origin, tenant=config.tenant, index=index, store=store, log=log
+                origin=config.origin,
+                tenant=config.tenant,
+                index=index,
+                store=store,
+                log=log,
+                spare_bytes=config.limits.spare_bytes,
             ),
             releaser=Releaser(index=index, log=log, guard=guard),
         )

@@ -23,6 +23,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     json_bytes: Positive = 1 << 20  # a release order of 1,000 batches is some 100 kB
     uploads: Positive = 16  # frames in memory at a time; the next one waits for its 100 Continue
     body_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # for any body to arrive
+    spare_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20  # uploads end before the disk does
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: str
     listen: str
     client_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
+    absence_days: Annotated[float, msgspec.Meta(ge=0)] = 180.0
     limits: Limits = Limits()
     guard: GuardConfig | None = None
 
@@ -67,12 +69,14 @@ tenant = {tenant}
 listen = {listen}
 
 # client_days = 7.0         # how long a device's certificate lives
+# absence_days = 180.0      # how long after that a device may come back without a new token
 
 # [limits]
 # frame_bytes = 8388608     # largest batch
 # json_bytes = 1048576      # largest other request
 # uploads = 16              # batches in memory at a time
 # body_seconds = 120.0      # how long a request may take to arrive
+# spare_bytes = 268435456   # of the disk; with less, uploads get 507 and wait
 """
 
 GUARD_TEMPLATE: Final = """

@@ -3,7 +3,7 @@
 The order, as in docs/spec/collector-http-v1.md, "PUT, in this order":
 
 1. the caller is an enrolled device (`auth`); the programme is not halted
-2. deleted before: refused; stored before: the receipt of then
+2. deleted before: refused; stored before: the receipt of then; too little room: refused
 3. the body, bounded while it comes (`app`)
 4. its hash is the path's
 5. it is a frame, whole and canonical, signed by the key that this device enrolled
@@ -32,7 +32,7 @@ from collector.log import Log, append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
 from collector.store import BodyStore
-from wire.errors import ForgedError, MalformedError
+from wire.errors import ForgedError, MalformedError, UnknownVersionError
 from wire.frame import Core, Verified, verify
 from wire.ids import BatchHash, CoreHash, WallInstant
 from wire.leaf import Kind, batch_payload
@@ -66,19 +66,31 @@ class Receiver:
     index: Index
     store: BodyStore
     log: Log
+    spare_bytes: int = 0  # of the store; kept free, so that deletions and the log go on
 
     def before_body(self, device: Device, batch: BatchHash) -> Receipt | None:
         """Return the receipt of a batch that is here already: steps 1 and 2.
 
         Raises:
-            RefusedError: Halted, or deleted before.
+            RefusedError: Halted, deleted before, or no room.
 
         """
         with self.index.reading() as connection:
             check_running(connection)
             check_not_erased(connection, device.id, batch)
             leaf = _leaf_of(connection, device, batch)
-        return None if leaf is None else self.receipt(batch)
+        if leaf is not None:
+            return self.receipt(batch)
+        self._check_room()
+        return None
+
+    def _check_room(self) -> None:
+        free = self.store.free_bytes()
+        if free is not None and free < self.spare_bytes:
+            _log.error(
+                "no room: %d bytes are free, uploads wait until %d are", free, self.spare_bytes
+            )
+            raise RefusedError(Why.STORAGE_FULL, "the collector's disk is full; nothing is lost")
 
     def take(
         self, device: Device, batch: BatchHash, frame: bytes, now: WallInstant
@@ -167,6 +179,9 @@ class Receiver:
 def _verified(device: Device, frame: bytes) -> Verified:
     try:
         return verify(frame, device.key)
+    except UnknownVersionError as exc:
+        line = f"{exc}; the device is newer than this collector, which has to be upgraded"
+        raise RefusedError(Why.VERSION_UNKNOWN, line) from exc
     except MalformedError as exc:
         raise RefusedError(Why.MALFORMED, str(exc)) from exc
     except ForgedError as exc:

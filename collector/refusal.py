@@ -5,8 +5,12 @@ The names and what a caller should do about each stand in docs/spec/collector-ht
 
 from enum import Enum
 from http import HTTPStatus
+from typing import Final
 
 from base.errors import AssentError, ExitCode
+
+# How long to stay away from what may pass by itself; a full disk waits for a person.
+_LATER: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 60, HTTPStatus.INSUFFICIENT_STORAGE: 300}
 
 
 class Why(Enum):
@@ -17,6 +21,7 @@ class Why(Enum):
     NO_CERTIFICATE = ("no-certificate", HTTPStatus.UNAUTHORIZED)
     CERTIFICATE_EXPIRED = ("certificate-expired", HTTPStatus.UNAUTHORIZED)
     UNKNOWN_CLIENT = ("unknown-client", HTTPStatus.UNAUTHORIZED)
+    ABSENT_TOO_LONG = ("absent-too-long", HTTPStatus.UNAUTHORIZED)
     REVOKED = ("revoked", HTTPStatus.UNAUTHORIZED)
     OTHER_TENANT = ("other-tenant", HTTPStatus.UNAUTHORIZED)
 
@@ -50,9 +55,12 @@ class Why(Enum):
     MONTH_REFUSED = ("month-refused", HTTPStatus.UNPROCESSABLE_ENTITY)
 
     HALTED = ("halted", HTTPStatus.SERVICE_UNAVAILABLE)
-    STORAGE_FULL = ("storage-full", HTTPStatus.INSUFFICIENT_STORAGE)
     GUARD_UNREACHABLE = ("guard-unreachable", HTTPStatus.SERVICE_UNAVAILABLE)
     NOT_READY = ("not-ready", HTTPStatus.SERVICE_UNAVAILABLE)
+
+    VERSION_UNKNOWN = ("version-unknown", HTTPStatus.NOT_IMPLEMENTED)
+
+    STORAGE_FULL = ("storage-full", HTTPStatus.INSUFFICIENT_STORAGE)
 
     def __init__(self, label: str, status: HTTPStatus) -> None:
         self.label = label
@@ -67,5 +75,4 @@ class RefusedError(AssentError):
     def __init__(self, why: Why, line: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(f"{why.label}: {line}")
         self.why = why
-        later = why.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        self.retry_after_seconds = retry_after_seconds or (60 if later else None)
+        self.retry_after_seconds = retry_after_seconds or _LATER.get(why.status)

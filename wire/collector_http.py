@@ -5,7 +5,7 @@ travels as the bytes of its frame, and its receipt is `wire.receipt`; the guard'
 through unchanged (`wire.guard_http.KeyAnswer`).
 """
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -17,6 +17,11 @@ from wire.leaf import Kind, entry
 from wire.tlog import leaf_hash, verify_checkpoint, verify_inclusion
 
 T = TypeVar("T")
+
+# Said in each answer of a collector, as `Assent-Protocol`.  The first number is that of the
+# path (/v1); the second grows with each field or answer that is added.
+PROTOCOL: Final = (1, 0)
+PROTOCOL_HEADER: Final = "assent-protocol"
 
 
 class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,10 +53,15 @@ class RenewRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Certified(msgspec.Struct, frozen=True, kw_only=True):
-    """The device's client certificate (PEM); its one SAN URI says what it is called here."""
+    """The device's client certificate (PEM); its one SAN URI says what it is called here.
+
+    `ca_pem` is the authority of the server from now on; two while one follows the other,
+    empty where nothing is said.
+    """
 
     certificate: str
     expires_at: WallInstant
+    ca_pem: str = ""
 
 
 class Logged(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +163,13 @@ def decode(data: bytes, expect: type[T]) -> T:
         return msgspec.json.decode(data, type=expect)
     except UNREADABLE as exc:
         raise MalformedError(f"this is no {expect.__name__}: {exc}") from exc
+
+
+def newer_protocol(said: str) -> bool:
+    """Whether a collector that said so knows more than this version; nonsense is no more."""
+    major, dot, minor = said.partition(".")
+    digits = all(part.isascii() and part.isdigit() and len(part) < 6 for part in (major, minor))
+    return bool(dot) and digits and (int(major), int(minor)) > PROTOCOL
 
 
 def verify_logged(logged: Logged, kind: Kind, payload: bytes, log_key: str) -> None:

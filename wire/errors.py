@@ -2,11 +2,13 @@
 
 WireError
 ├── MalformedError     the bytes are not of this format, or not in its one allowed encoding
+│   └── UnknownVersionError    they say that they are of another version of it
 ├── ForgedError        well formed, but a signature, hash or proof does not hold
 ├── NotForUsError      well formed and signed, but no identity at hand opens it
 └── NotCoveredError    signed by the right people, but it does not allow what is asked
 
-A receiver never retries any of them: the same bytes will fail again.
+A receiver never retries any of them: the same bytes will fail again.  A later version of it
+may take what is of a version that this one does not know.
 """
 
 from typing import Final
@@ -24,6 +26,10 @@ class WireError(Exception):
 
 class MalformedError(WireError):
     """The bytes do not follow the format, or not in its canonical encoding."""
+
+
+class UnknownVersionError(MalformedError):
+    """The bytes name a version, suite or schema that this program does not know."""
 
 
 class ForgedError(WireError):

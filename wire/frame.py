@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wire.category import Category
-from wire.errors import ForgedError, MalformedError
+from wire.errors import ForgedError, MalformedError, UnknownVersionError
 from wire.ids import BatchHash, CoreHash, DeviceId, GrantHash, KeyId, PolicyDigest, SubjectId
 
 MAGIC: Final = b"\x89ASB1\r\n\x1a"
@@ -119,6 +119,7 @@ def decode_core(data: bytes) -> Core:
         numbered = cbor2.loads(data)
         if not isinstance(numbered, dict):
             raise MalformedError("the core is no map")
+        _check_version(numbered)
         core = msgspec.convert({_NAME[key]: value for key, value in numbered.items()}, Core)
     # cbor2 raises what its decoders of odd tags raise; all of it means the same to us.
     except (cbor2.CBORError, ArithmeticError, LookupError, RecursionError) as exc:
@@ -131,11 +132,16 @@ def decode_core(data: bytes) -> Core:
     return core
 
 
+def _check_version(numbered: dict[object, object]) -> None:
+    """Refuse by name what a later version wrote, whatever else has changed in it."""
+    suite, schema = numbered.get(_NUMBER["suite"]), numbered.get(_NUMBER["schema"])
+    if isinstance(suite, int) and suite != SUITE:
+        raise UnknownVersionError(f"suite {suite} is not known to this version")
+    if isinstance(schema, str) and schema != SCHEMA:
+        raise UnknownVersionError(f"the schema {schema[:64]!r} is not known to this version")
+
+
 def _check_fields(core: Core) -> None:
-    if core.suite != SUITE:
-        raise MalformedError(f"suite {core.suite} is not known to this version")
-    if core.schema != SCHEMA:
-        raise MalformedError(f"the schema {core.schema!r} is not known to this version")
     for name, length in _FIXED_BYTES.items():
         if len(getattr(core, name)) != length:
             raise MalformedError(f"the core's {name} has a wrong length")
@@ -234,7 +240,10 @@ def split(frame: bytes) -> Parts:
 
 
 def _cut(view: memoryview) -> tuple[bytes, bytes, bytes, int]:
-    if bytes(view[: len(MAGIC)]) != MAGIC:
+    magic = bytes(view[: len(MAGIC)])
+    if magic != MAGIC and magic[:4] + magic[5:] == MAGIC[:4] + MAGIC[5:]:
+        raise UnknownVersionError("a frame of this version of the format is not known here")
+    if magic != MAGIC:
         raise MalformedError("this is no Assent frame: its first bytes are others")
     at = len(MAGIC)
     parts = []

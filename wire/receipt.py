@@ -12,8 +12,11 @@ from wire.leaf import Kind, batch_payload, entry
 from wire.tlog import leaf_hash, verify_checkpoint, verify_inclusion
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a collector answers to a stored batch; `checkpoint` is a C2SP signed note."""
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collector answers to a stored batch; `checkpoint` is a C2SP signed note.
+
+    What a later collector says besides proves nothing, and is not looked at.
+    """
 
     batch_hash: BatchHash
     core_hash: CoreHash

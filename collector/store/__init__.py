@@ -28,6 +28,10 @@ class BodyStore(Protocol):
         """
         ...
 
+    def free_bytes(self) -> int | None:
+        """Return how much more can be stored, or None where nobody can tell."""
+        ...
+
     def get(self, batch: BatchHash) -> bytes | None:
         """Return the frame, or None when it is not here."""
         ...

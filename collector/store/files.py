@@ -67,6 +67,11 @@ class FileStore:
         sync_folder(path.parent)
         return mark
 
+    def free_bytes(self) -> int | None:
+        """Return what the file system has left for who is not root."""
+        found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
+
     def get(self, batch: BatchHash) -> bytes | None:
         """Return the frame, or None."""
         try:

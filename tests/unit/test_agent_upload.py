@@ -1,5 +1,7 @@
 """What is said to the collector next, and what each of its answers means."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.handover import Answered, NoAnswer, Outcome
@@ -9,6 +11,7 @@ from agent.upload import (
     Confirmed,
     Delete,
     Gone,
+    Holds,
     Idle,
     Quarantine,
     Register,
@@ -93,24 +96,66 @@ def test_what_an_answer_means(task: Task, status: int, expected: Step) -> None:
     assert respond(task, Answered(status=status)) == expected
 
 
-@pytest.mark.parametrize("status", [401, 408, 425, 429, 500, 502, 503, 507, 204, 302])
+@pytest.mark.parametrize("status", [401, 408, 425, 429, 500, 502, 503, 204, 302])
 @pytest.mark.parametrize("task", [SEND, DELETE, REGISTER])
 def test_trouble_of_the_door_is_tried_again_and_blames_no_batch(task: Task, status: int) -> None:
     """Nothing is set aside because of a server that is busy or a certificate that is old."""
     step = respond(task, Answered(status=status))
     assert isinstance(step, Retry)
-    assert step.door
+    assert step.holds is Holds.DOOR
+
+
+@pytest.mark.parametrize("status", [404, 405])
+@pytest.mark.parametrize(
+    ("task", "holds"), [(SEND, Holds.UPLOADS), (DELETE, Holds.TASK), (REGISTER, Holds.TASK)]
+)
+def test_a_request_that_the_collector_does_not_know_is_no_fault_of_the_batch(
+    task: Task, holds: Holds, status: int
+) -> None:
+    """One of both is of another version: everything is kept, and the line says so."""
+    step = respond(task, Answered(status=status, says="not-found: Not Found"))
+    assert step == Retry(
+        after_seconds=LARGEST_BACK_OFF_SECONDS,
+        why=f"the collector answered {status}: not-found: Not Found; it is of another version "
+        "than this assent; ask who runs it",
+        holds=holds,
+    )
+
+
+def test_a_batch_of_a_later_version_waits_alone() -> None:
+    """501: the collector cannot read it yet; the others go on."""
+    says = "version-unknown: suite 2 is not known to this version"
+    step = respond(SEND, Answered(status=501, says=says))
+    assert step == Retry(
+        after_seconds=LARGEST_BACK_OFF_SECONDS,
+        why=f"the collector answered 501: {says}",
+        holds=Holds.TASK,
+    )
+
+
+def test_a_collector_without_room_keeps_batches_waiting_and_nothing_else() -> None:
+    """507: all batches wait together; a deletion makes room, a consent needs none."""
+    step = respond(SEND, Answered(status=507, says="storage-full: x", retry_after_seconds=300))
+    assert isinstance(step, Retry)
+    assert step.holds is Holds.UPLOADS
+    assert step.after_seconds >= 300
+    assert step.why == "the collector answered 507: storage-full: x"
+    full = View(ready=(SEND, Send(name="bb", grant=H)), deletions=("dd",), uploads_open=50)
+    assert next_task(full, 10) == DELETE
+    assert next_task(replace(full, deletions=()), 10) == Wait(until=50)
+    assert next_task(replace(full, deletions=(), unregistered=(G,)), 10) == REGISTER
+    assert next_task(replace(full, deletions=()), 50) == SEND
 
 
 @pytest.mark.parametrize("task", [DELETE, REGISTER])
-@pytest.mark.parametrize("status", [400, 403, 404, 410, 422])
+@pytest.mark.parametrize("status", [400, 403, 410, 422])
 def test_a_deletion_or_a_consent_is_never_given_up(task: Task, status: int) -> None:
     """It stays unconfirmed, is asked again, and keeps nobody else waiting."""
     step = respond(task, Answered(status=status))
     assert step == Retry(
         after_seconds=LARGEST_BACK_OFF_SECONDS,
         why=f"the collector answered {status}",
-        door=False,
+        holds=Holds.TASK,
     )
 
 
@@ -119,7 +164,7 @@ def test_a_consent_that_the_collector_lacks_is_registered_again() -> None:
     assert respond(SEND, Answered(status=409, says="consent-unknown: send it")) == Unknown(grant=G)
     step = respond(SEND, Answered(status=409, says="policy-unknown: wait"))
     assert isinstance(step, Retry)
-    assert not step.door
+    assert step.holds is Holds.TASK
 
 
 @pytest.mark.parametrize("task", [SEND, DELETE, REGISTER])
@@ -128,7 +173,7 @@ def test_without_a_proof_nothing_counts_as_done(task: Task) -> None:
     step = respond(task, Answered(status=201), proof=False)
     assert isinstance(step, Retry)
     assert "another batch" in step.why
-    assert not step.door
+    assert step.holds is Holds.TASK
 
 
 def test_no_answer_says_why() -> None:

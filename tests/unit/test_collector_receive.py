@@ -307,7 +307,7 @@ def test_a_full_disk_stores_nothing_and_says_try_later(
     monkeypatch.undo()
 
     assert refusal(answer) == (507, "storage-full")
-    assert answer.retry_after_seconds == 60
+    assert answer.retry_after_seconds == 300
     assert not is_stored(site, frame)
     assert list(site.collector.store.unsettled()) == []
     assert workstation.puts(frame).status == 201
