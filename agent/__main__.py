@@ -104,7 +104,8 @@ async def _run(paths: Paths, settings: configuration.Config, device: enroll.Devi
 def enroll_device(file: Path, rights_key: Path | None) -> None:
     """Make this device one of the programme that FILE comes from.
 
-    Nothing is recorded by that: you are asked first, in a window of the tray.
+    Nothing is recorded by that: you are asked first, in a window of the tray. A device that was
+    away for too long enrols again with a new FILE, and keeps what it has.
 
     \b
     Example:
@@ -131,7 +132,15 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
 
     proxy = configuration.proxy_of(configuration.load(paths.config))
     open_door = functools.partial(Door, proxy=proxy)
-    enroll.enroll(enroll.read_file(file, now), paths.state, now, open_door, keep)
+    wanted = enroll.read_file(file, now)
+    if (paths.state / enroll.ENROLMENT).exists():
+        if rights_key is not None:
+            raise click.UsageError("this device has a rights key already, which stays as it is")
+        enroll.enroll_again(wanted, paths.state, now, open_door)
+        click.echo("This device is enrolled again.  What you agreed to and what waits is kept.")
+        click.echo("next: assent-agent run (if it runs already, stop it first)")
+        return
+    enroll.enroll(wanted, paths.state, now, open_door, keep)
     click.echo("This device is enrolled.  Nothing is recorded until you agree in the tray.")
     click.echo("next: assent-agent run")
 

@@ -1,4 +1,4 @@
-"""What goes on with the collector: uploads, deletions, consents, keys, halts, renewal.
+"""What goes on with the collector: uploads, deletions, consents, keys, halts, upkeep.
 
 The shell around `upload` (which decides) and `transport` (which talks): it reads the spool,
 runs one request at a time in a worker thread, and carries out what the answer means.
@@ -6,6 +6,7 @@ Nothing of it can start capture; a halt that it hears of closes it.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from agent.consent.facts import is_halted
-from agent.consent.policy import PolicyInForce
+from agent.consent.policy import PolicyInForce, put_right
 from agent.consent.standing import Entry, Standing
 from agent.consent.standing import Registered as RegisteredEntry
-from agent.enroll import Device, renew
+from agent.enroll import Device
 from agent.guard_keys import GuardKeys
-from agent.handover import Outcome
+from agent.handover import Answered, Outcome
+from agent.refresh import pins_of, refresh
+from agent.renewal import renew
 from agent.spool import Spool
 from agent.transport import Door, same_origin
 from agent.upload import (
@@ -26,6 +29,7 @@ from agent.upload import (
     Confirmed,
     Delete,
     Gone,
+    Holds,
     Idle,
     Quarantine,
     Register,
@@ -37,12 +41,13 @@ from agent.upload import (
     Unknown,
     View,
     Wait,
+    back_off,
     next_task,
     on_response,
     until,
 )
 from base.clock import NANOSECONDS, Clock
-from base.errors import AssentError, SetupError
+from base.errors import AssentError, RejectedError, RetryableError, SetupError
 from wire.category import Category
 from wire.collector_http import Deleted, Logged, decode, verify_logged
 from wire.errors import WireError
@@ -55,7 +60,9 @@ from wire.receipt import decode_receipt, verify_receipt
 _LOG: Final = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 10.0  # a halt has to close an agent that is online within so long
-RENEWAL_SECONDS: Final = 3600.0  # certificates live days
+UPKEEP_SECONDS: Final = 3600.0  # certificates live days, policies longer
+AFTER_SUSPEND_SECONDS: Final = 30.0
+_CERTIFY_FIRST: Final = 401
 LOOK_AGAIN_SECONDS: Final = 1.0  # for what nobody announces: a hold that ends
 
 
@@ -106,7 +113,7 @@ class Delivery:
         open_door: OpenDoor | None = None,
     ) -> None:
         """Prepare; nothing is connected yet."""
-        self._new_door = open_door or device.door
+        self._opened_by = open_door
         self._host = host
         self._device = device
         self._spool = spool
@@ -119,13 +126,19 @@ class Delivery:
         self._wake_up = asyncio.Event()
         self._ask_now = asyncio.Event()
         self._upload_error = ""
+        self._reasons: dict[Task, str] = {}  # why single tasks wait
         self._poll_error = ""
+        self._upkeep_error = ""
+        self._keep_up_now = asyncio.Event()
         self.last_receipt_at: WallInstant | None = None
 
     @property
     def last_error(self) -> str:
-        """What is wrong with the collector, in one line; empty when all is well."""
-        return self._upload_error or self._poll_error
+        """What is wrong with the collector, in one line; empty when all is well.
+
+        What no waiting mends comes first: that a person has to act.
+        """
+        return self._upkeep_error or self._upload_error or self._poll_error
 
     def wake(self) -> None:
         """Look at once: there may be something to send, to delete or to ask for."""
@@ -138,7 +151,7 @@ class Delivery:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._poll())
-                tasks.create_task(self._renew())
+                tasks.create_task(self._keep_up())
         finally:
             if self._door is not None:
                 self._door.close()
@@ -180,10 +193,13 @@ class Delivery:
             knock = self._knock(task)
         except (AssentError, WireError, OSError) as exc:
             _LOG.warning("cannot deliver: %s", exc)
-            self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), door=False)
+            self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
             return
         outcome = await asyncio.to_thread(knock.call)
+        if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
+            self._keep_up_now.set()
         if isinstance(task, Send) and not self._spool.has(task.name):
+            self._reasons.pop(task, None)
             return  # it was taken back meanwhile; its deletion is queued
         step = on_response(
             task,
@@ -197,7 +213,7 @@ class Delivery:
         except (AssentError, OSError) as exc:
             # What was not made durable is offered again.
             _LOG.warning("the collector's answer could not be noted: %s", exc)
-            self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), door=False)
+            self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
         self._host.on_news()
 
     def _knock(self, task: Task) -> _Knock:
@@ -240,10 +256,11 @@ class Delivery:
 
     def _apply(self, task: Task, step: Step) -> None:
         if isinstance(step, Retry):
-            self._later(task, step.after_seconds, step.why, door=step.door)
+            self._later(task, step.after_seconds, step.why, holds=step.holds)
             return
         self._failures = 0
-        self._upload_error = ""
+        self._reasons.pop(task, None)
+        self._upload_error = next(iter(self._reasons.values()), "")
         self._view = replace(
             self._view, later={t: at for t, at in self._view.later.items() if t != task}
         )
@@ -262,7 +279,7 @@ class Delivery:
                 # All of this consent wait, or each would write two lines into the ledger.
                 for send in self._view.ready:
                     if send.grant == grant:
-                        self._later(send, after, why, door=False)
+                        self._later(send, after, why, holds=Holds.TASK)
             case Quarantine(name=name, why=why):
                 self._upload_error = f"a batch is set aside for good: {why}"
                 self._spool.quarantine(name, why)
@@ -271,14 +288,21 @@ class Delivery:
             case _:
                 assert_never(step)
 
-    def _later(self, task: Task, seconds: float, why: str, *, door: bool) -> None:
+    def _later(self, task: Task, seconds: float, why: str, *, holds: Holds) -> None:
         self._upload_error = why
         instant = until(self._clock.now().boot, seconds)
-        if door:
-            self._failures += 1
-            self._view = replace(self._view, door_opens=instant)
-        else:
-            self._view = replace(self._view, later={**self._view.later, task: instant})
+        match holds:
+            case Holds.DOOR:
+                self._failures += 1
+                self._view = replace(self._view, door_opens=instant)
+            case Holds.UPLOADS:
+                self._failures += 1
+                self._view = replace(self._view, uploads_open=instant)
+            case Holds.TASK:
+                self._reasons[task] = why
+                self._view = replace(self._view, later={**self._view.later, task: instant})
+            case _:
+                assert_never(holds)
         self._host.on_news()
 
     async def _rest(self, seconds: float) -> None:
@@ -320,8 +344,14 @@ class Delivery:
             for category, grant in standing.grants.items()
             if grant.hash in standing.registered
         ]
+        refused = ""
         for category, month in self._keys.missing(granted, self._clock.now()):
-            await self._fetch_key(door, category, month)
+            try:
+                await self._fetch_key(door, category, month)
+            except RejectedError as exc:  # of one category; the others have their keys to get
+                refused = str(exc)
+        if refused:
+            raise RejectedError(refused)
 
     async def _fetch_key(self, door: Door, category: Category, month: str) -> None:
         answer = await asyncio.to_thread(door.guard_key, category, month)
@@ -329,17 +359,60 @@ class Delivery:
         _LOG.info("the guard's key for %s of %s is here", category, month)
         self._host.on_news()
 
-    async def _renew(self) -> None:
+    async def _keep_up(self) -> None:
+        """Keep certificate and policy current, soon again after what may pass by itself."""
+        failures = 0
         while True:
-            try:
-                policy = self._policy()
-                pins = policy.collector.tls_pins
-                if await asyncio.to_thread(renew, self._device, self._clock.now(), pins):
-                    _LOG.info("the device's certificate was renewed")
-                    self._forget_door()
-            except (AssentError, WireError, OSError) as exc:
-                _LOG.warning("the certificate could not be renewed: %s", exc)
-            await asyncio.sleep(RENEWAL_SECONDS)
+            failures, said = await self._kept_up(failures)
+            if said != self._upkeep_error:
+                self._upkeep_error = said
+                self._host.on_news()
+            dice = random.random()  # noqa: S311 - jitter, no secret
+            await self._sleep(back_off(failures, dice) if failures else UPKEEP_SECONDS)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep by the boot clock: a suspend counts, and after it certificates have run out."""
+        end = until(self._clock.now().boot, seconds)
+        self._keep_up_now.clear()
+        while (left := end - self._clock.now().boot) > 0 and not self._keep_up_now.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left / NANOSECONDS, AFTER_SUSPEND_SECONDS)):
+                    await self._keep_up_now.wait()
+
+    async def _kept_up(self, failures: int) -> tuple[int, str]:
+        """Try once; return how often it failed in a row, and what a person has to know."""
+        try:
+            put_right(self._device.folder, self._clock.now())
+            await self._renew()
+            await self._refresh()
+        except RetryableError as exc:
+            _LOG.info("certificate and policy wait: %s", exc)
+            return failures + 1, ""
+        except (AssentError, WireError, OSError) as exc:
+            _LOG.warning("certificate or policy: %s", exc)
+            return 0, str(exc)
+        return 0, ""
+
+    async def _renew(self) -> None:
+        now, pins = self._clock.now(), pins_of(self._device)
+        device = await asyncio.to_thread(renew, self._device, now, pins)
+        if device is not None:
+            _LOG.info("the device's certificate was renewed")
+            self._device = device
+            self._forget_door()
+            self.wake()
+
+    async def _refresh(self) -> None:
+        folder, origin = self._device.folder, self._device.enrolment.origin
+        door = self._new_door(pins_of(self._device))
+        try:
+            changed = await asyncio.to_thread(refresh, door, folder, origin, self._clock.now())
+        finally:
+            door.close()
+        if changed:
+            _LOG.info("the collector has a newer policy, which is in force now")
+            self._host.on_news()
+            self.wake()
 
     # --- the door ---------------------------------------------------------------------
 
@@ -357,6 +430,9 @@ class Delivery:
             self._pins = policy.collector.tls_pins
             self._door = self._new_door(self._pins)
         return self._door
+
+    def _new_door(self, pins: tuple[str, ...]) -> Door:
+        return (self._opened_by or self._device.door)(pins)
 
     def _forget_door(self) -> None:
         if self._door is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import config as configuration
-from agent import control, enroll, lock, on_disk
+from agent import control, enroll, lock, on_disk, renewal
 from agent.consent import ledger
 from agent.consent.policy import load as load_policy
 from agent.indicator import why_no_tray
@@ -141,7 +141,7 @@ def _policy(paths: Paths, clock: Clock) -> Finding:
 def _certificate(paths: Paths, clock: Clock) -> Finding:
     if not _is_enrolled(paths):
         return Finding(name="certificate", what="it comes with the enrolment")
-    ends = enroll.certificate_ends_at(paths.state / enroll.CERTIFICATE)
+    ends = renewal.certificate_ends_at(paths.state / enroll.CERTIFICATE)
     if ends.timestamp() == 0:
         what = f"{enroll.CERTIFICATE} cannot be read"
         return Finding(name="certificate", what=what, mend=RENEWED)
@@ -336,7 +336,8 @@ async def _collector(paths: Paths, clock: Clock) -> Finding:
         proxy = configuration.proxy_of(configuration.load(paths.config))
         device = enroll.load_device(paths.state, proxy)
         same_origin(policy.collector.origin, device.enrolment.origin)
-        state = await asyncio.to_thread(device.door(policy.collector.tls_pins).state)
+        door = device.door(policy.collector.tls_pins)
+        state = await asyncio.to_thread(door.state)
     except (AssentError, WireError) as exc:
         mend = "Recording goes on without it until the disk space for it is used up."
         return Finding(name=name, what=str(exc), mend=mend)
@@ -344,7 +345,12 @@ async def _collector(paths: Paths, clock: Clock) -> Finding:
         what = f"the programme is halted: {state.why}"
         mend = REMEDIES[Reason.HALTED_BY_ORG].mend
         return Finding(name=name, what=what, mend=mend, blocks=True, told="it is halted")
-    return Finding(name=name, what=f"{policy.collector.origin} answers", told="it answers")
+    what = f"{policy.collector.origin} answers"
+    if door.is_newer:
+        mend = "It goes on working; install a newer assent when you can."
+        what = f"{what}, and is of a newer version"
+        return Finding(name=name, what=what, mend=mend, told="it is of a newer version")
+    return Finding(name=name, what=what, told="it answers")
 
 
 def _log(paths: Paths) -> Finding:

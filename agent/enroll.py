@@ -1,7 +1,7 @@
 """How a device becomes one of a programme, and what it keeps of that.
 
     device.key       its Ed25519 key; signs frames and consents, and speaks TLS
-    device.pem       its certificate, 7 days, renewed when a third of its life remains
+    device.pem       its certificate, 7 days; `renewal` sees to it
     root.json targets.json policy.json      the policy, signed by all who have to agree
     enrolment.json   collector, pseudonym and public key of the data subject; written last
 
@@ -14,18 +14,16 @@ import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.consent.policy import FILES, load
+from agent.consent.policy import FILES, PolicyFiles, install
 from agent.transport import Door, same_origin
 from base import durable
-from base.clock import NANOSECONDS, Now, why_implausible
+from base.clock import Now, why_implausible
 from base.errors import RejectedError, SetupError
 from base.pki import (
     CertificateError,
@@ -39,7 +37,7 @@ from base.proxy import Proxy
 from base.stored import Versioned, refuse_newer
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
-from wire.errors import UNREADABLE, MalformedError
+from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.ids import DeviceId, SubjectId
 from wire.sealing import new_identity, recipient_of
 
@@ -124,7 +122,10 @@ def read_file(path: Path, now: Now) -> EnrolmentFile:
     except OSError as exc:
         raise SetupError(f"{path}: {exc.strerror}; check the path") from exc
     except MalformedError as exc:
-        raise SetupError(f"{path} is no enrolment file ({exc}); ask who gave it to you") from exc
+        raise SetupError(
+            f"{path} is no enrolment file of this version ({exc}); ask who gave it to you, or "
+            "install a newer assent"
+        ) from exc
     if why := why_implausible(now.wall):
         raise SetupError(why)
     if now.wall >= file.expires_at:
@@ -162,7 +163,7 @@ def enroll(
     certificate = folder / CERTIFICATE
     if not certificate.exists():  # a token works once: a retry must not need it again
         door = open_door(file.origin, file.tls_pins, file.ca_pem)
-        durable.replace(certificate, _for_us(door.enroll(file.token, signing_request(key)), key))
+        durable.replace(certificate, for_us(door.enroll(file.token, signing_request(key)), key))
     door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
     _fetch_policy(door, file, folder, now)
     identity = new_identity()
@@ -178,26 +179,40 @@ def enroll(
     durable.replace(folder / ENROLMENT, msgspec.json.encode(enrolment))
 
 
-def renew(device: Device, now: Now, pins: tuple[str, ...]) -> bool:
-    """Renew the device's certificate when a third of its life remains; whether it was renewed.
+def enroll_again(
+    file: EnrolmentFile, folder: Path, now: Now, open_door: Callable[..., Door]
+) -> None:
+    """Enrol the device in *folder* once more, with a new token, as the device that it is.
+
+    For one that was away for too long, or knows none of the collector's keys any more.  Key,
+    pseudonym, rights key, ledger and spool stay.  Whatever interrupts it leaves an enrolled
+    device; the same command goes on.
 
     Raises:
+        SetupError: It is enrolled at another collector.
         RetryableError: No answer that may be believed.
-        RejectedError: The device was revoked.
+        RejectedError: The token or the policy will not do.
 
     """
-    path = device.folder / CERTIFICATE
-    if not _needs_renewal(path, now):
-        return False
-    # Without the old certificate: after a long absence it has expired, and the signing
-    # request proves the key by itself.
-    enrolment = device.enrolment
-    door = Door(enrolment.origin, pins, enrolment.ca_pem, proxy=device.proxy)
-    durable.replace(path, _for_us(door.renew(signing_request(device.key)), device.key))
-    return True
+    device = load_device(folder)
+    if file.origin != device.enrolment.origin:
+        raise SetupError(
+            f"this device is enrolled at {device.enrolment.origin}, the file is of {file.origin}; "
+            f"to begin anew there, stop the agent and remove {folder}"
+        )
+    certificate = folder / CERTIFICATE
+    door = open_door(file.origin, file.tls_pins, file.ca_pem)
+    answer = door.enroll(file.token, signing_request(device.key))
+    durable.replace(certificate, for_us(answer, device.key))
+    door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
+    _fetch_policy(door, file, folder, now)
+    enrolment = msgspec.structs.replace(
+        device.enrolment, tls_pins=file.tls_pins, ca_pem=file.ca_pem
+    )
+    durable.replace(folder / ENROLMENT, msgspec.json.encode(enrolment))
 
 
-def _for_us(certificate: str, key: Ed25519PrivateKey) -> bytes:
+def for_us(certificate: str, key: Ed25519PrivateKey) -> bytes:
     """Return the PEM of a certificate for this key; nothing else may replace what works.
 
     Raises:
@@ -214,24 +229,6 @@ def _for_us(certificate: str, key: Ed25519PrivateKey) -> bytes:
     return pem
 
 
-def certificate_ends_at(path: Path) -> datetime:
-    """Return until when the device's certificate is valid; the epoch if it cannot be read."""
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
-        return datetime.fromtimestamp(0, UTC)
-
-
-def _needs_renewal(path: Path, now: Now) -> bool:
-    try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        return True
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    at = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC)
-    return end - at < (end - begin) / 3
-
-
 def _device_key(folder: Path) -> Ed25519PrivateKey:
     path = folder / KEY
     if path.exists():
@@ -242,18 +239,19 @@ def _device_key(folder: Path) -> Ed25519PrivateKey:
 
 
 def _fetch_policy(door: Door, file: EnrolmentFile, folder: Path, now: Now) -> None:
-    for name in FILES:
-        data = door.policy_file(name)
-        if name == "root.json" and hashlib.sha256(data).hexdigest() != file.root_sha256:
-            raise RejectedError(
-                "the collector's root is not the one in the enrolment file; nothing was "
-                "recorded or sent; ask who gave you the file"
-            )
-        durable.replace(folder / name, data)
-    in_force = load(folder, now)
-    if in_force.policy is None:
-        raise RejectedError(f"{in_force.problem}; ask who gave you the enrolment file")
-    same_origin(in_force.policy.collector.origin, file.origin)
+    root, targets, text = (door.policy_file(name) for name in FILES)
+    if hashlib.sha256(root).hexdigest() != file.root_sha256:
+        raise RejectedError(
+            "the collector's root is not the one in the enrolment file; nothing was "
+            "recorded or sent; ask who gave you the file"
+        )
+    files = PolicyFiles(root=root, targets=targets, text=text)
+    try:
+        policy = files.verified(now)
+    except WireError as exc:
+        raise RejectedError(f"{exc}; ask who gave you the enrolment file") from exc
+    same_origin(policy.collector.origin, file.origin)
+    install(folder, files)
 
 
 def is_in_memory(folder: Path) -> bool:

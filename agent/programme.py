@@ -7,7 +7,7 @@ permit a grant leads to, what a batch is sealed to.
 from pathlib import Path
 from typing import Final
 
-from agent.consent.policy import PolicyInForce, load
+from agent.consent.policy import FILES, PolicyInForce, load
 from agent.consent.standing import Grant
 from agent.enroll import Device
 from agent.guard_keys import GuardKeys
@@ -34,8 +34,8 @@ class Programme:
         self._read(now)
 
     def keep_up(self, now: Now) -> None:
-        """Read the policy again if that was long ago: it may have expired."""
-        if now.boot - self._read_at >= READ_NANOSECONDS:
+        """Read the policy again if it is another, or that was long ago: it may have expired."""
+        if now.boot - self._read_at >= READ_NANOSECONDS or _stamp(self._folder) != self._stamp:
             self._read(now)
 
     @property
@@ -90,8 +90,18 @@ class Programme:
 
     def _read(self, now: Now) -> None:
         self._read_at = now.boot
+        self._stamp = _stamp(self._folder)
         self.in_force = load(self._folder, now)
         policy, digest = self.in_force.policy, self.in_force.digest
         if policy is not None and digest is not None:
             self._known[digest] = policy
             self.keys.use_guard(policy.guard.signing_key)
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """Return what changes when the policy's file is replaced."""
+    try:
+        found = (folder / FILES[-1]).stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -43,12 +44,16 @@ class Registry:
     authority: Authority
     tenant: str
     days: float
+    absence_days: float = 180.0  # how long after its certificate's end a device may come back
+    ca_pem: str = ""  # the server's authority as clients are to trust it; two in a rotation
 
     def certify(self, csr: bytes, role: Role, name: str) -> Certified:
         """Return a client certificate for the key of *csr*."""
         pem = self.authority.certify(csr, client_uri(self.tenant, role, name), self.days)
         until = int(certificate_expires_at(pem).timestamp()) * NANOSECONDS
-        return Certified(certificate=pem.decode("ascii"), expires_at=WallInstant(until))
+        return Certified(
+            certificate=pem.decode("ascii"), expires_at=WallInstant(until), ca_pem=self.ca_pem
+        )
 
 
 # --- devices ----------------------------------------------------------------------------
@@ -108,16 +113,21 @@ def enrol(
     return certified, not known
 
 
-def renew(connection: Connection, registry: Registry, request: RenewRequest) -> Certified:
+def renew(
+    connection: Connection, registry: Registry, request: RenewRequest, now: WallInstant
+) -> Certified:
     """Return a new certificate for a device that was enrolled with this key.
 
+    Its last certificate may have expired, but not longer ago than the registry allows.
+
     Raises:
-        RefusedError: It was not, or it was revoked.
+        RefusedError: It was not, it was revoked, or it was away for too long.
 
     """
     device = DeviceId(spki_sha256(_requested(request.csr)))
     if not _known(connection, device):
         raise RefusedError(Why.UNKNOWN_CLIENT, "this device is not enrolled here; enroll it")
+    _check_absence(connection, device, registry, now)
     certified = registry.certify(request.csr.encode(), Role.DEVICE, device.hex())
     _certified_until(connection, device, certified.expires_at)
     return certified
@@ -142,6 +152,26 @@ def revoke_device(connection: Connection, prefix: str, now: WallInstant) -> Devi
         .values(revoked_at=now)
     )
     return DeviceId(found[0])
+
+
+def certified_before(
+    connection: Connection, since: WallInstant, life: timedelta, now: WallInstant
+) -> tuple[int, int]:
+    """Return how many clients were last certified before *since*: still good, and run out.
+
+    *life* is that of a device's certificate; who was revoked does not count.
+    """
+    life_ns = int(life.total_seconds()) * NANOSECONDS
+    devices_until = select(devices.c.certified_until).where(
+        devices.c.revoked_at.is_(None), devices.c.certified_until - life_ns < since
+    )
+    readers_until = select(readers.c.certified_until).where(
+        readers.c.revoked_at.is_(None), readers.c.certified_at < since
+    )
+    until = [*connection.execute(devices_until).scalars()]
+    until += connection.execute(readers_until).scalars()
+    good = sum(1 for each in until if each > now)
+    return good, len(until) - good
 
 
 # --- readers ----------------------------------------------------------------------------
@@ -209,6 +239,20 @@ def _known(connection: Connection, device: DeviceId) -> bool:
     if row is not None and row.revoked_at is not None:
         raise RefusedError(Why.REVOKED, "this device was revoked; ask who runs the collector")
     return row is not None
+
+
+def _check_absence(
+    connection: Connection, device: DeviceId, registry: Registry, now: WallInstant
+) -> None:
+    ended = connection.execute(
+        select(devices.c.certified_until).where(devices.c.device == device)
+    ).scalar_one()
+    if now - ended > registry.absence_days * 24 * HOUR:
+        raise RefusedError(
+            Why.ABSENT_TOO_LONG,
+            f"this device was away for more than {registry.absence_days:g} days; ask for a new "
+            "enrolment file and run assent-agent enroll FILE; nothing on it is lost",
+        )
 
 
 def _certified_until(connection: Connection, device: DeviceId, until: WallInstant) -> None:

@@ -44,7 +44,7 @@ from guard.witness import Witness
 from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
-from wire.collector_http import Certified, EnrolRequest, ErrorAnswer, State
+from wire.collector_http import Certified, Enrolment, EnrolRequest, ErrorAnswer, State
 from wire.frame import Core, decode_core, encode_core, join_unsigned, split
 from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyAnswer
@@ -141,7 +141,39 @@ class Site:
     guard: GuardSite
     policy: Policy
     digest: PolicyDigest
+    policy_folder: Path
     doors: list[OneDoor] = field(default_factory=list)
+    serving: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def serve(self, listener: Listener) -> None:
+        credentials = _credentials(self.premises.paths.config)
+        credentials = dataclasses.replace(
+            credentials, client_authority=self.premises.client_authority
+        )
+        self.serving.enter_context(listening(listener, build(self.collector), credentials))
+
+    def stop(self) -> None:
+        """Stop serving; what listened there is gone."""
+        self.serving.close()
+        self.collector.close()
+
+    def restart(self) -> None:
+        """Stop serving and begin anew at the same place, as after a change of keys."""
+        self.stop()
+        self.collector = Collector.open(self.premises, self.clock)
+        self.serve(Listener("127.0.0.1", int(self.origin.rpartition(":")[2])))
+
+    def publishes(self, **changes: object) -> Policy:
+        """Put a newer policy in force, signed by the same parties, with *changes* to it."""
+        folder = self.policy_folder
+        newer = {"version": self.policy.version + 1, **changes}
+        self.policy = msgspec.structs.replace(self.policy, **newer)
+        self.org.publish(folder, self.policy, at=datetime.now(UTC))
+        published = policies.read_folder(folder, self.collector.now())
+        self.digest = published.digest
+        with self.collector.index.writing() as connection:
+            policies.publish(connection, published, self.collector.now())
+        return self.policy
 
     @property
     def origin(self) -> str:
@@ -153,11 +185,23 @@ class Site:
         with self.collector.index.writing() as connection:
             return enrol.new_token(connection, now, until)
 
+    def enrolment_file(self) -> Enrolment:
+        """Return a new enrolment file, as `assent-collector token` writes it."""
+        root = (self.policy_folder / "root.json").read_bytes()
+        return Enrolment(
+            origin=self.origin,
+            tls_pins=self.premises.tls_pins(),
+            ca_pem=self.premises.trusted_pem(),
+            token=self.token(),
+            root_sha256=hashlib.sha256(root).hexdigest(),
+            expires_at=WallInstant(self.collector.now() + 10**12),
+        )
+
     def door(self, certificate: Path | None = None, key: Path | None = None) -> OneDoor:
         one = OneDoor(
             self.origin,
             (self.premises.tls_pin(),),
-            self.premises.authority().pem.decode(),
+            self.premises.trusted_pem(),
             certificate,
             key,
             WAIT_SECONDS,
@@ -333,12 +377,15 @@ def collector_site(folder: Path, limits: str = "", **changes: object) -> Iterato
             guard=guard,
             policy=policy,
             digest=published.digest,
+            policy_folder=folder / "policy",
         )
-        with listening(listener, build(collector), _credentials(premises.paths.config)):
+        site.serve(listener)
+        try:
             yield site
+        finally:
             for door in site.doors:
                 door.close()
-        collector.close()
+            site.stop()
 
 
 def refusal(answer: Response) -> tuple[int, str]:

@@ -251,6 +251,7 @@ class FakeCollector(Door):
     consents: list[bytes] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     closed: bool = False
+    published: Path | None = None  # the folder of the policy that it serves
 
     def close(self) -> None:
         self.closed = True
@@ -258,6 +259,11 @@ class FakeCollector(Door):
     def state(self) -> State:
         self._reach()
         return State(halted=bool(self.halted), why=self.halted)
+
+    def policy_file(self, name: str) -> bytes:
+        self._reach()
+        assert self.published is not None
+        return (self.published / name).read_bytes()
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         self._reach()
@@ -386,6 +392,7 @@ class Workstation:
         )
         durable.replace(state / ENROLMENT, msgspec.json.encode(enrolment))
         self.collector = FakeCollector(organisation, organisation.device, organisation.subject)
+        self.collector.published = published.folder
 
     # --- the agent --------------------------------------------------------------------
 

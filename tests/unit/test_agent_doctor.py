@@ -57,6 +57,8 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workstation:
 class WellDoor:
     """A collector that answers."""
 
+    is_newer = False
+
     def __init__(self, *_arguments: object, **_options: object) -> None:
         self.halted = False
 
@@ -355,3 +357,13 @@ def test_a_proxy_of_the_environment_is_said_not_to_be_used(station: Workstation)
     assert found.mark == "note"
     assert "HTTPS_PROXY is set and not used" in found.what
     assert "config.toml" in found.mend
+
+
+def test_a_collector_of_a_newer_version_is_a_note(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It works; doctor says that there is more."""
+    monkeypatch.setattr(WellDoor, "is_newer", True)
+    found = look(station)["collector"]
+    assert found.mark == "note"
+    assert "newer version" in found.what

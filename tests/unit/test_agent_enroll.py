@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent import enroll
+from agent import enroll, renewal
 from agent.transport import Door
 from base.clock import Now, SystemClock
 from base.errors import RejectedError, RetryableError, SetupError
 from base.pki import Authority, Role, client_uri, requested_key, signing_request, spki_sha256
 from tests.fakes.organisation import Organisation, PolicyFolder
+from wire.collector_http import Certified
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.ids import WallInstant
 from wire.sealing import recipient_of
@@ -220,6 +221,10 @@ def test_an_expired_token_is_not_even_tried(world: World, tmp_path: Path) -> Non
         enroll.read_file(path, late)
 
 
+def certified(pem: str) -> Certified:
+    return Certified(certificate=pem, expires_at=WallInstant(0))
+
+
 @pytest.mark.parametrize(
     ("days", "renewed"), [(0, False), (4, False), (5, True), (6, True), (400, True)]
 )
@@ -235,14 +240,14 @@ def test_the_certificate_is_renewed_when_a_third_of_its_life_remains(
         def __init__(self, *arguments: object, **_options: object) -> None:
             doors.append(arguments)
 
-        def renew(self, request_pem: bytes) -> str:
+        def renew(self, request_pem: bytes) -> Certified:
             assert requested_key(request_pem) == device.key.public_key()
-            return world.door.certify(request_pem)
+            return certified(world.door.certify(request_pem))
 
     before = (world.folder / "device.pem").read_bytes()
-    monkeypatch.setattr(enroll, "Door", RenewingDoor)
+    monkeypatch.setattr(renewal, "Door", RenewingDoor)
     at = Now(boot=0, wall=NOW.wall + int(days * 86_400e9), boot_id="b")
-    assert enroll.renew(device, at, ("ab" * 32,)) is renewed
+    assert (renewal.renew(device, at, ("ab" * 32,)) is not None) is renewed
     assert ((world.folder / "device.pem").read_bytes() != before) is renewed
     assert all(len(arguments) == 3 for arguments in doors)  # no client certificate
 
@@ -260,14 +265,14 @@ def test_what_is_no_certificate_of_this_device_replaces_none(
     class LyingDoor:
         def __init__(self, *_arguments: object, **_options: object) -> None: ...
 
-        def renew(self, _request_pem: bytes) -> str:
-            return answer
+        def renew(self, _request_pem: bytes) -> Certified:
+            return certified(answer)
 
     before = (world.folder / "device.pem").read_bytes()
-    monkeypatch.setattr(enroll, "Door", LyingDoor)
+    monkeypatch.setattr(renewal, "Door", LyingDoor)
     late = Now(boot=0, wall=NOW.wall + int(6 * 86_400e9), boot_id="b")
     with pytest.raises(RejectedError, match="not for this device"):
-        enroll.renew(device, late, ("ab" * 32,))
+        renewal.renew(device, late, ("ab" * 32,))
     assert (world.folder / "device.pem").read_bytes() == before
 
 

@@ -1,0 +1,195 @@
+"""A laptop that comes back: after weeks by itself, after too long with a new file, never anew."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from agent import enroll
+from agent.__main__ import agent as cli
+from agent.delivery import Delivery
+from agent.enroll import CERTIFICATE, ENROLMENT, KEY
+from agent.renewal import certificate_ends_at
+from agent.transport import Door
+from base.errors import RejectedError, SetupError
+from base.pki import Role, client_uri, signing_request
+from collector import enrol
+from tests.fakes.delivering import Delivering
+from tests.fakes.site import TENANT, Site, collector_site
+from tests.fakes.workstation import eventually
+from wire.collector_http import Enrolment as EnrolmentFile
+from wire.frame import batch_hash
+from wire.ids import WallInstant
+
+WAIT_SECONDS = 30.0
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with collector_site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def laptop(site: Site, tmp_path: Path) -> Delivering:
+    return Delivering.enrolled(site, tmp_path / "state")
+
+
+def absent(laptop: Delivering, days: float) -> None:
+    """Let the last certificate have run out so many days ago, on both sides and for TLS."""
+    authority, key = laptop.site.premises.authority(), laptop.station.org.device
+    uri = client_uri(TENANT, Role.DEVICE, laptop.station.id.hex())
+    expired = authority.certify(signing_request(key), uri, days=-0.003)  # begins 5 minutes ago
+    (laptop.folder / CERTIFICATE).write_bytes(expired)
+    until = datetime.now(UTC) - timedelta(days=days)
+    with laptop.site.collector.index.writing() as connection:
+        enrol._certified_until(  # noqa: SLF001 - as a renewal of then would have left it
+            connection, laptop.station.id, WallInstant(int(until.timestamp()) * 10**9)
+        )
+
+
+def run(laptop: Delivering, holds: Callable[[Delivery], bool]) -> None:
+    """Let the delivery run until something holds."""
+
+    async def story() -> None:
+        async with laptop.running() as delivery:
+            await eventually(lambda: holds(delivery), WAIT_SECONDS)
+
+    asyncio.run(story())
+
+
+def is_stored(site: Site, frame: bytes) -> bool:
+    return site.collector.store.get(batch_hash(frame)) == frame
+
+
+def again(laptop: Delivering, file: EnrolmentFile) -> None:
+    enroll.enroll_again(file, laptop.folder, laptop.clock.now(), Door)
+
+
+def test_after_three_months_a_laptop_renews_by_its_key_and_sends_what_waited(
+    site: Site, laptop: Delivering
+) -> None:
+    """No token, no click: TLS refuses the old certificate, and the device key is proof enough."""
+    frame = laptop.seal()
+    absent(laptop, days=90)
+    assert certificate_ends_at(laptop.folder / CERTIFICATE) < datetime.now(UTC)
+    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    assert is_stored(site, frame)
+    assert certificate_ends_at(laptop.folder / CERTIFICATE) > datetime.now(UTC)
+
+
+def test_the_expired_certificate_itself_opens_nothing(laptop: Delivering) -> None:
+    """The control: with it alone nothing would have been sent."""
+    absent(laptop, days=90)
+    door = laptop.device.door(laptop.site.policy.collector.tls_pins)
+    outcome = door.send("aa" * 32, b"frame", lambda: True)
+    assert "does not accept this program's certificate" in getattr(outcome, "why", "")
+
+
+@pytest.mark.parametrize(("days", "comes_back"), [(179, True), (181, False)])
+def test_how_long_an_absence_may_be_is_in_the_collectors_configuration(
+    site: Site, laptop: Delivering, *, days: float, comes_back: bool
+) -> None:
+    """180 days where nothing else is said."""
+    assert site.collector.config.absence_days == 180
+    absent(laptop, days)
+    door = Door(site.origin, site.premises.tls_pins(), site.premises.trusted_pem())
+    expected = (
+        contextlib.nullcontext()
+        if comes_back
+        else pytest.raises(RejectedError, match="absent-too-long")
+    )
+    with expected:
+        door.renew(signing_request(laptop.station.org.device))
+
+
+def test_who_was_away_for_too_long_is_told_to_enrol_again_and_keeps_everything(
+    site: Site, laptop: Delivering
+) -> None:
+    """One line; then a new file, the same key and pseudonym, and the batch arrives."""
+    frame, consents = laptop.seal(), laptop.standing.grants
+    absent(laptop, days=400)
+    line = (
+        "the collector answered 401: absent-too-long: this device was away for more than 180 days; "
+        "ask for a new enrolment file and run assent-agent enroll FILE; nothing on it is lost"
+    )
+    run(laptop, lambda delivery: delivery.last_error == line)
+    before = laptop.device
+    assert laptop.spool.read(batch_hash(frame).hex()) == frame
+
+    again(laptop, site.enrolment_file())
+    after = laptop.device
+    assert (after.id, after.subject) == (before.id, before.subject)
+    assert after.enrolment.subject_key == before.enrolment.subject_key
+    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    assert is_stored(site, frame)
+    assert laptop.standing.grants == consents
+
+
+def test_a_revoked_device_comes_back_by_no_way(site: Site, laptop: Delivering) -> None:
+    """Neither by renewal nor with a token; and it is said, not tried for ever in silence."""
+    absent(laptop, days=90)
+    with site.collector.index.writing() as connection:
+        enrol.revoke_device(connection, laptop.station.id.hex(), site.collector.now())
+    run(laptop, lambda delivery: "revoked" in delivery.last_error)
+    certificate = (laptop.folder / CERTIFICATE).read_bytes()
+    with pytest.raises(RejectedError, match="revoked"):
+        again(laptop, site.enrolment_file())
+    assert (laptop.folder / CERTIFICATE).read_bytes() == certificate
+
+
+def test_enrolling_again_at_another_collector_changes_nothing(
+    site: Site, laptop: Delivering
+) -> None:
+    """One origin: who wants another begins anew, knowingly."""
+    files = {path: path.read_bytes() for path in laptop.folder.iterdir() if path.is_file()}
+    elsewhere = msgspec.structs.replace(
+        site.enrolment_file(), origin="https://elsewhere.example:8443"
+    )
+    with pytest.raises(SetupError, match="to begin anew there"):
+        again(laptop, elsewhere)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_enrolling_again_with_another_root_than_the_files_is_refused(
+    site: Site, laptop: Delivering
+) -> None:
+    """The collector cannot choose who signs; the device stays enrolled as it was."""
+    policy = (laptop.folder / "policy.json").read_bytes()
+    enrolment = (laptop.folder / ENROLMENT).read_bytes()
+    with pytest.raises(RejectedError, match="root is not the one"):
+        again(laptop, msgspec.structs.replace(site.enrolment_file(), root_sha256="00" * 32))
+    assert (laptop.folder / "policy.json").read_bytes() == policy
+    assert (laptop.folder / ENROLMENT).read_bytes() == enrolment
+
+
+def test_the_command_enrols_again_and_says_what_is_kept(
+    site: Site, laptop: Delivering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command as the first time; it asks for no rights key and shows none."""
+    monkeypatch.setenv("ASSENT_HOME", str(tmp_path / "home"))
+    laptop.folder.rename(_made(tmp_path / "home") / "state")
+    file = tmp_path / "again.json"
+    file.write_bytes(msgspec.json.encode(site.enrolment_file()))
+    key = (tmp_path / "home/state" / KEY).read_bytes()
+    monkeypatch.setattr("agent.__main__.become_undumpable", lambda: None)
+
+    refused = CliRunner().invoke(cli, ["enroll", str(file), "--rights-key", str(tmp_path / "r")])
+    assert "has a rights key already" in refused.output
+    done = CliRunner().invoke(cli, ["enroll", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "enrolled again" in done.output
+    assert "AGE-SECRET" not in done.output.upper()
+    assert (tmp_path / "home/state" / KEY).read_bytes() == key
+    assert json.loads((tmp_path / "home/state" / ENROLMENT).read_bytes())["origin"] == site.origin
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
