@@ -43,6 +43,7 @@ from agent.numbers import Numbers
 from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.sources import CONTEXT, Sources, plan
+from agent.spare_room import SpareRoom
 from agent.spool import Spool
 from agent.status import Told, status_of
 from agent.tray import OpenWatch, Tray
@@ -101,6 +102,7 @@ class Service:
             numbers := Numbers(paths.state),
             now if believed else None,
             quota_bytes=config.quota_bytes,
+            disk=SpareRoom(paths.state),
         )
         enforce(self.ledger.standing, self.spool)
         self.programme = Programme(paths.state, device, now)
