@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import hashlib
 import secrets
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -333,10 +334,13 @@ class Workstation:
 
 
 @contextlib.contextmanager
-def collector_site(folder: Path, limits: str = "", **changes: object) -> Iterator[Site]:
+def collector_site(
+    folder: Path, limits: str = "", *, first_signed: datetime | None = None, **changes: object
+) -> Iterator[Site]:
     """Set up and run guard and collector below *folder*, with a signed policy in force.
 
     *limits* are lines of the section `[limits]` of config.toml, *changes* are to the policy.
+    With *first_signed*, it was signed then already, and those files are in `policy-then`.
     """
     org, clock = Organisation(), MovableClock()
     listener = Listener("127.0.0.1", 0)
@@ -364,6 +368,9 @@ def collector_site(folder: Path, limits: str = "", **changes: object) -> Iterato
             ),
             **changes,
         )
+        if first_signed is not None:
+            org.publish(folder / "policy", policy, at=first_signed)
+            shutil.copytree(folder / "policy", folder / "policy-then")
         signed = org.publish(folder / "policy", policy, at=datetime.now(UTC))
         guard.policy = PolicySet(root=signed.root, targets=signed.targets, policy=signed.policy)
         published = policies.read_folder(folder / "policy", collector.now())

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from agent import enroll
 from agent.__main__ import agent as cli
+from agent.consent.policy import FILES
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY
 from agent.renewal import certificate_ends_at
@@ -21,6 +22,7 @@ from base.errors import RejectedError, SetupError
 from base.pki import Role, client_uri, signing_request
 from collector import enrol
 from tests.fakes.delivering import Delivering
+from tests.fakes.proxy import relay
 from tests.fakes.site import TENANT, Site, collector_site
 from tests.fakes.workstation import eventually
 from wire.collector_http import Enrolment as EnrolmentFile
@@ -82,6 +84,40 @@ def test_after_three_months_a_laptop_renews_by_its_key_and_sends_what_waited(
     run(laptop, lambda _: laptop.spool.number_sent() == 1)
     assert is_stored(site, frame)
     assert certificate_ends_at(laptop.folder / CERTIFICATE) > datetime.now(UTC)
+
+
+def test_a_policy_that_ran_out_meanwhile_is_fetched_anew_before_anything_is_sent(
+    tmp_path: Path,
+) -> None:
+    """Policies live 90 days without confirmation; an expired one still says where to ask."""
+    then = datetime.now(UTC) - timedelta(days=100)
+    with collector_site(tmp_path / "site", first_signed=then) as site:
+        laptop = Delivering.enrolled(site, tmp_path / "state")
+        frame = laptop.seal()
+        absent(laptop, days=93)
+        for name in FILES:
+            old = (site.policy_folder.with_name("policy-then") / name).read_bytes()
+            (laptop.folder / name).write_bytes(old)
+        assert "expired" in laptop.policy.problem
+        run(laptop, lambda _: laptop.spool.number_sent() == 1)
+        assert is_stored(site, frame)
+        assert laptop.policy.policy == site.policy
+        assert laptop.policy.digest == site.digest  # nobody has to agree again
+
+
+def test_behind_a_proxy_everything_goes_through_it_and_nothing_past_it(
+    site: Site, laptop: Delivering
+) -> None:
+    """Renewal, policy, consent, keys and batch: one origin, one way, no content for the proxy."""
+    frame = laptop.seal()
+    absent(laptop, days=90)
+    with relay() as (laptop.proxy, carried):
+        run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    assert is_stored(site, frame)
+    assert certificate_ends_at(laptop.folder / CERTIFICATE) > datetime.now(UTC)
+    assert set(carried.asked) == {("127.0.0.1", int(site.origin.rpartition(":")[2]))}
+    assert all(head.startswith(b"CONNECT ") for head in carried.heads)
+    assert not any(frame[at : at + 16] in carried.up for at in range(0, len(frame) - 16, 16))
 
 
 def test_the_expired_certificate_itself_opens_nothing(laptop: Delivering) -> None:
