@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
@@ -128,7 +128,8 @@ class Delivery:
         self._upload_error = ""
         self._reasons: dict[Task, str] = {}  # why single tasks wait
         self._poll_error = ""
-        self._upkeep_error = ""
+        self._certificate_error = ""
+        self._policy_error = ""
         self._keep_up_now = asyncio.Event()
         self.last_receipt_at: WallInstant | None = None
 
@@ -136,9 +137,11 @@ class Delivery:
     def last_error(self) -> str:
         """What is wrong with the collector, in one line; empty when all is well.
 
-        What no waiting mends comes first: that a person has to act.
+        First that this device is accepted no more, which explains the rest; last that there is
+        a policy that will not do, for the one in force holds.
         """
-        return self._upkeep_error or self._upload_error or self._poll_error
+        refused, policy = self._certificate_error, self._policy_error
+        return refused or self._upload_error or self._poll_error or policy
 
     def wake(self) -> None:
         """Look at once: there may be something to send, to delete or to ask for."""
@@ -363,10 +366,8 @@ class Delivery:
         """Keep certificate and policy current, soon again after what may pass by itself."""
         failures = 0
         while True:
-            failures, said = await self._kept_up(failures)
-            if said != self._upkeep_error:
-                self._upkeep_error = said
-                self._host.on_news()
+            failures = 0 if await self._kept_up() else failures + 1
+            self._host.on_news()
             dice = random.random()  # noqa: S311 - jitter, no secret
             await self._sleep(back_off(failures, dice) if failures else UPKEEP_SECONDS)
 
@@ -379,22 +380,31 @@ class Delivery:
                 async with asyncio.timeout(min(left / NANOSECONDS, AFTER_SUSPEND_SECONDS)):
                     await self._keep_up_now.wait()
 
-    async def _kept_up(self, failures: int) -> tuple[int, str]:
-        """Try once; return how often it failed in a row, and what a person has to know."""
+    async def _kept_up(self) -> bool:
+        """Try once; return False for what may pass by itself."""
         try:
-            put_right(self._device.folder, self._clock.now())
-            await self._renew()
-            await self._refresh()
+            self._certificate_error = await self._trouble_with(self._renew())
+            self._policy_error = await self._trouble_with(self._refresh())
         except RetryableError as exc:
             _LOG.info("certificate and policy wait: %s", exc)
-            return failures + 1, ""
+            return False
+        return True
+
+    async def _trouble_with(self, act: Awaitable[None]) -> str:
+        """Return what a person has to know of an attempt; empty when all is well."""
+        try:
+            await act
+        except RetryableError:
+            raise
         except (AssentError, WireError, OSError) as exc:
             _LOG.warning("certificate or policy: %s", exc)
-            return 0, str(exc)
-        return 0, ""
+            return str(exc)
+        return ""
 
     async def _renew(self) -> None:
-        now, pins = self._clock.now(), pins_of(self._device)
+        now = self._clock.now()
+        put_right(self._device.folder, now)
+        pins = pins_of(self._device)
         device = await asyncio.to_thread(renew, self._device, now, pins)
         if device is not None:
             _LOG.info("the device's certificate was renewed")

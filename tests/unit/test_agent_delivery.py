@@ -1,11 +1,13 @@
 """What the running agent makes of each answer of the collector."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent.handover import Answered, NoAnswer
+from tests.fakes.organisation import Organisation
 from tests.fakes.workstation import (
     HOLD_BACK,
     Workstation,
@@ -177,3 +179,26 @@ def test_a_batch_whose_grant_was_withdrawn_is_never_sent(station: Workstation) -
             assert station.collector.frames == {}
 
     play(story())
+
+
+def test_a_policy_that_will_not_do_is_said_last(station: Workstation) -> None:
+    """What keeps batches from leaving comes first; a policy that is refused changes nothing."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            other = Organisation().publish(station.folder / "other", at=datetime.now(UTC))
+            station.collector.published = other.folder
+            station.collector.answers["send"] = Answered(status=201, body=b"{}")
+            await type_and_pause(station)
+            await station.tray.until(lambda s: "receipt does not hold" in s.collector.last_error)
+            assert len(service.spool.ready()) == 1
+
+    async def later() -> None:
+        station.collector.answers.clear()
+        async with running(station) as service:
+            await eventually(lambda: service.spool.number_sent() == 1)
+            await station.tray.until(lambda s: "policy of another root" in s.collector.last_error)
+            assert service.programme.in_force.policy == station.policy
+
+    play(story())
+    play(later())
