@@ -96,14 +96,9 @@ class Service:
         self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
         self.seen = SeenClock(paths.state, self.ledger.standing.last_seen, now)
         believed = not (self.seen.why_not(now) or self.ledger.standing.clock_doubt)
-        self.spool = Spool(
-            paths.state / "spool",
-            device.key,
-            numbers := Numbers(paths.state),
-            now if believed else None,
-            quota_bytes=config.quota_bytes,
-            disk=SpareRoom(paths.state),
-        )
+        numbers, disk = Numbers(paths.state), SpareRoom(paths.state)
+        files, quota, then = paths.state / "spool", config.quota_bytes, now if believed else None
+        self.spool = Spool(files, device.key, numbers, then, quota_bytes=quota, disk=disk)
         enforce(self.ledger.standing, self.spool)
         self.programme = Programme(paths.state, device, now)
         self.timeline = FocusTimeline()
