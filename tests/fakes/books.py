@@ -26,15 +26,16 @@ from agent.spool import Spool
 from base.clock import Now
 from base.pki import Authority, Role, client_uri, requested_key, spki_sha256
 from tests.fakes.disk import CrashError
-from tests.fakes.organisation import PolicyFolder
 from tests.fakes.still import StillWorkstation
 from tests.fakes.syscalls import Syscalls
 from tests.fakes.workstation import FakeCollector
 from wire.batch import decode_batch
 from wire.category import Category
+from wire.collector_http import Certified
 from wire.control import Command, Forget, Grant, OptIn, OptOut, Pause, Resume, Withdraw
 from wire.event import Event
 from wire.frame import TRAILER_BYTES, core_hash, split, split_unsigned
+from wire.ids import WallInstant
 from wire.opening import open_body
 from wire.shelf import unshelve
 
@@ -53,7 +54,6 @@ EXPECTED: Final = re.compile(
 class Collector(FakeCollector):
     """The fake collector, which also enrols, renews and hands out the policy."""
 
-    published: PolicyFolder = field(kw_only=True)
     disk: Syscalls | None = None  # of the agent: a dead one asks for nothing
     authority: Authority = field(default_factory=lambda: Authority.create("test"))
     loses_answers: bool = False  # stores what it is sent, and nobody hears of it
@@ -66,14 +66,14 @@ class Collector(FakeCollector):
         self._alive()
         return self._certify(request_pem)
 
-    def renew(self, request_pem: bytes) -> str:
+    def renew(self, request_pem: bytes) -> Certified:
         self._alive()
         self.renewals += 1
-        return self._certify(request_pem)
+        return Certified(certificate=self._certify(request_pem), expires_at=WallInstant(0))
 
     def policy_file(self, name: str) -> bytes:
         self._alive()
-        return (self.published.folder / name).read_bytes()
+        return super().policy_file(name)
 
     def send(self, name: str, frame: bytes, goes_on: Callable[[], bool]) -> Outcome:
         self._alive()

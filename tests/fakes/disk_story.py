@@ -29,7 +29,7 @@ class DiskStory(Story[Collector]):
         station = StillWorkstation(folder=folder, organisation=organisation, policy=policy)
         published = organisation.publish(folder.with_name("policy"), policy, at=datetime.now(UTC))
         collector = Collector(
-            organisation, organisation.device, organisation.subject, published=published
+            organisation, organisation.device, organisation.subject, published=published.folder
         )
         station.collector = collector
         file = EnrolmentFile(
