@@ -30,7 +30,8 @@ WHEEL_DOWN: Final = "5"
 WHEEL_UP: Final = "4"
 MOST_TURNS: Final = 30
 PATIENCE_SECONDS: Final = 30.0  # for whatever should be there at once, on a busy machine
-TURN_SECONDS: Final = 0.02  # a toolkit needs to draw before it knows where things are
+TURN_SECONDS: Final = 0.05  # a toolkit needs to draw before it knows where things are
+STILL_SECONDS: Final = 0.2  # for turns that it has not looked at yet, on a busy machine
 
 Choice = tuple[tuple[Row, ...], Row]
 """The rows of a menu, and the one of them to click on."""
@@ -215,7 +216,10 @@ class Person:
         for wheel in [WHEEL_DOWN] * MOST_TURNS + [WHEEL_UP] * 2 * MOST_TURNS:
             place = seen.extents(thing)
             if pane.y <= place.y and place.bottom <= pane.bottom:
-                return place.intersection(pane)
+                time.sleep(STILL_SECONDS)  # what still moves must not be clicked on
+                if seen.extents(thing) == place:
+                    return place.intersection(pane)
+                continue
             x, y = _middle(pane)
             self._xdotool("mousemove", str(x), str(y), "click", wheel)
             time.sleep(TURN_SECONDS)

@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
@@ -39,6 +40,7 @@ class Workstation:
         self.desktop = VirtualDesktop(folder / "desktop")
         self.env = env or {}
         self._enrolment = enrolment
+        self._was_asked = False
         self._parts: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -94,12 +96,19 @@ class Workstation:
         return terminal.pid
 
     def consent(self, *categories: Category, picture: Path | None = None) -> None:
-        """Switch categories on in the consent window, which opens by itself, and agree."""
-        if self.person.find_window(CONSENT) is None and not self._soon(CONSENT):
+        """Switch categories on in the consent window, and agree.
+
+        It opens by itself the first time; a click that opens it too would begin its quiet
+        anew, in which clicks count for nothing.
+        """
+        if self._was_asked or not self._soon(CONSENT):
             self.person.click_tray("What may be recorded…")
+        self._was_asked = True
         self.person.wait_for_window(CONSENT)
         for category in categories:
-            self.person.click(CONSENT, registry()[category].title)
+            title = registry()[category].title
+            self.person.click(CONSENT, title)
+            wait_until(f"{title} to be on", partial(self.person.is_on, CONSENT, title))
         if picture is not None:
             self.desktop.screenshot(picture)
         self.person.click(CONSENT, "Agree to the selected")
@@ -187,7 +196,7 @@ class Workstation:
 
     def _soon(self, title: str) -> bool:
         try:
-            self.person.wait_for_window(title, 5)
+            self.person.wait_for_window(title, 60)
         except DesktopError:
             return False
         return True
