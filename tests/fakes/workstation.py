@@ -506,7 +506,7 @@ async def capturing(
         yield service
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 5) -> None:
+async def eventually(holds: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)

@@ -211,8 +211,7 @@ def test_a_restart_records_again_once_the_icon_is_proved(station: Workstation) -
             pass
         async with running(station):
             station.icons[-1].say("hidden")
-            await asyncio.sleep(0.1)
-            assert nothing_is_open(station)
+            await eventually(lambda: nothing_is_open(station))
             station.icons[-1].say("")
             await eventually(lambda: the(station, "input").is_open)
 
