@@ -43,7 +43,7 @@ class DiskStory(Story[Collector]):
         super().__init__(folder, patch, station, collector, file)
         collector.disk = self.disk
         self.books.opens = organisation.guard_seed
-        for module in ("agent.__main__", "agent.enroll"):
+        for module in ("agent.__main__", "agent.enroll", "agent.renewal"):
             patch.setattr(f"{module}.Door", lambda *_arguments, **_options: collector)
 
     def tell(self) -> None:
