@@ -20,6 +20,7 @@ from agent import control, doctor, enroll, offline
 from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
+from agent.installation import Installation, begin_anew, run_until_replaced
 from agent.service import Service
 from agent.transport import Door
 from base import durable
@@ -87,11 +88,12 @@ def run_agent(*, verbose: bool) -> None:
     desktop = doctor.display(os.environ)
     if desktop.blocks and not doctor.is_wayland(os.environ):  # there the icon can say why
         raise SetupError(f"{desktop.what}: {desktop.mend}")
-    asyncio.run(_run(paths, settings, device))
+    if asyncio.run(_run(paths, settings, device)):
+        begin_anew()
 
 
-async def _run(paths: Paths, settings: configuration.Config, device: enroll.Device) -> None:
-    await Service(paths, settings, device).run()
+async def _run(paths: Paths, settings: configuration.Config, device: enroll.Device) -> bool:
+    return await run_until_replaced(Service(paths, settings, device), Installation())
 
 
 @agent.command("enroll")

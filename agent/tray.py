@@ -64,6 +64,7 @@ class Tray:
         self._watch = watch(self._on_icon)
         self._hidden = NO_ITEM
         self._beat_at = NEVER
+        self.window_open = False  # the data subject may be about to decide something
         self._writer: asyncio.StreamWriter | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._shown: Status | None = None
@@ -105,6 +106,7 @@ class Tray:
 
     def _on_start(self, child: Started) -> None:
         self._beat_at = NEVER  # the heartbeat of another tray says nothing of this one
+        self.window_open = False
         for run in (self._converse(child), self._watch.run(child.pid)):
             task = asyncio.create_task(run)
             self._tasks.add(task)
@@ -129,7 +131,7 @@ class Tray:
         try:
             while (command := await read(reader, decoder)) is not None:
                 if isinstance(command, Heartbeat):
-                    self._on_beat()
+                    self._on_beat(command)
                 else:
                     self._write(await self._host.answer(command))
         except (GarbledError, OSError) as exc:
@@ -140,7 +142,8 @@ class Tray:
             self._writer = None
             self._host.poke()
 
-    def _on_beat(self) -> None:
+    def _on_beat(self, beat: Heartbeat) -> None:
+        self.window_open = beat.window_open
         now = self._host.clock.now()
         was_missing = self.why_hidden(now)
         self._beat_at = now.boot

@@ -152,7 +152,7 @@ class Controls:
 
     def _beat(self) -> bool:
         if self._indicator.drawn:
-            self._channel.say(Heartbeat())
+            self._channel.say(Heartbeat(window_open=bool(self._sheets or self._messages)))
         if self._status is not None and self._status.reason is Reason.PAUSED_UNTIL:
             self._look()
         self._show()

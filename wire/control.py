@@ -217,7 +217,12 @@ class ConfirmClock(_Message, frozen=True, kw_only=True):
 
 
 class Heartbeat(_Message, frozen=True, kw_only=True):
-    """The tray lives and its icon is drawn; once a second."""
+    """The tray lives and its icon is drawn; once a second.
+
+    `window_open`: the data subject has one of its windows before them.
+    """
+
+    window_open: bool = False
 
 
 Command: TypeAlias = (

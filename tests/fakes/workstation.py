@@ -169,6 +169,7 @@ class FakeTray:
 
     def __init__(self, channel: socket.socket, ended: "asyncio.Future[int]") -> None:
         self.beats = True
+        self.window_open = False
         self.last: Status | None = None
         self._ended = ended
         self._replies: asyncio.Queue[Answer] = asyncio.Queue()
@@ -222,7 +223,7 @@ class FakeTray:
     async def _beat(self) -> None:
         while True:
             if self.beats:
-                self._send(Heartbeat())
+                self._send(Heartbeat(window_open=self.window_open))
             await asyncio.sleep(0.5)
 
 
