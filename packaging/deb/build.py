@@ -39,8 +39,20 @@ WORK: Final = ROOT / "build" / "packages"
 PYTHON: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # One thread: with more, xz cuts its blocks by what the machine has.
 COMPRESSED: Final = ("-Zxz", "-z4", "--threads-max=1")
-UNNEEDED: Final = ("*/tests", "*/test", "*/include", "bin", "share")  # below site-packages
+UNNEEDED: Final = (  # below site-packages
+    *("*/tests", "*/test", "*/include", "bin", "share"),
+    *("numpy/_core/*_tests.*.so", "securesystemslib/_vendor/*.sh", "*/.gitignore"),
+)
+LIBRARIES: Final = {  # what wheels take from the system (PEP 600), and whose it is in Debian
+    b"libc.so.6": "libc6",
+    b"libgcc_s.so.1": "libgcc-s1",
+    b"libstdc++.so.6": "libstdc++6",
+    b"libz.so.1": "zlib1g",
+}
 LEFT_BY_PIP: Final = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")  # names this machine
+
+# Nobody to write to yet, and an address that says so (RFC 2606).
+MAINTAINER: Final = "The Assent project <packages@assent.invalid>"
 
 LAUNCHER: Final = """\
 #!/usr/lib/{package}/bin/python3 -I
@@ -136,8 +148,8 @@ def _vendored(requirements: str) -> Path:
         check=True,
     )
     for pattern in UNNEEDED:
-        for path in part.rglob(pattern) if "/" in pattern else part.glob(pattern):
-            shutil.rmtree(path)
+        for path in list(part.rglob(pattern) if "*/" in pattern else part.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for name in LEFT_BY_PIP:
         for path in part.glob(f"*.dist-info/{name}"):
             path.unlink()
@@ -159,12 +171,12 @@ def _interpreter(package: Package, root: Path) -> None:
     """Make the folder an environment of Debian's Python: neither its packages nor the person's."""
     home = root / package.home
     (home / "bin").mkdir()
-    (home / "bin/python3").symlink_to(f"/usr/bin/{PYTHON}")
+    (home / "bin/python3").symlink_to(f"../../../bin/{PYTHON}")
     (home / "pyvenv.cfg").write_text(
         "home = /usr/bin\ninclude-system-site-packages = false\n", "utf-8"
     )
     for name in package.from_debian:
-        (root / package.site / name).symlink_to(f"/usr/lib/python3/dist-packages/{name}")
+        (root / package.site / name).symlink_to(f"../../../../python3/dist-packages/{name}")
 
 
 def _compile(site: Path, as_path: str) -> None:
@@ -211,7 +223,7 @@ def _documents(package: Package, root: Path, version: str) -> None:
 
   * What changed stands in changelog.gz.
 
- -- The Assent project <assent@localhost>  {format_datetime(made)}
+ -- {MAINTAINER}  {format_datetime(made)}
 """
     (folder / "changelog.Debian.gz").write_bytes(gzip.compress(debian.encode(), 9, mtime=0))
 
@@ -220,7 +232,7 @@ def _copyright(package: Package, site: Path) -> str:
     """Return who holds the rights: ours, and for each package in it where its licence lies."""
     paragraphs = [
         "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/",
-        "Files: *\nCopyright: The Assent project\nLicense: Apache-2.0",
+        "Files: *\nCopyright: 2026 The Assent project\nLicense: Apache-2.0",
     ]
     for folder in sorted(site.glob("*.dist-info")):
         known = PathDistribution(folder).metadata
@@ -247,12 +259,11 @@ def _control(package: Package, root: Path, version: str) -> None:
             shutil.copyfile(path, target / path.name)
     fields = (target / "control").read_text("utf-8").rstrip("\n")
     major, minor = sys.version_info[:2]
-    fields = re.sub(
-        r"@python@", f"python3 (>= {major}.{minor}), python3 (<< {major}.{minor + 1})", fields
-    )
+    python = f"python3 (>= {major}.{minor}), python3 (<< {major}.{minor + 1})"
+    fields = fields.replace("@python@", f"{python}, {', '.join(_libraries(root / package.site))}")
     (target / "control").write_text(
         f"Package: {package.name}\nVersion: {version}\nArchitecture: {_architecture()}\n"
-        f"Installed-Size: {size}\n{fields}\n",
+        f"Maintainer: {MAINTAINER}\nInstalled-Size: {size}\n{fields}\n",
         "utf-8",
     )
     settings = [
@@ -266,6 +277,22 @@ def _control(package: Package, root: Path, version: str) -> None:
         for path in files
     )
     (target / "md5sums").write_text("".join(sums), "utf-8")
+
+
+def _libraries(site: Path) -> list[str]:
+    """Return the Debian packages of the system's libraries that the compiled modules load.
+
+    Of libc the version too: the newest of whose symbols one of them asks for.
+    """
+    found: set[str] = set()
+    newest = (2, 0)
+    for path in site.rglob("*.so*"):
+        content = path.read_bytes()
+        found |= {owner for name, owner in LIBRARIES.items() if name + b"\0" in content}
+        asked = re.findall(rb"\0GLIBC_(\d+)\.(\d+)", content)
+        newest = max([newest, *((int(major), int(minor)) for major, minor in asked)])
+    version = ".".join(map(str, newest))
+    return [f"{name} (>= {version})" if name == "libc6" else name for name in sorted(found)]
 
 
 def _architecture() -> str:
