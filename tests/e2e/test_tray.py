@@ -225,6 +225,14 @@ def test_a_heartbeat_comes_each_second(seat: Seat) -> None:
     assert all(later - earlier < 2 for earlier, later in pairwise(beats))
 
 
+def test_heartbeats_say_whether_a_window_is_open(newcomer: Seat) -> None:
+    """So that nothing takes one away while somebody decides in it."""
+    newcomer.person.wait_for_window(CONSENT)
+    wait_until("a beat with the window", lambda: newcomer.agent.window_open)
+    newcomer.person.close_window(CONSENT)
+    wait_until("a beat without it", lambda: not newcomer.agent.window_open)
+
+
 def test_the_icon_and_its_title_follow_the_state(seat: Seat) -> None:
     """Each change that the agent pushes is shown without a look at the menu."""
     left = paused(1781)  # its title is looked for within 41 seconds

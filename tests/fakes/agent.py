@@ -114,6 +114,7 @@ class FakeAgent:
         self.mute: set[type[Command]] = set()  # the commands that get no answer
         self.commands: list[Command] = []  # without status questions and heartbeats
         self.beats: list[float] = []
+        self.window_open = False  # as the last heartbeat said
         self.looks = 0
         self.garbled = ""
         self.ended = threading.Event()
@@ -168,6 +169,7 @@ class FakeAgent:
     def _take(self, command: Command) -> None:
         if isinstance(command, Heartbeat):
             self.beats.append(time.monotonic())
+            self.window_open = command.window_open
             return
         if isinstance(command, GetStatus):
             self.looks += 1
