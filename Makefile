@@ -50,7 +50,7 @@ packages: ## Build the Debian packages into build/packages
 	@$(bin)/python packaging/deb/build.py
 
 trial: ## Install the packages in a clean Debian, live with them, upgrade, purge (as root)
-	@$(setup) programs checks clean
+	@$(setup) programs desktop checks clean
 	$(bin)/python -m pytest -m install
 
 requirements: ## Renew the pins in requirements/ (asks the package index)

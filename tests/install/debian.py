@@ -17,6 +17,11 @@ from typing import Final, Self
 ROOT: Final = Path(__file__).resolve().parents[2]
 BASE: Final = ROOT / "build" / "minimal-debian.tar"  # the one that try-in-chroot.sh keeps
 PERSON: Final = "worker"
+NOT_INSTALLED: Final = (
+    *("/proc", "/sys", "/dev", "/tmp", "/var/tmp", "/home", "/root", "/var/log"),  # noqa: S108
+    *("/var/cache/apt", "/var/cache/debconf", "/var/cache/ldconfig", "/var/lib/apt"),
+    *(f"/var/lib/dpkg/{n}" for n in ("status*", "available*", "lock*", "updates", "triggers")),
+)
 APART: Final = ("--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 
 _ENTER: Final = r"""
@@ -99,10 +104,42 @@ class CleanDebian:
         """Install packages, or files of packages, with apt and all that they depend on."""
         self.run("apt-get", "install", "--yes", "-qq", "--no-install-recommends", *packages)
 
-    def files(self, *folders: str) -> set[str]:
-        """Return all that lies below *folders*; what is mounted there is not entered."""
-        there = [folder for folder in folders if (self.root / folder[1:]).exists()]
-        return set(self.run("find", *there, "-xdev").splitlines()) if there else set()
+    def bring(self, *files: Path) -> None:
+        """Copy files into the clean system's /root."""
+        for path in files:
+            shutil.copy(path, self.root / "root")
+
+    def share(self, folder: Path) -> None:
+        """Let *folder* be seen inside, at its own path, by everybody."""
+        inside = self.root / str(folder)[1:]
+        inside.mkdir(parents=True)
+        folder.chmod(0o1777)
+        enter = ["nsenter", "--target", str(self._inside), "--mount"]
+        subprocess.run([*enter, "mount", "--bind", folder, inside], check=True)
+
+    def snapshot(self, *without: str) -> dict[str, str]:
+        """Return each file with its mode, owner, size and target; of settings, the content too.
+
+        Left out: what is a person's, what is no file on a disk, what apt and dpkg keep for
+        themselves, and what lies below *without*.
+        """
+        left_out = (*NOT_INSTALLED, str(ROOT), *without)
+        prune = [word for path in left_out for word in ("-path", path, "-prune", "-o")]
+        facts = ["-printf", r"%p\t%y %m %u %g %l\n"]
+        found = dict(
+            line.split("\t") for line in self.run("find", "/", *prune, *facts).splitlines()
+        )
+        for line in self.run(
+            "find", "/etc", "-type", "f", "-exec", "sha256sum", "{}", "+"
+        ).splitlines():
+            digest, _, path = line.partition("  ")
+            found[path] = digest
+        return found
+
+    def processes(self, of: str) -> list[str]:
+        """Return the command lines inside that have *of* in them."""
+        every = "for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$each; echo; done 2>/dev/null"
+        return [line for line in self.run("sh", "-c", every).splitlines() if of in line]
 
     def _take_over_sources(self) -> None:
         """Fetch packages from where this machine fetches them."""
