@@ -21,7 +21,7 @@ COMMANDS: Final = ("assent-agent", "assent-collector", "assent-guard", "assent-r
 SHELLS: Final = {
     "bash": ("bash", "--norc", "--noprofile", "-i"),
     "zsh": ("zsh", "-f", "-i"),
-    "fish": ("fish", "--no-config", "-i"),
+    "fish": ("fish", "-i"),
 }
 PREPARE: Final = {
     "bash": "source /usr/share/bash-completion/bash_completion; PS1=read; PS1=${PS1}y:",
@@ -46,7 +46,8 @@ class Shell:
 
     def __init__(self, debian: CleanDebian, name: str) -> None:
         ours, theirs = pty.openpty()
-        command = debian.command("env", "TERM=dumb", *SHELLS[name], person=True)
+        terminal = ("setsid", "--ctty", "env", "TERM=xterm")
+        command = debian.command(*terminal, *SHELLS[name], person=True)
         self._process = subprocess.Popen(
             command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
         )
@@ -99,7 +100,7 @@ def test_tab_completes(shells: CleanDebian, shell: str, typed: str, then: str, s
 def test_help_and_man_page_say_the_same_commands(shells: CleanDebian, command: str) -> None:
     """`man` finds the page, shows it without a complaint, and it has each command of `--help`."""
     helped = shells.run(command, "--help", person=True)
-    listed = helped.partition("Commands:\n")[2].splitlines()
+    listed = helped.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     names = [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "]
     assert names
     page = shells.run("man", "--warnings", "-P", "cat", command, person=True)
