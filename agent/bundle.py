@@ -14,6 +14,7 @@ or dropped is not in it: those counts are the data subject's alone.
 """
 
 import base64
+import contextlib
 import gzip
 import io
 import os
@@ -109,6 +110,9 @@ def write(
 def _names_here(paths: Paths, clock: Clock) -> dict[str, str]:
     """Return the names that this device knows, each with what stands in its place."""
     found: dict[str, str] = {str(paths.runtime): "<runtime>", str(paths.state): "<state>"}
+    with contextlib.suppress(AssentError):
+        proxy = configuration.proxy_of(configuration.load(paths.config))
+        found |= {} if proxy is None else {proxy.host: "<proxy>"}
     try:
         device = enroll.load_device(paths.state)
     except AssentError:

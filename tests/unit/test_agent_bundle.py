@@ -26,6 +26,7 @@ TOKEN: Final = "Tok3nThatOpensADoorForOneDevice_0123456789-ab"
 IDENTITY: Final = "AGE-SECRET-KEY-PQ-1QQPQYPQSZQGPQYQSZQGPQYQSZQGPQYQSZ"
 TITLE: Final = "Dear Quentin, about my illness"
 HOST: Final = "zoras-laptop"
+PROXY: Final = "gate.zora-and-sons.example"
 
 FILES: Final = {
     "assent-doctor/README.txt",
@@ -42,7 +43,7 @@ KEYS: Final = {
         *("kernel", "machine", "distribution", "processors", "LANG"),
         *("XDG_CURRENT_DESKTOP", "XDG_SESSION_TYPE", "DESKTOP_SESSION"),
     },
-    "config.json": {"quota_bytes", "log_level", "opt_out", "input_source"},
+    "config.json": {"quota_bytes", "log_level", "opt_out", "input_source", "proxy"},
     "state.json": {"files", "set aside", "acts", "spool"},
 }
 
@@ -64,7 +65,7 @@ def planted(station: Workstation) -> list[str]:
     pseudonym = bytes(station.device.subject)
     names = [station.policy.controller.name, station.policy.guard.run_by]
     canaries = [
-        *(USER, HOME, HOST, TOKEN, IDENTITY, TITLE, "zora@acme.example", *names),
+        *(USER, HOME, HOST, PROXY, TOKEN, IDENTITY, TITLE, "zora@acme.example", *names),
         *(pseudonym.hex(), base64.b64encode(pseudonym).decode(), station.device.id.hex()),
         *(paths.state / KEY).read_text("ascii").splitlines()[1:-1],
         *(paths.state / CERTIFICATE).read_text("ascii").splitlines()[1:-1],
@@ -72,7 +73,9 @@ def planted(station: Workstation) -> list[str]:
     log = [line for line in canaries if line != TITLE]  # no line of ours has a title to log
     log += [f"{HOME}/Documents/letter.odt", f"https://{HOST}/x", (paths.state / KEY).read_text()]
     (paths.logs / "agent.log").write_text("\n".join(log) + "\nthe end\n", "utf-8")
-    (paths.config / "config.toml").write_text(f'# {TITLE}\nlog_level = "debug"\n', "utf-8")
+    (paths.config / "config.toml").write_text(
+        f'# {TITLE}\nlog_level = "debug"\nproxy = "http://{PROXY}:3128"\n', "utf-8"
+    )
     held = paths.state / "spool/held"
     held.mkdir(parents=True)
     (held / f"{TITLE}.frame").write_text(TITLE, "utf-8")
