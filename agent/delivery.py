@@ -1,4 +1,4 @@
-"""What goes on with the collector: uploads, deletions, consents, keys, halts, upkeep.
+"""What goes on with the collector: uploads, deletions, consents, keys, halts.
 
 The shell around `upload` (which decides) and `transport` (which talks): it reads the spool,
 runs one request at a time in a worker thread, and carries out what the answer means.
@@ -6,24 +6,22 @@ Nothing of it can start capture; a halt that it hears of closes it.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from agent.consent.facts import is_halted
-from agent.consent.policy import PolicyInForce, put_right
+from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Entry, Standing
 from agent.consent.standing import Registered as RegisteredEntry
 from agent.enroll import Device
 from agent.guard_keys import GuardKeys
 from agent.handover import Answered, Outcome
-from agent.refresh import pins_of, refresh
-from agent.renewal import renew
 from agent.spool import Spool
 from agent.transport import Door, same_origin
+from agent.upkeep import Upkeep
 from agent.upload import (
     Ack,
     Confirmed,
@@ -41,13 +39,12 @@ from agent.upload import (
     Unknown,
     View,
     Wait,
-    back_off,
     next_task,
     on_response,
     until,
 )
 from base.clock import NANOSECONDS, Clock
-from base.errors import AssentError, RejectedError, RetryableError, SetupError
+from base.errors import AssentError, RejectedError, SetupError
 from wire.category import Category
 from wire.collector_http import Deleted, Logged, decode, verify_logged
 from wire.errors import WireError
@@ -60,8 +57,6 @@ from wire.receipt import decode_receipt, verify_receipt
 _LOG: Final = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 10.0  # a halt has to close an agent that is online within so long
-UPKEEP_SECONDS: Final = 3600.0  # certificates live days, policies longer
-AFTER_SUSPEND_SECONDS: Final = 30.0
 _CERTIFY_FIRST: Final = 401
 LOOK_AGAIN_SECONDS: Final = 1.0  # for what nobody announces: a hold that ends
 
@@ -115,7 +110,6 @@ class Delivery:
         """Prepare; nothing is connected yet."""
         self._opened_by = open_door
         self._host = host
-        self._device = device
         self._spool = spool
         self._keys = keys
         self._clock = clock
@@ -128,9 +122,14 @@ class Delivery:
         self._upload_error = ""
         self._reasons: dict[Task, str] = {}  # why single tasks wait
         self._poll_error = ""
-        self._certificate_error = ""
-        self._policy_error = ""
-        self._keep_up_now = asyncio.Event()
+        self._upkeep = Upkeep(
+            device,
+            clock,
+            open_door=self._new_door,
+            on_certificate=self._on_certificate,
+            on_policy=self._on_policy,
+            on_news=host.on_news,
+        )
         self.last_receipt_at: WallInstant | None = None
 
     @property
@@ -140,7 +139,7 @@ class Delivery:
         First that this device is accepted no more, which explains the rest; last that there is
         a policy that will not do, for the one in force holds.
         """
-        refused, policy = self._certificate_error, self._policy_error
+        refused, policy = self._upkeep.certificate_error, self._upkeep.policy_error
         return refused or self._upload_error or self._poll_error or policy
 
     def wake(self) -> None:
@@ -154,7 +153,7 @@ class Delivery:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._poll())
-                tasks.create_task(self._keep_up())
+                tasks.create_task(self._upkeep.run())
         finally:
             if self._door is not None:
                 self._door.close()
@@ -200,7 +199,7 @@ class Delivery:
             return
         outcome = await asyncio.to_thread(knock.call)
         if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
-            self._keep_up_now.set()
+            self._upkeep.wake()
         if isinstance(task, Send) and not self._spool.has(task.name):
             self._reasons.pop(task, None)
             return  # it was taken back meanwhile; its deletion is queued
@@ -316,7 +315,7 @@ class Delivery:
         except TimeoutError:
             return
 
-    # --- halts, keys, certificate -----------------------------------------------------
+    # --- halts, keys -----------------------------------------------------------------
 
     async def _poll(self) -> None:
         while True:
@@ -362,67 +361,13 @@ class Delivery:
         _LOG.info("the guard's key for %s of %s is here", category, month)
         self._host.on_news()
 
-    async def _keep_up(self) -> None:
-        """Keep certificate and policy current, soon again after what may pass by itself."""
-        failures = 0
-        while True:
-            failures = 0 if await self._kept_up() else failures + 1
-            self._host.on_news()
-            dice = random.random()  # noqa: S311 - jitter, no secret
-            await self._sleep(back_off(failures, dice) if failures else UPKEEP_SECONDS)
+    def _on_certificate(self) -> None:
+        self._forget_door()
+        self.wake()
 
-    async def _sleep(self, seconds: float) -> None:
-        """Sleep by the boot clock: a suspend counts, and after it certificates have run out."""
-        end = until(self._clock.now().boot, seconds)
-        self._keep_up_now.clear()
-        while (left := end - self._clock.now().boot) > 0 and not self._keep_up_now.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left / NANOSECONDS, AFTER_SUSPEND_SECONDS)):
-                    await self._keep_up_now.wait()
-
-    async def _kept_up(self) -> bool:
-        """Try once; return False for what may pass by itself."""
-        try:
-            self._certificate_error = await self._trouble_with(self._renew())
-            self._policy_error = await self._trouble_with(self._refresh())
-        except RetryableError as exc:
-            _LOG.info("certificate and policy wait: %s", exc)
-            return False
-        return True
-
-    async def _trouble_with(self, act: Awaitable[None]) -> str:
-        """Return what a person has to know of an attempt; empty when all is well."""
-        try:
-            await act
-        except RetryableError:
-            raise
-        except (AssentError, WireError, OSError) as exc:
-            _LOG.warning("certificate or policy: %s", exc)
-            return str(exc)
-        return ""
-
-    async def _renew(self) -> None:
-        now = self._clock.now()
-        put_right(self._device.folder, now)
-        pins = pins_of(self._device)
-        device = await asyncio.to_thread(renew, self._device, now, pins)
-        if device is not None:
-            _LOG.info("the device's certificate was renewed")
-            self._device = device
-            self._forget_door()
-            self.wake()
-
-    async def _refresh(self) -> None:
-        folder, origin = self._device.folder, self._device.enrolment.origin
-        door = self._new_door(pins_of(self._device))
-        try:
-            changed = await asyncio.to_thread(refresh, door, folder, origin, self._clock.now())
-        finally:
-            door.close()
-        if changed:
-            _LOG.info("the collector has a newer policy, which is in force now")
-            self._host.on_news()
-            self.wake()
+    def _on_policy(self) -> None:
+        self._host.on_news()
+        self.wake()
 
     # --- the door ---------------------------------------------------------------------
 
@@ -434,7 +379,7 @@ class Delivery:
 
     def _open_door(self, policy: Policy) -> Door:
         """Return the door that the policy names; a new one when its pins have changed."""
-        same_origin(policy.collector.origin, self._device.enrolment.origin)
+        same_origin(policy.collector.origin, self._upkeep.device.enrolment.origin)
         if self._door is None or self._pins != policy.collector.tls_pins:
             self._forget_door()
             self._pins = policy.collector.tls_pins
@@ -442,7 +387,7 @@ class Delivery:
         return self._door
 
     def _new_door(self, pins: tuple[str, ...]) -> Door:
-        return (self._opened_by or self._device.door)(pins)
+        return (self._opened_by or self._upkeep.device.door)(pins)
 
     def _forget_door(self) -> None:
         if self._door is not None:
