@@ -32,6 +32,7 @@ def renew(device: Device, now: Now, pins: tuple[str, ...]) -> Device | None:
     Raises:
         RetryableError: No answer that may be believed.
         RejectedError: The device was revoked, or was away for too long.
+        OSError: The disk failed; it is still time.
 
     """
     path = device.folder / CERTIFICATE
@@ -40,8 +41,12 @@ def renew(device: Device, now: Now, pins: tuple[str, ...]) -> Device | None:
     # Without the old certificate: it may have expired, and the signing request proves the
     # key by itself.
     answer = _door(device, pins, device.enrolment.ca_pem).renew(signing_request(device.key))
-    durable.replace(path, for_us(answer.certificate, device.key))
-    return _trusting(device, answer.ca_pem, pins)
+    certificate = for_us(answer.certificate, device.key)
+    # The authority first: what fails after this, or a crash, leaves a certificate that is still
+    # due, and both come again.  The other way round it would be the next renewal, days later.
+    renewed = _trusting(device, answer.ca_pem, pins)
+    durable.replace(path, certificate)
+    return renewed
 
 
 def _trusting(device: Device, ca_pem: str, pins: tuple[str, ...]) -> Device:

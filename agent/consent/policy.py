@@ -68,19 +68,26 @@ def install(folder: Path, files: PolicyFiles) -> None:
     # no signature covers, and beside it lies the new one, whole: `load` takes that.
     for name, data in named.items():
         durable.replace(folder / name, data)
-    for name in named:
-        durable.remove(folder / (name + _NEXT))
+    _tidy(folder)
 
 
 def put_right(folder: Path, now: Now) -> None:
-    """Finish an `install` that a crash interrupted.
+    """Finish an `install` that was interrupted, or remove what it has left.
 
     Raises:
-        OSError: The disk failed; `load` goes on finding the new set.
+        OSError: The disk failed; `load` goes on finding what it found.
 
     """
-    if _load(folder, now).policy is None and _load(folder, now, _NEXT).policy is not None:
+    if _load(folder, now).policy is not None:
+        _tidy(folder)  # it had not begun to replace, or it was done
+    elif _load(folder, now, _NEXT).policy is not None:
         install(folder, read(folder, _NEXT))
+
+
+def _tidy(folder: Path) -> None:
+    for name in FILES:
+        if (folder / (name + _NEXT)).exists():
+            durable.remove(folder / (name + _NEXT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,6 +238,7 @@ def test_wherever_a_new_policy_is_cut_short_a_whole_one_holds(
     assert load(tmp_path, now).digest in (old.digest, new.digest)
     put_right(tmp_path, now)
     assert read(tmp_path) in (old, new)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".next") == []
     install(tmp_path, new)
     assert read(tmp_path) == new
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".next") == []
