@@ -140,7 +140,7 @@ class Delivery:
         a policy that will not do, for the one in force holds.
         """
         refused, policy = self._upkeep.certificate_error, self._upkeep.policy_error
-        return refused or self._upload_error or self._poll_error or policy
+        return refused or self._upload_error or self._poll_error or self._upkeep.waits or policy
 
     def wake(self) -> None:
         """Look at once: there may be something to send, to delete or to ask for."""

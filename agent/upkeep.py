@@ -48,8 +48,10 @@ class Upkeep:
         self._on_policy = on_policy
         self._on_news = on_news
         self._now = asyncio.Event()
-        self.certificate_error = ""  # each in one line for a person; empty when all is well
+        # Each in one line for a person; empty when all is well.
+        self.certificate_error = ""
         self.policy_error = ""
+        self.waits = ""  # why it is tried again soon, where nothing is wrong with us
 
     def wake(self) -> None:
         """Look at once: the collector does not know our certificate."""
@@ -75,21 +77,25 @@ class Upkeep:
 
     async def _kept_up(self) -> bool:
         """Try once; return False for what may pass by itself."""
+        self.waits = ""
         try:
-            self.certificate_error = await self._trouble_with(self._renew())
-            self.policy_error = await self._trouble_with(self._refresh())
+            self.certificate_error = await self._trouble_with("certificate", self._renew())
+            self.policy_error = await self._trouble_with("policy", self._refresh())
         except RetryableError as exc:
             _LOG.info("certificate and policy wait: %s", exc)
-            return False
-        return True
+            self.waits = f"the device's certificate and its policy are not looked after: {exc}"
+        return not self.waits
 
-    async def _trouble_with(self, act: Awaitable[None]) -> str:
+    async def _trouble_with(self, what: str, act: Awaitable[None]) -> str:
         """Return what a person has to know of an attempt; empty when all is well."""
         try:
             await act
         except RetryableError:
             raise
-        except (AssentError, WireError, OSError) as exc:
+        except OSError as exc:  # a full disk passes, and there are days left
+            self.waits = f"the new {what} could not be stored: {exc.strerror}"
+            _LOG.warning("%s", self.waits)
+        except (AssentError, WireError) as exc:
             _LOG.warning("certificate or policy: %s", exc)
             return str(exc)
         return ""
