@@ -20,5 +20,9 @@ class Disk(Protocol):
     def remove(self, path: Path) -> None:
         """Remove a file if it is there, durably."""
 
+
+class FolderDisk(Disk, Protocol):
+    """The same for who renames files by itself."""
+
     def sync_folder(self, folder: Path) -> None:
         """Make renames and removals in a folder durable."""

@@ -44,10 +44,6 @@ class SpareRoom:
         self._disk.remove(path)
         self._keep()
 
-    def sync_folder(self, folder: Path) -> None:
-        """Make renames and removals in *folder* durable; raises OSError."""
-        self._disk.sync_folder(folder)
-
     def _write(self, path: Path, write: Callable[[], None]) -> None:
         try:
             write()

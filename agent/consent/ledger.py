@@ -32,7 +32,7 @@ from agent.consent.standing import (
     StoppedUncleanly,
     after,
 )
-from agent.disk import Disk
+from agent.disk import FolderDisk
 from base import durable
 from base.clock import Now
 from base.errors import AssentError, ConsentError, ExitCode, line_of
@@ -53,7 +53,7 @@ class LedgerError(AssentError):
 class Ledger:
     """The file and what it adds up to.  One process holds it (the agent's lock)."""
 
-    def __init__(self, folder: Path, device: Ed25519PublicKey, disk: Disk = durable) -> None:
+    def __init__(self, folder: Path, device: Ed25519PublicKey, disk: FolderDisk = durable) -> None:
         """Nothing is read yet; see `open`."""
         self._path = folder / FILE_NAME
         self._mark = folder / MARK_NAME
@@ -67,7 +67,7 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, folder: Path, device: Ed25519PublicKey, now: Now, disk: Disk = durable
+        cls, folder: Path, device: Ed25519PublicKey, now: Now, disk: FolderDisk = durable
     ) -> "Ledger":
         """Return the ledger in *folder*, mended as the module's docstring says.
 
