@@ -45,7 +45,7 @@ RESTRICTIONS: Final = (Pause, OptOut, Withdraw, Forget)
 EXPECTED: Final = re.compile(
     r"(agent\.lock|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
     r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json|policy\.json"
-    r"|root\.json|targets\.json|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
+    r"|root\.json|spare-room|targets\.json|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
     r"|spool/deletions/[0-9a-f]{64}\.json)$"
 )
 
@@ -61,6 +61,7 @@ class Collector(FakeCollector):
     accepted: list[bytes] = field(default_factory=list)  # all that it ever stored
     gone: set[str] = field(default_factory=set)
     renewals: int = 0
+    ca_pem: str = ""  # the authority that it names with a certificate
 
     def enroll(self, token: str, request_pem: bytes) -> str:
         self._alive()
@@ -69,7 +70,8 @@ class Collector(FakeCollector):
     def renew(self, request_pem: bytes) -> Certified:
         self._alive()
         self.renewals += 1
-        return Certified(certificate=self._certify(request_pem), expires_at=WallInstant(0))
+        certificate = self._certify(request_pem)
+        return Certified(certificate=certificate, expires_at=WallInstant(0), ca_pem=self.ca_pem)
 
     def policy_file(self, name: str) -> bytes:
         self._alive()

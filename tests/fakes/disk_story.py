@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
@@ -18,6 +19,8 @@ from tests.fakes.syscalls import Fault
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.control import Pause, Resume
 from wire.ids import WallInstant
+
+ANOTHER_AUTHORITY: Final = "another authority"
 
 
 class DiskStory(Story[Collector]):
@@ -51,15 +54,43 @@ class DiskStory(Story[Collector]):
         self.enrol()
         self.life(self.agree, self.deliver, self.forget_what_may_be_sent, self.erase)
         self.life(self.set_aside, self.gone, self.doubt_the_clock, self.opt_out_elsewhere)
+        self.life(self.fill_the_disk)
+        self.enrol_again()
         self.life(self.mend_an_append, self.leave_something_held, killed=True)
         self.leave_litter()
         self.life(self.deliver)
         self.opt_out_without_an_agent()
         self.suspend(days=5)
-        self.life(self.renewed, self.opt_in, self.deliver)
+        self.collector.ca_pem = ANOTHER_AUTHORITY
+        self.publish_a_newer_policy()
+        self.life(self.renewed, self.newly_governed, self.opt_in, self.agree, self.deliver)
         self.spoil_the_ledger()
         self.life(self.agree, self.deliver, self.halt)
         self.check_the_end()
+        assert self.station.device.enrolment.ca_pem == ANOTHER_AUTHORITY
+
+    def publish_a_newer_policy(self) -> None:
+        """Let the parties sign another policy, for which everybody is asked anew."""
+        old, folder = self.station.policy, self.folder.with_name("policy")
+        newer = msgspec.structs.replace(old, version=old.version + 1)
+        self.station.policy = newer
+        self.station.organisation.publish(folder, newer, at=datetime.now(UTC))
+
+    async def newly_governed(self) -> None:
+        """Have the newer policy in force."""
+        await self.until(lambda: self.service.policy.policy == self.station.policy)
+        assert not self.service.pipeline.permits()
+
+    async def fill_the_disk(self) -> None:
+        """Have no block left: what waits is receipted, for which the spare room is given up."""
+        await self.work(KEYS)
+        self.collector.loses_answers = True
+        await self.say(Pause())
+        await self.until(lambda: any(b.local.maybe_sent for b in self.service.spool.ready()))
+        self.collector.loses_answers = False
+        with self.disk.full():
+            await self.until(self._is_delivered)
+        await self.say(Resume())
 
     async def set_aside(self) -> None:
         """Meet a collector that will never take a batch."""

@@ -155,6 +155,7 @@ class StillWorkstation(Workstation):
 
     clock: StillClock = field(default_factory=StillClock)  # type: ignore[mutable-override]  # nobody puts another one there
     still: dict[str, StillSensor] = field(default_factory=dict)
+    channels: list[socket.socket] = field(default_factory=list)  # both ends, of every child
 
     def in_front(self, application: Application) -> FocusSeen:
         """Return what the context sensor sees while a window of *application* has the focus."""
@@ -165,8 +166,15 @@ class StillWorkstation(Workstation):
             window_class=application.window_class,
         )
 
+    def close_channels(self) -> None:
+        """Close what a process that is no more had open, as the kernel does."""
+        for channel in self.channels:
+            channel.close()
+        self.channels.clear()
+
     async def _start(self, module: str) -> Started:
         ours, theirs = socket.socketpair()
+        self.channels += (ours, theirs)
         ours.settimeout(0)
         theirs.settimeout(0)
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()

@@ -111,7 +111,8 @@ class Story(Generic[C]):
             rights_key = self.folder / f"rights-{number}.key"
             if self._run("enroll", str(file), "--rights-key", str(rights_key)) == 0:
                 break
-            if any("enrolled already" in line for line in self.said):  # written all the same
+            if any("has a rights key already" in line for line in self.said):
+                # It was written all the same.
                 rights_key = self.folder / f"rights-{number - 1}.key"
                 break
         device = load_device(self.station.paths.state)
@@ -120,6 +121,18 @@ class Story(Generic[C]):
         assert (self.station.paths.runtime / IDENTITY).read_text("ascii").strip() == identity
         organisation.device, organisation.subject_identity = device.key, identity
         self.collector.meet(device)
+
+    def enrol_again(self) -> None:
+        """Run `assent-agent enroll` with a new file until it has succeeded; nothing is lost."""
+        file, before = self.folder.with_name("enrolment-file.json"), self.station.device
+        for _attempt in range(MOST_STARTS):
+            if self._run("enroll", str(file)) == 0:
+                break
+        else:
+            raise AssertionError(f"the device is never enrolled again: {self.said}")
+        after = self.station.device
+        assert (after.id, after.subject) == (before.id, before.subject)
+        assert after.enrolment.subject_key == before.enrolment.subject_key
 
     def life(self, *steps: Step, killed: bool = False) -> None:
         """Run `assent-agent run` until all *steps* are done; start it again where it ends."""
@@ -350,8 +363,12 @@ class Story(Generic[C]):
 
     def _live(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Stand in for `asyncio.run`: the agent and the steps, until one of them ends."""
-        with asyncio.Runner(loop_factory=lambda: StillLoop(self.station.clock)) as runner:
-            runner.run(self._side_by_side(coroutine))
+        try:
+            with asyncio.Runner(loop_factory=lambda: StillLoop(self.station.clock)) as runner:
+                runner.run(self._side_by_side(coroutine))
+        finally:
+            # A process that died amid its start or its end has closed nothing by itself.
+            self.station.close_channels()
 
     async def _side_by_side(self, coroutine: Coroutine[Any, Any, None]) -> None:
         loop = asyncio.get_running_loop()

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -94,7 +95,9 @@ class Site:
 
     def has(self, call: "Call") -> bool:
         """Whether *call* came from this line."""
-        return self.file == call.file and self.line <= call.line <= self.last_line
+        return any(
+            self.file == file and self.line <= line <= self.last_line for file, line in call.lines
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +108,20 @@ class Call:
     path: str
     file: str  # of the agent, or of what it was built on where no line of it is on the stack
     line: int
+    through: tuple[tuple[str, int], ...] = ()  # lines of a disk of our own, in between
 
     def __str__(self) -> str:
         return f"{self.name}({self.path}) from {self.file}:{self.line}"
 
     @property
-    def kind(self) -> tuple[str, int, str]:
+    def lines(self) -> tuple[tuple[str, int], ...]:
+        """Every line that asked for it, the innermost first."""
+        return *self.through, (self.file, self.line)
+
+    @property
+    def kind(self) -> tuple[tuple[tuple[str, int], ...], str]:
         """What makes two calls the same kind of step."""
-        return self.file, self.line, self.name
+        return self.lines, self.name
 
 
 def fits(name: str, fault: Fault) -> bool:
@@ -143,11 +152,25 @@ class Syscalls:
         self._at = -1
         self._fault = Fault.FAILS
         self._full_until = 0.0
+        self._room_bytes = 0  # on the full disk: what was removed since
         self._open: dict[int, str] = {}
 
     def break_at(self, at: int, fault: Fault) -> None:
         """Break call number *at*, counted from 0 over all lives of the process."""
         self._at, self._fault = at, fault
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Have no block left, but for what is removed meanwhile."""
+        self._fill(math.inf)
+        try:
+            yield
+        finally:
+            self._full_until = 0.0
+
+    def next_calls(self, count: int) -> list[Call]:
+        """Return what was called just after the call that broke."""
+        return [] if self.broke is None else self.calls[self._at + 1 : self._at + 1 + count]
 
     def kill(self) -> None:
         """Kill the process here, as `kill -9` would: the story wants it so."""
@@ -248,7 +271,11 @@ class Syscalls:
                 return real(fd, data)
             half = memoryview(data)[: len(data) // 2]
             written: int = self._do(
-                "write", self._open[fd], lambda: real(fd, data), half=lambda: real(fd, half)
+                "write",
+                self._open[fd],
+                lambda: real(fd, data),
+                half=lambda: real(fd, half),
+                size=len(data),
             )
             return written
 
@@ -264,16 +291,17 @@ class Syscalls:
         *,
         half: Callable[[], int] = lambda: 0,
         undo: Callable[[], None] = lambda: None,
+        size: int = 0,
     ) -> Any:  # noqa: ANN401 - as os has it
         if self.dead:
             raise CrashError
         number = len(self.calls)
-        file, line = _asked_by(sys._getframe(2))  # noqa: SLF001 - who asks is the point
+        *through, (file, line) = _asked_by(sys._getframe(2))  # noqa: SLF001 - who asks is the point
         where = os.fspath(path).removeprefix(self._root).lstrip("/")
-        call = Call(name=name, path=where, file=file, line=line)
+        call = Call(name=name, path=where, file=file, line=line, through=tuple(through))
         self.calls.append(call)
-        if self._now() < self._full_until and name in _NEEDS_ROOM:
-            raise OSError(errno.ENOSPC, "No space left on device", os.fspath(path))
+        if self._now() < self._full_until:
+            self._account(name, os.fspath(path), size)
         if number != self._at or not fits(name, self._fault):
             return real()
         self.broke = call
@@ -292,7 +320,7 @@ class Syscalls:
             case Fault.FAILS:
                 raise OSError(errno.EIO, "Input/output error", path)
             case Fault.FULL:
-                self._full_until = self._now() + FULL_SECONDS
+                self._fill(max(self._full_until, self._now() + FULL_SECONDS))
                 half()
                 raise OSError(errno.ENOSPC, "No space left on device", path)
             case Fault.PERSISTS_BUT_FAILS:
@@ -309,6 +337,17 @@ class Syscalls:
         self.on_crash()
         raise CrashError
 
+    def _fill(self, until: float) -> None:
+        self._full_until, self._room_bytes = until, 0
+
+    def _account(self, name: str, path: str, size: int) -> None:
+        """Let a write have what was removed before on the full disk, and no more."""
+        if name in _NEEDS_ROOM and (self._room_bytes <= 0 or size > self._room_bytes):
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        self._room_bytes -= size
+        if name in ("unlink", "rename") and os.path.lexists(path):
+            self._room_bytes += os.lstat(path).st_size
+
     def _close_newest(self) -> None:
         fd, _path = self._open.popitem()
         _CLOSE(fd)
@@ -321,19 +360,25 @@ _CLOSE: Final = os.close
 _ROOT: Final = f"{ROOT}/"
 _AGENT: Final = f"{_ROOT}agent/"
 _BASE: Final = f"{_ROOT}base/"
+_DISKS: Final = ("agent/spare_room.py",)  # who writes through it is whom we want to know
 
 
-def _asked_by(frame: FrameType | None) -> tuple[str, int]:
-    """Return the innermost line of the agent on the stack, else the innermost of its base."""
-    base = ("", 0)
+def _asked_by(frame: FrameType | None) -> list[tuple[str, int]]:
+    """Return the innermost line of the agent on the stack, else the innermost of its base.
+
+    Before it the lines of a disk of the agent's own, through which it asked.
+    """
+    base, through = ("", 0), list[tuple[str, int]]()
     while frame is not None:
         name = frame.f_code.co_filename
         if name.startswith(_AGENT):
-            return name.removeprefix(_ROOT), frame.f_lineno
+            through.append((name.removeprefix(_ROOT), frame.f_lineno))
+            if through[-1][0] not in _DISKS:
+                return through
         if not base[0] and name.startswith(_BASE):
             base = (name.removeprefix(_ROOT), frame.f_lineno)
         frame = frame.f_back
-    return base
+    return [*through, base]
 
 
 # --- what the source has --------------------------------------------------------------------

@@ -23,6 +23,7 @@ from typing import Final
 
 import pytest
 
+from agent.spare_room import FILE_NAME as SPARE_ROOM
 from tests.conftest import Size
 from tests.fakes.disk_story import DiskStory as Story
 from tests.fakes.disk_story import story_on
@@ -34,6 +35,7 @@ QUIET: Final = {
     ("agent/consent/ledger.py", "self._mark.touch"): "what it marks is written down next",
     ("agent/consent/ledger.py", "self._mark.unlink"): "the next start asks for a click",
     ("agent/spool.py", "FORGETTING"): "it is for a crash within what is done next",
+    ("agent/spare_room.py", "secrets.token_bytes"): "the next removal makes it",
 }
 # What is no state of the agent: a file that somebody asked for, wherever they wanted it.
 ELSEWHERE: Final = {"agent/bundle.py": "tests/unit/test_agent_cli.py breaks its disk"}
@@ -53,9 +55,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Story:
     return told(tmp_path_factory.mktemp("plain"))
 
 
-def site_of(call: Call) -> Site | None:
-    """Return the line of the source that *call* came from."""
-    return next((site for site in write_sites() if site.has(call)), None)
+def sites_of(call: Call) -> list[Site]:
+    """Return the lines of the source that *call* came from: one, or two with a disk between."""
+    return [site for site in write_sites() if site.has(call)]
 
 
 def test_every_line_of_the_agent_that_writes_is_in_the_story(plain: Story) -> None:
@@ -119,9 +121,9 @@ def test_the_story_ends_well_whatever_call_breaks(
 
 def broken(calls: list[Call]) -> list[tuple[int, Fault]]:
     """Return what to break: every line of the source once, then every line again, and so on."""
-    by_line: dict[tuple[str, int], list[tuple[int, Fault]]] = defaultdict(list)
+    by_line: dict[tuple[tuple[str, int], ...], list[tuple[int, Fault]]] = defaultdict(list)
     for at, call in enumerate(calls):
-        by_line[call.file, call.line] += [(at, f) for f in Fault if fits(call.name, f)]
+        by_line[call.lines] += [(at, f) for f in Fault if fits(call.name, f)]
     rows = list(by_line.values())
     for row in rows:
         random.Random(len(row)).shuffle(row)  # noqa: S311 - the same ones each time
@@ -134,13 +136,19 @@ def check(story: Story, meant: Call, fault: Fault) -> None:
     broke = story.disk.broke
     assert broke is not None, "the story did not come to this call"
     assert (broke.file, broke.name) == (meant.file, meant.name)
-    site = site_of(broke)
-    assert site is not None
+    sites = sites_of(broke)
+    assert sites
     if fault in (Fault.SHORT, Fault.CRASH_WITHIN, Fault.CRASH_AFTER):
         return  # nothing failed, or nobody was left to say so
-    if any(site.file == file and part in site.what for file, part in QUIET):
+    if any(s.file == file and part in s.what for file, part in QUIET for s in sites):
         return
-    if story.disk.was_vain:
+    if story.disk.was_vain or (fault is Fault.FULL and gave_way(story)):
         return
     lines = [line for line in story.said if " INFO " not in line] + list(story.shown)
     assert any(word in line for line in lines for word in SAID), f"nobody says it: {lines}"
+
+
+def gave_way(story: Story) -> bool:
+    """Whether the spare room was given up for the write that broke, which then succeeded."""
+    after = [(call.name, Path(call.path).name) for call in story.disk.next_calls(2)]
+    return ("unlink", SPARE_ROOM) in after
