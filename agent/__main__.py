@@ -137,7 +137,10 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
     wanted = enroll.read_file(file, now)
     if (paths.state / enroll.ENROLMENT).exists():
         if rights_key is not None:
-            raise click.UsageError("this device has a rights key already, which stays as it is")
+            raise SetupError(
+                "this device has a rights key already, which stays as it is; "
+                "to enrol it again, leave out --rights-key"
+            )
         enroll.enroll_again(wanted, paths.state, now, open_door)
         click.echo("This device is enrolled again.  What you agreed to and what waits is kept.")
         click.echo("next: assent-agent run (if it runs already, stop it first)")

@@ -51,6 +51,7 @@ class Upkeep:
         # Each in one line for a person; empty when all is well.
         self.certificate_error = ""
         self.policy_error = ""
+        self._disk_failed = False
         self.waits = ""  # why it is tried again soon, where nothing is wrong with us
 
     def wake(self) -> None:
@@ -77,14 +78,14 @@ class Upkeep:
 
     async def _kept_up(self) -> bool:
         """Try once; return False for what may pass by itself."""
-        self.waits = ""
+        self.waits, self._disk_failed = "", False
         try:
             self.certificate_error = await self._trouble_with("certificate", self._renew())
             self.policy_error = await self._trouble_with("policy", self._refresh())
         except RetryableError as exc:
             _LOG.info("certificate and policy wait: %s", exc)
             self.waits = f"the device's certificate and its policy are not looked after: {exc}"
-        return not self.waits
+        return not (self.waits or self._disk_failed)
 
     async def _trouble_with(self, what: str, act: Awaitable[None]) -> str:
         """Return what a person has to know of an attempt; empty when all is well."""
@@ -93,8 +94,10 @@ class Upkeep:
         except RetryableError:
             raise
         except OSError as exc:  # a full disk passes, and there are days left
-            self.waits = f"the new {what} could not be stored: {exc.strerror}"
-            _LOG.warning("%s", self.waits)
+            self._disk_failed = True
+            why = f"the new {what} could not be stored: {exc.strerror}"
+            _LOG.warning("%s", why)
+            return why
         except (AssentError, WireError) as exc:
             _LOG.warning("certificate or policy: %s", exc)
             return str(exc)

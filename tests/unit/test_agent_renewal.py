@@ -18,6 +18,7 @@ from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY
 from agent.renewal import certificate_ends_at
 from agent.transport import Door
+from base.door import UnreachableError
 from base.errors import RejectedError, SetupError
 from base.pki import Role, client_uri, signing_request
 from collector import enrol
@@ -168,6 +169,36 @@ def test_who_was_away_for_too_long_is_told_to_enrol_again_and_keeps_everything(
     assert laptop.standing.grants == consents
 
 
+@pytest.mark.parametrize(
+    ("broken", "line"),
+    [
+        (
+            UnreachableError("it is being upgraded"),
+            "the device's certificate and its policy are not looked after: it is being upgraded",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            "the new certificate could not be stored: No space left on device",
+        ),
+    ],
+)
+def test_a_renewal_that_does_not_succeed_is_said_and_tried_again_soon(
+    laptop: Delivering, monkeypatch: pytest.MonkeyPatch, broken: Exception, line: str
+) -> None:
+    """Not only in the log, and not for an hour: days later nothing would leave any more."""
+    absent(laptop, days=6)
+    old = (laptop.folder / CERTIFICATE).read_bytes()
+
+    def fail(*_arguments: object) -> None:
+        raise broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.upkeep.renew", fail)
+        patch.setattr("agent.upkeep.back_off", lambda _failures, _dice: 0.1)
+        run(laptop, lambda delivery: delivery.last_error == line)
+    run(laptop, lambda _: (laptop.folder / CERTIFICATE).read_bytes() != old)
+
+
 def test_a_revoked_device_comes_back_by_no_way(site: Site, laptop: Delivering) -> None:
     """Neither by renewal nor with a token; and it is said, not tried for ever in silence."""
     absent(laptop, days=90)
@@ -217,7 +248,8 @@ def test_the_command_enrols_again_and_says_what_is_kept(
     monkeypatch.setattr("agent.__main__.become_undumpable", lambda: None)
 
     refused = CliRunner().invoke(cli, ["enroll", str(file), "--rights-key", str(tmp_path / "r")])
-    assert "has a rights key already" in refused.output
+    assert isinstance(refused.exception, SetupError)
+    assert "has a rights key already" in str(refused.exception)
     done = CliRunner().invoke(cli, ["enroll", str(file)])
     assert done.exit_code == 0, done.output
     assert "enrolled again" in done.output
