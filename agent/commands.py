@@ -77,7 +77,6 @@ class Host(Protocol):
     pipeline: Pipeline
     delivery: Delivery
     seen: SeenClock
-    outside: dict[str, frozenset[Category]]
     making_pause: bool
     closing: set[Category]
     restrictions: int
@@ -85,6 +84,10 @@ class Host(Protocol):
     @property
     def policy(self) -> PolicyInForce:
         """The policy in force."""
+
+    @property
+    def outside(self) -> dict[str, frozenset[Category]]:
+        """What other places opt out of, by place."""
 
     def situation(self, now: Now) -> Situation:
         """Return everything that has a say in what may be captured."""

@@ -7,8 +7,8 @@ Three things happen here, and each in one place:
 - `restrict` is what pause, opt-out and withdrawal have in common, in the order that makes
   "silent" true: gate shut, sources closed, hold-back dropped, written down, answered.
 
-What each command does stands in `commands`; processes are in `children`, the collector in
-`delivery`.
+What each command does stands in `commands`, what time brings in `rounds`; processes are in
+`children`, the collector in `delivery`.
 """
 
 import asyncio
@@ -31,8 +31,7 @@ from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.policy import PolicyInForce
 from agent.consent.scope import FocusTimeline
 from agent.consent.seen import SeenClock
-from agent.consent.standing import ClockDoubted, Entry, Halted, Standing
-from agent.consent.states import Flag
+from agent.consent.standing import Entry, Halted, Standing
 from agent.counters import Counters, Drop
 from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor
@@ -42,6 +41,7 @@ from agent.lock import Lock
 from agent.numbers import Numbers
 from agent.pipeline import Pipeline
 from agent.programme import Programme
+from agent.rounds import Rounds
 from agent.sources import CONTEXT, Sources, plan
 from agent.spare_room import SpareRoom
 from agent.spool import Spool
@@ -89,7 +89,6 @@ class Service:
         self.config = config
         self.device = device
         self.clock = clock or SystemClock()
-        self._opt_outs = opt_outs
         now = self.clock.now()
         self._lock = Lock(paths.state)  # before anything is read: reading mends and sweeps
         durable.sweep(paths.state)
@@ -124,7 +123,6 @@ class Service:
         self.closing: set[Category] = set()
         self.restrictions = 0  # under way; what leads to more capture waits for their end
         self._halting = False
-        self._clock_doubt = ""
         self.decisions = Decisions()
         self._in_front: Focus | None = None  # the listed program's window that has the focus
         self._trouble: dict[str, tuple[str, int]] = {}
@@ -132,7 +130,7 @@ class Service:
         self._must_move = asyncio.Event()
         self._permitted = asyncio.Event()
         self._stop = asyncio.Event()
-        self.outside = self._opt_outs(config)
+        self.rounds = Rounds(self, opt_outs)
         self.decide()
 
     # --- what is known ----------------------------------------------------------------
@@ -147,13 +145,18 @@ class Service:
         """The policy in force."""
         return self.programme.in_force
 
+    @property
+    def outside(self) -> dict[str, frozenset[Category]]:
+        """What other places opt out of, by place."""
+        return self.rounds.outside
+
     def situation(self, now: Now) -> Situation:
         """Return everything that has a say in what may be captured."""
         return Situation(
             now=now,
             standing=self.standing,
             policy=self.policy,
-            clock_doubt=self._clock_doubt,
+            clock_doubt=self.rounds.clock_doubt,
             indicator_shown=not self.tray.why_hidden(now),
             inside_scope=self.timeline.current(),
             outside_opt_outs=frozenset().union(*self.outside.values()),
@@ -192,7 +195,7 @@ class Service:
                 quota_bytes=spool.quota_bytes,
             ),
             last_receipt_at=self.delivery.last_receipt_at,
-            last_error=self.delivery.last_error,
+            last_error=self.rounds.trouble or self.delivery.last_error,
             indicator=self.tray.why_hidden(now),
             storage=next(filter(None, (self._why_unstorable(c, now) for c in self._granted())), ""),
             trouble=" ".join(why for why, _until in self._trouble.values()),
@@ -350,7 +353,7 @@ class Service:
             self.pipeline.take((), now)
             if now.boot - looked_at >= IDLE_SECONDS * NANOSECONDS or not looked_at:
                 looked_at = now.boot
-                await self._look_around(now)
+                await self.rounds.go(now)
             self._permitted.clear()
             if self.pipeline.permits():
                 await asyncio.sleep(TICK_SECONDS)
@@ -360,42 +363,6 @@ class Service:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(IDLE_SECONDS):
                         await self._permitted.wait()
-
-    async def _look_around(self, now: Now) -> None:
-        self.programme.keep_up(now)
-        self._watch_clock(now)
-        self.pipeline.retry_spool(now)
-        policy = self.policy.policy
-        try:
-            enforce(self.standing, self.spool)
-            if policy is not None and not (self._clock_doubt or self.standing.clock_doubt):
-                # By a clock that jumped, a hold would be over that has just begun.
-                self.spool.leave_hold(now, policy.hold_seconds)
-        except OSError as exc:
-            _LOG.warning("the spool could not be moved on: %s", exc.strerror)
-        self.outside = self._opt_outs(self.config)
-        self.poke()
-        await self._adopt_outside_opt_outs()
-
-    def _watch_clock(self, now: Now) -> None:
-        self._clock_doubt = self.seen.doubt(now)
-        if self._clock_doubt and not self.standing.clock_doubt:
-            self.poke()
-            try:
-                self.write_down(ClockDoubted(why=self._clock_doubt))
-            except LedgerError as exc:
-                _LOG.error("%s", exc)
-
-    async def _adopt_outside_opt_outs(self) -> None:
-        """Raise the flag for what another place opts out of.
-
-        So that it stays raised when that place changes its mind: nobody but the data
-        subject may lower it.
-        """
-        for place, categories in self.outside.items():
-            raised = {c for c in Category if self.standing.flags[c] is Flag.OPTED_OUT}
-            if not categories <= raised:
-                await self.commands.adopt(place, categories - raised)
 
     # --- run --------------------------------------------------------------------------
 

@@ -530,6 +530,26 @@ def test_a_full_spool_closes_capture_and_says_so(station: Workstation) -> None:
     play(story())
 
 
+def test_a_spool_that_cannot_be_moved_on_is_said_until_it_can(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits here and does not leave is not in the log alone."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+
+            def fail(*_arguments: object) -> None:
+                raise OSError(5, "Input/output error")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(service.spool, "leave_hold", fail)
+                line = "the spool could not be moved on: Input/output error"
+                await station.tray.until(lambda s: s.collector.last_error == line)
+            await station.tray.until(lambda s: not s.collector.last_error)
+
+    play(story())
+
+
 def test_a_restriction_that_cannot_be_written_down_stays_in_force(
     station: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
