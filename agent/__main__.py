@@ -21,6 +21,7 @@ from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
 from agent.installation import Installation, begin_anew, run_until_replaced
+from agent.receipts_shown import show_receipts
 from agent.service import Service
 from agent.transport import Door
 from base import durable
@@ -188,6 +189,7 @@ def _show(status: Status) -> None:
         line(f"  {each.category}", f"{granted}{flag}, {level}")
     line("programme", status.programme or "no valid policy")
     line("indicator", status.indicator or "shown")
+    line("receipts", f"{status.receipts}; see `assent-agent receipts`")
     line("kept", _counts(status.kept))
     line("dropped", _counts(status.dropped))
     spool = status.spool
@@ -210,6 +212,9 @@ def _counts(counts: dict[str, int]) -> str:
 
 def _time(wall: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall / 1e9))
+
+
+agent.add_command(show_receipts)
 
 
 @agent.command("config")

@@ -26,17 +26,19 @@ from agent.consent.standing import (
     Paused,
     Resumed,
     Withdrawn,
+    state_of_next,
 )
 from agent.delivery import Delivery
 from agent.enroll import Device
 from agent.handover import back
 from agent.pipeline import Pipeline
 from agent.spool import Spool
-from agent.status import notice_of
+from agent.status import notice_of, notice_text
 from agent.withdraw import enforce
 from base.clock import NANOSECONDS, Clock, Now
 from base.errors import AssentError
 from wire.category import Category
+from wire.consent_record import record_of
 from wire.control import (
     Answer,
     Command,
@@ -58,7 +60,7 @@ from wire.control import (
     Withdraw,
 )
 from wire.errors import NotCoveredError
-from wire.grant import ConsentRecord, sign_consent
+from wire.grant import sign_consent
 from wire.ids import BootInstant, WallInstant
 from wire.policy import words_sha256
 
@@ -232,29 +234,31 @@ class Commands:
         policy, digest, now = host.policy.policy, host.policy.digest, host.clock.now()
         if policy is None or digest is None:
             return Refused(why=host.policy.problem)
-        rule = policy.rule(command.category)
         try:
             words = words_sha256(policy, command.category)
         except NotCoveredError as exc:
             return Refused(why=str(exc))
-        if rule is None or command.words_sha256 != words:
+        if command.words_sha256 != words:
             return Refused(why="the policy has changed since this was shown; look at it again")
         enforce(host.ledger.standing, host.spool)  # of what was withdrawn nothing may come back
-        record = ConsentRecord(
+        record = record_of(
+            policy,
+            digest,
+            command.category,
             record_id=str(uuid.uuid4()),
             subject=host.device.subject,
             device=host.device.id,
-            controller=policy.controller.name,
-            programme=policy.programme,
-            purpose=policy.purpose,
-            category=command.category,
-            level=rule.level,
-            recipients=tuple(recipient.name for recipient in policy.recipients),
-            policy_digest=digest,
-            words_sha256=words,
             given_at=WallInstant(now.wall),
+            state=state_of_next(host.ledger.standing, command.category),
         )
-        host.ledger.append(Granted(signed=sign_consent(record, host.device.key)), now)
+        host.ledger.append(
+            Granted(
+                signed=sign_consent(record, host.device.key),
+                words=policy.words(command.category),
+                notice=notice_text(policy),
+            ),
+            now,
+        )
         host.closing.discard(command.category)
         return self._done(f"your consent for {command.category} is on record")
 

@@ -16,6 +16,7 @@ from agent.consent.facts import is_halted
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Entry, Standing
 from agent.consent.standing import Registered as RegisteredEntry
+from agent.consent.standing import Told as ToldEntry
 from agent.enroll import Device
 from agent.guard_keys import GuardKeys
 from agent.handover import Answered, Outcome
@@ -36,6 +37,8 @@ from agent.upload import (
     Send,
     Step,
     Task,
+    Tell,
+    Told,
     Unknown,
     View,
     Wait,
@@ -47,10 +50,11 @@ from base.clock import NANOSECONDS, Clock
 from base.errors import AssentError, RejectedError, SetupError
 from wire.category import Category
 from wire.collector_http import Deleted, Logged, decode, verify_logged
+from wire.consent_event import sign_event
 from wire.errors import WireError
 from wire.frame import core_hash, split
-from wire.ids import BatchHash, WallInstant
-from wire.leaf import Kind, deletion_payload, grant_payload
+from wire.ids import BatchHash, GrantHash, WallInstant
+from wire.leaf import Kind, deletion_payload, event_payload, grant_payload
 from wire.policy import Policy
 from wire.receipt import decode_receipt, verify_receipt
 
@@ -176,15 +180,18 @@ class Delivery:
         """Return what there is to do; without a valid policy there is nobody to do it with."""
         policy = self._host.policy
         if policy.policy is None:
-            return replace(self._view, deletions=(), unregistered=(), ready=())
+            return replace(self._view, deletions=(), unregistered=(), untold=(), ready=())
         standing = self._host.standing
         ready = tuple(Send(name=b.name, grant=b.local.grant) for b in self._spool.ready())
         wanted = {grant.hash for grant in standing.grants.values()}
-        wanted |= {send.grant for send in ready if send.grant in standing.records}
+        wanted |= {send.grant for send in ready if send.grant in standing.evidence}
+        # What became of a consent is told of all: also of one that was taken back offline.
+        wanted |= {GrantHash(event.grant) for event in standing.untold}
         return replace(
             self._view,
             deletions=tuple(self._spool.deletions()),
             unregistered=tuple(sorted(wanted - standing.registered)),
+            untold=tuple(Tell(grant=GrantHash(e.grant), state=e.state) for e in standing.untold),
             ready=ready,
             frozen=is_halted(standing, policy),
         )
@@ -211,7 +218,7 @@ class Delivery:
             check=knock.check,
         )
         try:
-            self._apply(task, step)
+            self._apply(task, step, outcome)
         except (AssentError, OSError) as exc:
             # What was not made durable is offered again.
             _LOG.warning("the collector's answer could not be noted: %s", exc)
@@ -233,12 +240,24 @@ class Delivery:
                     ),
                 )
             case Register(grant=grant):
-                signed = self._host.standing.records[grant]
+                signed = self._host.standing.evidence[grant].signed
                 return _Knock(
                     door=door,
                     call=lambda: door.register(signed),
                     check=lambda body: verify_logged(
                         decode(body, Logged), Kind.GRANT, grant_payload(grant), log
+                    ),
+                )
+            case Tell(grant=grant, state=state):
+                events = self._host.standing.evidence[grant].events
+                event = sign_event(
+                    next(e for e in events if e.state is state), self._upkeep.device.key
+                )
+                return _Knock(
+                    door=door,
+                    call=lambda: door.tell(event),
+                    check=lambda body: verify_logged(
+                        decode(body, Logged), Kind.CONSENT_EVENT, event_payload(event.event), log
                     ),
                 )
             case Send(name=name):
@@ -256,7 +275,7 @@ class Delivery:
             check=lambda body: verify_receipt(decode_receipt(body), batch, core, log),
         )
 
-    def _apply(self, task: Task, step: Step) -> None:
+    def _apply(self, task: Task, step: Step, outcome: Outcome) -> None:
         if isinstance(step, Retry):
             self._later(task, step.after_seconds, step.why, holds=step.holds)
             return
@@ -273,15 +292,13 @@ class Delivery:
             case Confirmed(name=name):
                 self._spool.deletion_confirmed(name)
             case Registered(grant=grant):
-                self._host.write_down(RegisteredEntry(grant=grant))
+                logged = decode(outcome.body, Logged) if isinstance(outcome, Answered) else None
+                self._host.write_down(RegisteredEntry(grant=grant, logged=logged))
                 self._ask_now.set()  # the guard's keys are given only after this
+            case Told(grant=grant, state=state):
+                self._host.write_down(ToldEntry(grant=grant, state=state))
             case Unknown(grant=grant, after_seconds=after):
-                self._host.write_down(RegisteredEntry(grant=grant, known=False))
-                why = "the collector does not know the consent of a batch; it is told again"
-                # All of this consent wait, or each would write two lines into the ledger.
-                for send in self._view.ready:
-                    if send.grant == grant:
-                        self._later(send, after, why, holds=Holds.TASK)
+                self._unknown(grant, after)
             case Quarantine(name=name, why=why):
                 self._upload_error = f"a batch is set aside for good: {why}"
                 self._spool.quarantine(name, why)
@@ -289,6 +306,15 @@ class Delivery:
                 self._spool.drop(name)
             case _:
                 assert_never(step)
+
+    def _unknown(self, grant: GrantHash, after: float) -> None:
+        self._host.write_down(RegisteredEntry(grant=grant, known=False))
+        why = "the collector does not know a consent; it is told again"
+        # All of this consent wait, or each would write two lines into the ledger.
+        waiting: tuple[Tell | Send, ...] = (*self._view.untold, *self._view.ready)
+        for task in waiting:
+            if task.grant == grant:
+                self._later(task, after, why, holds=Holds.TASK)
 
     def _later(self, task: Task, seconds: float, why: str, *, holds: Holds) -> None:
         self._upload_error = why

@@ -1,6 +1,6 @@
 """What the agent looks at once a second, and what time brings.
 
-A new policy or month, a clock that jumped, batches whose hold is over, categories that another
+A new policy or month, consents that it outgrew, receipts, a clock that jumped, batches whose hold is over, categories that another
 place opts out of.  Nothing here opens anything: it changes what is known, and the gate is asked.
 """
 
@@ -10,13 +10,14 @@ from typing import Final, Protocol
 
 from agent.commands import Commands
 from agent.config import Config
-from agent.consent.ledger import LedgerError
+from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
 from agent.consent.standing import ClockDoubted, Entry, Standing
 from agent.consent.states import Flag
 from agent.pipeline import Pipeline
 from agent.programme import Programme
+from agent.receipts import Receipts
 from agent.spool import Spool
 from agent.withdraw import enforce
 from base.clock import Now
@@ -32,6 +33,8 @@ class Host(Protocol):
 
     config: Config
     seen: SeenClock
+    ledger: Ledger
+    receipts: Receipts
     spool: Spool
     programme: Programme
     pipeline: Pipeline
@@ -68,6 +71,7 @@ class Rounds:
         host = self._host
         host.programme.keep_up(now)
         self._watch_clock(now)
+        host.receipts.keep_up(host.ledger, host.policy, now)
         host.pipeline.retry_spool(now)
         self._move_spool_on(now)
         self.outside = self._opt_outs(host.config)

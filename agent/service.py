@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -41,6 +41,7 @@ from agent.lock import Lock
 from agent.numbers import Numbers
 from agent.pipeline import Pipeline
 from agent.programme import Programme
+from agent.receipts import Receipts
 from agent.rounds import Rounds
 from agent.sources import CONTEXT, Sources, plan
 from agent.spare_room import SpareRoom
@@ -99,6 +100,7 @@ class Service:
         files, quota, then = paths.state / "spool", config.quota_bytes, now if believed else None
         self.spool = Spool(files, device.key, numbers, then, quota_bytes=quota, disk=disk)
         enforce(self.ledger.standing, self.spool)
+        self.receipts = Receipts(paths.state, device.key)
         self.programme = Programme(paths.state, device, now)
         self.timeline = FocusTimeline()
         self.counters = Counters()
@@ -181,6 +183,7 @@ class Service:
         situation = self.situation(now)
         spool, permits = self.spool, self.pipeline.permits()
         ready = spool.ready()
+        unstorable = (self._why_unstorable(c, now) for c in self.standing.grants)
         told = Told(
             recording=self.verdict.categories & permits.keys() & self.sources.open_categories(),
             kept=dict(self.counters.kept),
@@ -197,13 +200,10 @@ class Service:
             last_receipt_at=self.delivery.last_receipt_at,
             last_error=self.rounds.trouble or self.delivery.last_error,
             indicator=self.tray.why_hidden(now),
-            storage=next(filter(None, (self._why_unstorable(c, now) for c in self._granted())), ""),
+            storage=next(filter(None, unstorable), ""),
             trouble=" ".join(why for why, _until in self._trouble.values()),
         )
         return status_of(situation, self.verdict, self.device, told)
-
-    def _granted(self) -> list[Category]:
-        return list(self.standing.grants)
 
     # --- decide and move --------------------------------------------------------------
 
@@ -378,7 +378,7 @@ class Service:
             loop.add_signal_handler(number, self.stop)
         self.sources.begin()
         self.tray.begin()
-        lasting = (self._tick(), self._follow(), self.delivery.run(), self._until_stopped())
+        lasting = (self._tick(), self._follow(), self.delivery.run(), self._stop.wait())
         work = [asyncio.create_task(coroutine) for coroutine in lasting]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -389,9 +389,6 @@ class Service:
             await self._end(work)
             self._lock.release()
 
-    async def _until_stopped(self) -> None:
-        await self._stop.wait()
-
     async def _follow(self) -> None:
         """Move whenever the verdict asks for it."""
         while True:
@@ -401,7 +398,7 @@ class Service:
                 await self.move()
             self.tray.show(self.status)
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _end(self, tasks: Sequence[asyncio.Task[object]]) -> None:
         for task in tasks:
             task.cancel()
         now = self.clock.now()

@@ -10,6 +10,7 @@ from agent.consent.facts import Situation, consent_at
 from agent.consent.gate import Verdict
 from agent.consent.states import Consent, Flag
 from agent.enroll import Device
+from agent.receipts import FOLDER
 from base.clock import NANOSECONDS
 from wire.category import Category, registry
 from wire.control import (
@@ -83,6 +84,7 @@ def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told
             last_error=told.last_error,
         ),
         indicator=told.indicator,
+        receipts=str(device.folder / FOLDER),
     )
 
 

@@ -26,6 +26,7 @@ from wire.collector_http import (
     decode,
     newer_protocol,
 )
+from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
@@ -126,6 +127,10 @@ class Door:
     def register(self, signed: SignedConsent) -> Outcome:
         """Show the collector a consent record."""
         return self._try("POST", "/v1/consents", msgspec.json.encode(signed))
+
+    def tell(self, signed: SignedEvent) -> Outcome:
+        """Tell the collector what became of a consent."""
+        return self._try("POST", "/v1/consent-events", msgspec.json.encode(signed))
 
     def send(self, name: str, frame: bytes, goes_on: Callable[[], bool]) -> Outcome:
         """Send a batch under the hash of its bytes, for as long as *goes_on* says so.

@@ -1,12 +1,12 @@
 """Stage 7: what to say to the collector next, and what its answer means.  Pure.
 
-    task = next_task(view, now)      Delete | Register | Send | Wait | Idle
-    step = on_response(task, ...)    Confirmed | Registered | Ack | Retry | Unknown |
+    task = next_task(view, now)      Delete | Register | Tell | Send | Wait | Idle
+    step = on_response(task, ...)    Confirmed | Registered | Told | Ack | Retry | Unknown |
                                      Quarantine | Gone
 
 The service carries out tasks and steps; nothing here touches disk, clock or network.
-Deletions come first, also while uploads are frozen: a no of the data subject waits for
-nobody.  A batch follows its consent record, never the other way round.
+Deletions and withdrawals come first, also while uploads are frozen: a no of the data
+subject waits for nobody.  A batch follows its consent record, never the other way round.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +18,7 @@ from agent.handover import Answered, NoAnswer, Outcome
 from base.clock import NANOSECONDS
 from wire.errors import WireError
 from wire.ids import GrantHash
+from wire.linked import ConsentState
 
 FIRST_BACK_OFF_SECONDS: Final = 1.0
 LARGEST_BACK_OFF_SECONDS: Final = 15 * 60.0
@@ -50,6 +51,14 @@ class Register:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tell:
+    """Tell the collector what became of a consent that it has."""
+
+    grant: GrantHash
+    state: ConsentState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
     """Send a batch; `grant` is what it was made under."""
 
@@ -69,7 +78,7 @@ class Idle:
     """There is nothing to do."""
 
 
-Task: TypeAlias = Delete | Register | Send
+Task: TypeAlias = Delete | Register | Tell | Send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +91,7 @@ class View:
 
     deletions: tuple[str, ...] = ()
     unregistered: tuple[GrantHash, ...] = ()
+    untold: tuple[Tell, ...] = ()
     ready: tuple[Send, ...] = ()
     frozen: bool = False
     door_opens: int = 0
@@ -105,6 +115,7 @@ def _not_before(view: View, task: Task) -> int:
 
 def _tasks(view: View) -> Iterator[Task]:
     yield from (Delete(name=name) for name in view.deletions)
+    yield from (tell for tell in view.untold if tell.grant not in view.unregistered)
     if view.frozen:
         return
     yield from (Register(grant=grant) for grant in view.unregistered)
@@ -126,6 +137,14 @@ class Registered:
     """The collector's log has the consent record."""
 
     grant: GrantHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """The collector's log has what became of the consent."""
+
+    grant: GrantHash
+    state: ConsentState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +197,7 @@ class Gone:
     name: str
 
 
-Step: TypeAlias = Confirmed | Registered | Ack | Retry | Unknown | Quarantine | Gone
+Step: TypeAlias = Confirmed | Registered | Told | Ack | Retry | Unknown | Quarantine | Gone
 
 
 def on_response(
@@ -238,6 +257,8 @@ def _accepted(task: Task, answer: Answered, check: Callable[[bytes], None]) -> S
             return Confirmed(name=name)
         case Register(grant=grant):
             return Registered(grant=grant)
+        case Tell(grant=grant, state=state):
+            return Told(grant=grant, state=state)
         case Send(name=name):
             return Ack(name=name)
         case _:
@@ -250,7 +271,7 @@ def _refused(task: Task, answer: Answered) -> Step:
         return Gone(name=task.name)
     if isinstance(task, Send) and answer.status != _MISSING_FIRST:
         return Quarantine(name=task.name, why=_said(answer))
-    if isinstance(task, Send) and answer.says.startswith("consent-unknown"):
+    if isinstance(task, Send | Tell) and answer.says.startswith("consent-unknown"):
         return Unknown(grant=task.grant)
     # A consent or a deletion is never given up: it is asked again, and shown as unconfirmed.
     return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=_said(answer), holds=Holds.TASK)

@@ -6,6 +6,7 @@ can show a yes.
 
 from typing import Final
 
+import msgspec
 from sqlalchemy import Connection, select
 
 from collector.auth import Device
@@ -15,9 +16,10 @@ from collector.policies import known
 from collector.refusal import RefusedError, Why
 from wire.category import Category, registry
 from wire.collector_http import KeptConsent
+from wire.consent_record import ConsentRecord, record_of
 from wire.errors import WireError
-from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
-from wire.ids import GrantHash, PolicyDigest, SubjectId, WallInstant
+from wire.grant import SignedConsent, grant_hash, verify_consent
+from wire.ids import DeviceId, GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, grant_payload
 from wire.policy import Policy, words_sha256
 
@@ -137,3 +139,18 @@ def _check(record: ConsentRecord, policy: Policy) -> None:
         raise RefusedError(Why.CONSENT_MISMATCH, "the policy has another purpose")
     if record.words_sha256 != words_sha256(policy, record.category):
         raise RefusedError(Why.CONSENT_MISMATCH, "other words than the policy's were shown")
+    if not record.state.permits:
+        raise RefusedError(Why.CONSENT_MISMATCH, "it records a no")
+    asked = record_of(
+        policy,
+        PolicyDigest(record.policy_digest),
+        record.category,
+        record_id=record.record_id,
+        subject=SubjectId(record.subject),
+        device=DeviceId(record.device),
+        given_at=record.given_at,
+        state=record.state,
+    )
+    # Less than the policy allows is fine; anything else has to be what it says.
+    if msgspec.structs.replace(record, level=asked.level) != asked:
+        raise RefusedError(Why.CONSENT_MISMATCH, "it does not say what the policy says")

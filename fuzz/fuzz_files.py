@@ -23,12 +23,14 @@ from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.standing import (
     ClockDoubted,
     Entry,
+    Expired,
     Granted,
     Halted,
     OptedOut,
     Paused,
     Registered,
     Resumed,
+    Told,
     Withdrawn,
 )
 from agent.consent.states import Flag
@@ -55,6 +57,7 @@ from wire.errors import MalformedError
 from wire.grant import grant_hash
 from wire.guard_http import KeyRequest, sign_key
 from wire.ids import BatchHash, GrantHash, PolicyDigest, SubjectId, WallInstant
+from wire.linked import ConsentState
 
 AT: Final = Now(boot=5_000_000_000, wall=wall(NOW), boot_id="fuzz")
 Spoil: TypeAlias = Callable[[bytes, random.Random], bytes]
@@ -208,7 +211,13 @@ def _open_ledger(folder: Path, data: bytes, org: Organisation) -> object:
 def _ledgers(folder: Path, org: Organisation) -> tuple[bytes, ...]:
     signed = org.consent(PolicyDigest(b"\1" * 32))
     acts: tuple[tuple[Entry, ...], ...] = (
-        (Granted(signed=signed), Registered(grant=grant_hash(signed)), Withdrawn(category=None)),
+        (
+            Granted(signed=signed, words="", notice=""),
+            Registered(grant=grant_hash(signed)),
+            Expired(grant=grant_hash(signed)),
+            Told(grant=grant_hash(signed), state=ConsentState.EXPIRED),
+            Withdrawn(category=None),
+        ),
         (Paused(until_wall=AT.wall + 1, until_boot=AT.boot + 1), Resumed()),
         (Halted(policy=b"\1" * 32, why="stop"), ClockDoubted(why="set")),
     )

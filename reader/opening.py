@@ -17,10 +17,11 @@ from reader.pictures import Canvas
 from wire.batch import Batch, decode_batch
 from wire.category import registry
 from wire.collector_http import KeptConsent
+from wire.consent_record import ConsentRecord
 from wire.errors import WireError
 from wire.event import Frame, begins_at, category_of
 from wire.frame import Core, Verified, verify
-from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
+from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.ids import BatchHash
 from wire.opening import open_body, open_released
 

@@ -293,6 +293,7 @@ class Status(_Message, frozen=True, kw_only=True):
     spool: SpoolStatus
     collector: CollectorStatus
     indicator: str  # "" when shown, else why it is not
+    receipts: str  # the folder in which the data subject's consent receipts lie
 
 
 class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):

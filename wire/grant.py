@@ -1,8 +1,9 @@
 """Consent records and access grants: who agreed to what, and who may open what.
 
-A *consent record* is what a data subject gave: one purpose, one category, one policy,
-signed by the device.  Every batch names one by its hash.  An *access grant* is a reader's
-request, approved by the people whom the policy names; the guard releases nothing without.
+A *consent record* (`wire.consent_record`) is what a data subject gave: one purpose, one
+category, one policy, signed by the device.  Every batch names one by its hash.  An *access
+grant* is a reader's request, approved by the people whom the policy names; the guard
+releases nothing without.
 """
 
 import base64
@@ -18,33 +19,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from wire.category import Category
+from wire.consent_record import ConsentRecord, decode_record, encode_record
 from wire.ed25519 import public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.frame import is_day
 from wire.ids import GrantHash, WallInstant
-from wire.policy import Approver, Policy, Purpose
+from wire.policy import Approver, Policy
 
 CONSENT_LABEL: Final = b"assent/consent-record/v1\0"
 ACCESS_LABEL: Final = b"assent/access-request/v1\0"
 LEAST_APPROVALS: Final = 2  # whatever a policy says: with one approval one party decides
-
-
-class ConsentRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one data subject agreed to, once, for one purpose and one category."""
-
-    record_id: str
-    subject: bytes  # SubjectId
-    device: bytes  # DeviceId
-    controller: str
-    programme: str
-    purpose: Purpose
-    category: Category
-    level: str
-    recipients: tuple[str, ...]
-    policy_digest: bytes
-    words_sha256: bytes  # of the words that stood on the screen
-    given_at: WallInstant
-    language: str = "en"
 
 
 class SignedConsent(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +40,7 @@ class SignedConsent(msgspec.Struct, frozen=True, kw_only=True):
 
 def sign_consent(record: ConsentRecord, device: Ed25519PrivateKey) -> SignedConsent:
     """Return *record* signed by the device key."""
-    data = msgspec.json.encode(record)
+    data = encode_record(record)
     return SignedConsent(record=data, signature=device.sign(CONSENT_LABEL + data))
 
 
@@ -72,10 +56,7 @@ def verify_consent(signed: SignedConsent, device: Ed25519PublicKey) -> ConsentRe
         device.verify(signed.signature, CONSENT_LABEL + signed.record)
     except InvalidSignature:
         raise ForgedError("the consent record is not signed by this device") from None
-    try:
-        return msgspec.json.decode(signed.record, type=ConsentRecord)
-    except UNREADABLE as exc:
-        raise MalformedError(f"the consent record cannot be read: {exc}") from exc
+    return decode_record(signed.record)
 
 
 def grant_hash(signed: SignedConsent) -> GrantHash:

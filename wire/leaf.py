@@ -20,6 +20,7 @@ class Kind(StrEnum):
 
     BATCH = "batch"
     GRANT = "grant"
+    CONSENT_EVENT = "consent-event"
     RELEASE = "release"
     DELETION = "deletion"
     TOMBSTONE = "tombstone"
@@ -42,6 +43,11 @@ def batch_payload(batch: BatchHash, core: CoreHash) -> bytes:
 def grant_payload(grant: GrantHash) -> bytes:
     """Return the payload of a consent record: its hash, 32 bytes."""
     return grant
+
+
+def event_payload(event: bytes) -> bytes:
+    """Return the payload of what became of a consent: the hash of the signed bytes."""
+    return hashlib.sha256(event).digest()
 
 
 def release_payload(batch: BatchHash, core: CoreHash, access: bytes, recipient: str) -> bytes:

@@ -246,6 +246,16 @@ def verify_checkpoint(note: str, log_key: str) -> Checkpoint:
     return checkpoint
 
 
+def unsigned_checkpoint(note: str) -> Checkpoint:
+    """Return the checkpoint in *note*, whoever signed it: for who has no log's key at hand.
+
+    Raises:
+        MalformedError: Not a signed note, or not a checkpoint.
+
+    """
+    return _parse_checkpoint(_parse_note(note)[0])
+
+
 def cosign(note: str, name: str, key: Ed25519PrivateKey, at: int) -> str:
     """Return the witness's signature line for *note*, at *at* seconds since the epoch.
 

@@ -13,6 +13,7 @@ from agent.consent.standing import Standing
 from agent.consent.states import Act, Consent, Flag, Pause, consent_after, pause_after
 from base.clock import Now
 from wire.category import Category
+from wire.ids import GrantHash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,18 @@ def consent_at(standing: Standing, policy: PolicyInForce, category: Category) ->
     if grant is None or grant.record.policy_digest == policy.digest:
         return state
     return consent_after(state, Act.CHANGE_POLICY)
+
+
+def expired(standing: Standing, policy: PolicyInForce) -> tuple[GrantHash, ...]:
+    """Return the consents that a valid policy has outgrown, and of which no line says so yet."""
+    if policy.policy is None:
+        return ()
+    return tuple(
+        grant.hash
+        for category, grant in standing.grants.items()
+        if consent_at(standing, policy, category) is Consent.STALE
+        and not standing.evidence[grant.hash].events
+    )
 
 
 def is_halted(standing: Standing, policy: PolicyInForce) -> bool:

@@ -24,8 +24,13 @@ from agent.consent.states import (
 from base.clock import Now
 from base.stored import Versioned
 from wire.category import Category
-from wire.grant import ConsentRecord, SignedConsent, grant_hash, verify_consent
-from wire.ids import GrantHash
+from wire.collector_http import Logged
+from wire.consent_event import ConsentEvent
+from wire.consent_receipt import Evidence
+from wire.consent_record import ConsentRecord
+from wire.grant import SignedConsent, grant_hash, verify_consent
+from wire.ids import GrantHash, WallInstant
+from wire.linked import ConsentState
 
 # --- what a line can say -----------------------------------------------------------------
 
@@ -35,9 +40,11 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, tag=True, tag_field="kin
 
 
 class Granted(_Entry, frozen=True, kw_only=True):
-    """The data subject agreed; the consent record as it was signed."""
+    """The data subject agreed; the consent record as signed, and what was shown with it."""
 
     signed: SignedConsent
+    words: str
+    notice: str
 
 
 class Withdrawn(_Entry, frozen=True, kw_only=True):
@@ -45,6 +52,12 @@ class Withdrawn(_Entry, frozen=True, kw_only=True):
 
     category: Category | None
     erase: bool = False
+
+
+class Expired(_Entry, frozen=True, kw_only=True):
+    """A consent covers no longer what the policy asks for; only a click makes a new one."""
+
+    grant: bytes
 
 
 class OptedOut(_Entry, frozen=True, kw_only=True):
@@ -93,10 +106,21 @@ class ClockConfirmed(_Entry, frozen=True, kw_only=True):
 
 
 class Registered(_Entry, frozen=True, kw_only=True):
-    """The collector's log has this consent record, or (not `known`) says that it has not."""
+    """The collector's log has this consent record, or (not `known`) says that it has not.
+
+    `logged` is the log's proof, verified before it was written down.
+    """
 
     grant: bytes
     known: bool = True
+    logged: Logged | None = None
+
+
+class Told(_Entry, frozen=True, kw_only=True):
+    """The collector has what became of this consent: that it was withdrawn, or has expired."""
+
+    grant: bytes
+    state: ConsentState
 
 
 class Replaced(_Entry, frozen=True, kw_only=True):
@@ -109,6 +133,7 @@ class Replaced(_Entry, frozen=True, kw_only=True):
 Entry: TypeAlias = (
     Granted
     | Withdrawn
+    | Expired
     | OptedOut
     | OptedIn
     | Paused
@@ -118,6 +143,7 @@ Entry: TypeAlias = (
     | ClockDoubted
     | ClockConfirmed
     | Registered
+    | Told
     | Replaced
 )
 
@@ -163,9 +189,10 @@ class Standing:
     flags: Mapping[Category, Flag] = field(
         default_factory=lambda: dict.fromkeys(Category, Flag.CLEAR)
     )
-    records: Mapping[GrantHash, SignedConsent] = field(
+    evidence: Mapping[GrantHash, Evidence] = field(
         default_factory=dict
-    )  # all that were ever given
+    )  # of all that were ever given: what a receipt shows
+    untold: tuple[ConsentEvent, ...] = ()  # what became of them, not yet told to the collector
     erasing: frozenset[Category] = frozenset()  # withdrawn, and what was sent is to be deleted
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
@@ -189,10 +216,12 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
     """
     moved = replace(standing, last_seen=line.time)
     match line.entry:
-        case Granted(signed=signed):
-            return _granted(moved, signed, device)
+        case Granted():
+            return _granted(moved, line.entry, device)
         case Withdrawn(category=category, erase=erase):
             return _withdrawn(moved, _named(category), erase=erase)
+        case Expired(grant=grant):
+            return _expired(moved, GrantHash(grant))
         case OptedOut(category=category):
             return _flagged(moved, _named(category), Act.OPT_OUT)
         case OptedIn(category=category):
@@ -210,9 +239,11 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
             return replace(moved, clock_doubt=why)
         case ClockConfirmed():
             return replace(moved, clock_doubt="", clock_anchor=line.time)
-        case Registered(grant=grant, known=known):
-            others = moved.registered - {GrantHash(grant)}
-            return replace(moved, registered=others | {GrantHash(grant)} if known else others)
+        case Registered():
+            return _registered(moved, line.entry)
+        case Told(grant=grant, state=state):
+            left = (e for e in moved.untold if (e.grant, e.state) != (grant, state))
+            return replace(moved, untold=tuple(left))
         case Replaced(aside=aside, why=why):
             return replace(moved, lost=f"{why}; the old record is kept as {aside}")
         case _:
@@ -223,16 +254,21 @@ def _named(category: Category | None) -> tuple[Category, ...]:
     return tuple(Category) if category is None else (category,)
 
 
-def _granted(standing: Standing, signed: SignedConsent, device: Ed25519PublicKey) -> Standing:
+def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> Standing:
+    signed = entry.signed
     record = verify_consent(signed, device)
     category = record.category
     grant = Grant(signed=signed, record=record, hash=grant_hash(signed))
     state = consent_after(standing.consents[category], Act.GRANT)
+    before = standing.grants.get(category)
+    if before is not None and not standing.evidence[before.hash].events:
+        standing = _ended(standing, before.hash, ConsentState.EXPIRED)  # the new one is instead
+    shown = Evidence(signed=signed, words=entry.words, notice=entry.notice)
     return replace(
         standing,
         consents={**standing.consents, category: state},
         grants={**standing.grants, category: grant},
-        records={**standing.records, grant.hash: signed},
+        evidence={**standing.evidence, grant.hash: shown},
         erasing=standing.erasing - {category},
         lost="",
     )
@@ -240,6 +276,8 @@ def _granted(standing: Standing, signed: SignedConsent, device: Ed25519PublicKey
 
 def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: bool) -> Standing:
     moved = {c: consent_after(standing.consents[c], Act.WITHDRAW) for c in categories}
+    for category in standing.grants.keys() & set(categories):
+        standing = _ended(standing, standing.grants[category].hash, ConsentState.WITHDRAWN)
     kept = {c: grant for c, grant in standing.grants.items() if c not in categories}
     return replace(
         standing,
@@ -247,6 +285,43 @@ def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: b
         grants=kept,
         erasing=standing.erasing | set(categories) if erase else standing.erasing,
     )
+
+
+def _expired(standing: Standing, grant: GrantHash) -> Standing:
+    for category, live in standing.grants.items():
+        if live.hash == grant:
+            state = consent_after(standing.consents[category], Act.CHANGE_POLICY)
+            moved = replace(standing, consents={**standing.consents, category: state})
+            return _ended(moved, grant, ConsentState.EXPIRED)
+    return standing
+
+
+def _ended(standing: Standing, grant: GrantHash, state: ConsentState) -> Standing:
+    """Note what became of a consent, now; `last_seen` is the time of the line."""
+    at = WallInstant(0 if standing.last_seen is None else standing.last_seen.wall)
+    event = ConsentEvent(grant=grant, state=state, at=at)
+    evidence = standing.evidence[grant]
+    shown = replace(evidence, events=(*evidence.events, event))
+    return replace(
+        standing,
+        evidence={**standing.evidence, grant: shown},
+        untold=(*standing.untold, event),
+    )
+
+
+def _registered(standing: Standing, entry: Registered) -> Standing:
+    grant = GrantHash(entry.grant)
+    others = standing.registered - {grant}
+    moved = replace(standing, registered=others | {grant} if entry.known else others)
+    if entry.logged is None or grant not in standing.evidence:
+        return moved
+    shown = replace(standing.evidence[grant], logged=entry.logged)
+    return replace(moved, evidence={**standing.evidence, grant: shown})
+
+
+def state_of_next(standing: Standing, category: Category) -> ConsentState:
+    """Return what a yes to *category* is now: the first, or one that renews what was given."""
+    return ConsentState.RENEWED if category in standing.grants else ConsentState.GIVEN
 
 
 def _flagged(standing: Standing, categories: tuple[Category, ...], act: Act) -> Standing:

@@ -80,6 +80,7 @@ def a_status(
         ),
         collector=CollectorStatus(origin="https://collector.example:8443"),
         indicator="",
+        receipts="/home/ada/receipts",
     )
 
 

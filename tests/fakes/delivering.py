@@ -69,7 +69,7 @@ class Delivering:
         """Open ledger and spool."""
         now, key = self.clock.now(), self.station.org.device
         self.ledger = Ledger.open(self.folder, key.public_key(), now)
-        self.ledger.append(Granted(signed=self.signed), now)
+        self.ledger.append(Granted(signed=self.signed, words="w", notice="n"), now)
         self.reopen()
 
     def reopen(self) -> None:

@@ -1,6 +1,7 @@
 """A workstation without a desktop: enrols, agrees, seals and uploads over the real door."""
 
 import secrets
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +16,13 @@ from wire.age import decode_identity, decode_recipient
 from wire.batch import Batch, Opening, encode_batch
 from wire.category import Category
 from wire.collector_http import Certified, Enrolment, EnrolRequest
+from wire.consent_record import decode_record, record_of
 from wire.event import Event
 from wire.frame import Core, batch_hash, core_hash, encode_core
-from wire.grant import ConsentRecord, SignedConsent, grant_hash, sign_consent
+from wire.grant import SignedConsent, grant_hash, sign_consent
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
 from wire.ids import BatchHash, BootInstant, DeviceId, SubjectId, WallInstant, key_id
-from wire.policy import Policy, decode_policy, policy_digest, words_sha256
+from wire.policy import Policy, decode_policy, policy_digest
 from wire.receipt import decode_receipt, verify_receipt
 from wire.sealing import new_identity, seal, sign
 from wire.xwing import public_key_of
@@ -62,20 +64,13 @@ class Device:
 
     def agree(self, category: Category, *, send: bool = True) -> SignedConsent:
         """Make a consent record for *category*, and hand it in."""
-        rule = self.policy.rule(category)
-        assert rule is not None
-        record = ConsentRecord(
-            record_id=secrets.token_hex(8),
+        record = record_of(
+            self.policy,
+            policy_digest(self.document),
+            category,
+            record_id=str(uuid.uuid4()),
             subject=self.subject,
-            device=spki_sha256(self.key.public_key()),
-            controller=self.policy.controller.name,
-            programme=self.policy.programme,
-            purpose=self.policy.purpose,
-            category=category,
-            level=rule.level,
-            recipients=tuple(r.name for r in self.policy.recipients),
-            policy_digest=policy_digest(self.document),
-            words_sha256=words_sha256(self.policy, category),
+            device=DeviceId(spki_sha256(self.key.public_key())),
             given_at=now(),
         )
         signed = sign_consent(record, self.key)
@@ -95,7 +90,7 @@ class Device:
 
     def seal(self, consent: SignedConsent, guard_key: bytes, *events: Event) -> bytes:
         """Return a frame of *events* under *consent*."""
-        record = msgspec.json.decode(consent.record, type=ConsentRecord)
+        record = decode_record(consent.record)
         recipients = [decode_recipient(r.key) for r in self.policy.recipients]
         recipients.append(public_key_of(decode_identity(self.identity)))
         core = Core(

@@ -20,12 +20,12 @@ from governance.keys import PublicKey, Role
 from wire.age import decode_identity
 from wire.batch import Batch, Opening, encode_batch
 from wire.category import Category
+from wire.consent_record import record_of
 from wire.event import Event, Key
 from wire.frame import Core, batch_hash, core_hash, encode_core, split
 from wire.grant import (
     AccessGrant,
     AccessRequest,
-    ConsentRecord,
     SignedConsent,
     access_digest,
     approve,
@@ -52,7 +52,6 @@ from wire.policy import (
     Recipient,
     encode_policy,
     policy_digest,
-    words_sha256,
 )
 from wire.sealing import new_identity, recipient_of, seal, sign
 from wire.tlog import (
@@ -188,20 +187,18 @@ class Organisation:
 
     # --- batches ----------------------------------------------------------------------
 
-    def consent(self, digest: PolicyDigest, **changes: object) -> SignedConsent:
+    def consent(
+        self, digest: PolicyDigest, policy: Policy | None = None, **changes: object
+    ) -> SignedConsent:
         """Return a consent record of this organisation's one data subject."""
-        record = ConsentRecord(
-            record_id="c-1",
+        category = changes.get("category")
+        record = record_of(
+            policy or self.policy(),
+            digest,
+            category if isinstance(category, Category) else Category.KEYS,
+            record_id="a6f58318-72e6-46a2-bfd7-f36d795e30cd",
             subject=self.subject,
-            device=spki_sha256(self.device.public_key()),
-            controller=CONTROLLER,
-            programme="pilot",
-            purpose=Purpose.TRAIN_COMPUTER_USE,
-            category=Category.KEYS,
-            level="classes",
-            recipients=(READER,),
-            policy_digest=digest,
-            words_sha256=words_sha256(self.policy(), Category.KEYS),
+            device=DeviceId(spki_sha256(self.device.public_key())),
             given_at=wall(NOW),
         )
         return sign_consent(msgspec.structs.replace(record, **changes), self.device)

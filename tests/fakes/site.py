@@ -50,7 +50,7 @@ from wire.frame import Core, decode_core, encode_core, join_unsigned, split
 from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyAnswer
 from wire.ids import DeviceId, PolicyDigest, SubjectId, WallInstant, key_id
-from wire.policy import Policy, words_sha256
+from wire.policy import Policy
 from wire.sealing import seal, sign
 from wire.xwing import public_key_of
 
@@ -273,13 +273,8 @@ class Workstation:
 
     def consent(self, category: Category = Category.KEYS, **changes: object) -> SignedConsent:
         """Return a consent record under the policy in force, not yet handed in."""
-        level = self.site.policy.rule(category)
-        usual: dict[str, object] = {
-            "category": category,
-            "level": level.level if level else "",
-            "words_sha256": words_sha256(self.site.policy, category),
-        }
-        return self.org.consent(self.site.digest, **(usual | changes))
+        usual: dict[str, object] = {"category": category}
+        return self.org.consent(self.site.digest, self.site.policy, **(usual | changes))
 
     def registers(self, signed: SignedConsent) -> Response:
         return self.door.request("POST", "/v1/consents", msgspec.json.encode(signed))

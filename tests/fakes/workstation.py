@@ -35,6 +35,7 @@ from tests.fakes.organisation import Organisation
 from wire.batch import decode_batch
 from wire.category import Category
 from wire.collector_http import Deleted, Logged, State
+from wire.consent_event import ConsentEvent, SignedEvent, verify_event
 from wire.control import (
     Answer,
     CloseSource,
@@ -55,7 +56,7 @@ from wire.frame import core_hash, split, verify
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, sign_key
 from wire.ids import BatchHash, BootInstant, WallInstant
-from wire.leaf import Kind, batch_payload, deletion_payload, entry, grant_payload
+from wire.leaf import Kind, batch_payload, deletion_payload, entry, event_payload, grant_payload
 from wire.opening import open_body
 from wire.policy import Policy, words_sha256
 from wire.receipt import Receipt, encode_receipt
@@ -250,6 +251,7 @@ class FakeCollector(Door):
     answers: dict[str, Outcome] = field(default_factory=dict)  # by method, instead of the truth
     frames: dict[str, bytes] = field(default_factory=dict)
     consents: list[bytes] = field(default_factory=list)
+    events: list[ConsentEvent] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     closed: bool = False
     published: Path | None = None  # the folder of the policy that it serves
@@ -279,6 +281,15 @@ class FakeCollector(Door):
         verify_consent(signed, self.device.public_key())
         self.consents.append(grant_hash(signed))
         logged = self._log(Kind.GRANT, grant_payload(grant_hash(signed)))
+        return Answered(status=201, body=msgspec.json.encode(logged))
+
+    def tell(self, signed: SignedEvent) -> Outcome:
+        if not self.reachable:
+            return NoAnswer(why="nobody answers")
+        event = verify_event(signed, self.device.public_key())
+        assert event.grant in self.consents, "an event came before its consent record"
+        self.events.append(event)
+        logged = self._log(Kind.CONSENT_EVENT, event_payload(signed.event))
         return Answered(status=201, body=msgspec.json.encode(logged))
 
     def send(self, name: str, frame: bytes, goes_on: Callable[[], bool]) -> Outcome:

@@ -34,9 +34,11 @@ DEVICE = ORGANISATION.device.public_key()
 def acts() -> list[Entry]:
     digest = PolicyDigest(b"\1" * 32)
     return [
-        Granted(signed=ORGANISATION.consent(digest)),
+        Granted(signed=ORGANISATION.consent(digest), words="", notice=""),
         OptedOut(category=Category.SCREEN),
-        Granted(signed=ORGANISATION.consent(digest, category=Category.POINTER)),
+        Granted(
+            signed=ORGANISATION.consent(digest, category=Category.POINTER), words="", notice=""
+        ),
         Paused(until_wall=2_000_000, until_boot=1_000_005),
         Resumed(),
         Withdrawn(category=Category.KEYS),
@@ -83,7 +85,7 @@ def test_after_any_fault_a_restart_captures_no_more_than_was_acknowledged(
     assert captures(again.standing) <= captures(acknowledged)
     assert captures(again.standing) == frozenset()  # a click is needed after each of these
     assert again.standing.lost == ""
-    assert len(again.standing.records) >= len(acknowledged.records)
+    assert len(again.standing.evidence) >= len(acknowledged.evidence)
 
 
 @pytest.mark.parametrize("how", [How.FAILS, How.FULL, How.FULL_WITHIN, How.PERSISTS_BUT_FAILS])

@@ -22,6 +22,7 @@ from agent.consent.standing import (
     ClockConfirmed,
     ClockDoubted,
     Entry,
+    Expired,
     Granted,
     Halted,
     OptedIn,
@@ -95,7 +96,7 @@ class Consent(RuleBasedStateMachine):
     @rule(category=categories)
     def grant(self, category: Category) -> None:
         signed = ORGANISATION.consent(DIGESTS[self.digest], category=category)
-        self._act(Granted(signed=signed), click=True)
+        self._act(Granted(signed=signed, words="", notice=""), click=True)
         self.said_yes[category] = self.digest
 
     @rule(category=some_or_all, erase=st.booleans())
@@ -103,6 +104,13 @@ class Consent(RuleBasedStateMachine):
         self._act(Withdrawn(category=category, erase=erase))
         for each in Category if category is None else [category]:
             self.said_yes.pop(each, None)
+
+    @rule(category=categories)
+    def expire(self, category: Category) -> None:
+        grant = self.ledger.standing.grants.get(category)
+        if grant is not None:
+            self._act(Expired(grant=grant.hash))
+            self.said_yes.pop(category, None)
 
     @rule(category=some_or_all)
     def opt_out(self, category: Category | None) -> None:

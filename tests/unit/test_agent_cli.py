@@ -176,7 +176,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
 def test_there_is_no_command_that_lets_more_in() -> None:
     """What is there is this list; a new command has to be thought about here."""
     assert set(agent.commands) == {
-        "run", "enroll", "status", "config", "doctor",  # look
+        "run", "enroll", "status", "config", "doctor", "receipts",  # look
         "pause", "opt-out", "withdraw", "forget",  # restrict
         "grant", "opt-in", "resume",  # refuse, and say where
     }  # fmt: skip

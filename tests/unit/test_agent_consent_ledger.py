@@ -11,6 +11,7 @@ from agent.consent.standing import (
     ClockConfirmed,
     ClockDoubted,
     Entry,
+    Expired,
     Granted,
     Halted,
     OptedIn,
@@ -19,6 +20,7 @@ from agent.consent.standing import (
     Registered,
     Resumed,
     Standing,
+    Told,
     Withdrawn,
 )
 from agent.consent.states import Consent, Flag, IllegalMoveError, Pause
@@ -28,6 +30,7 @@ from tests.fakes.organisation import Organisation
 from wire.category import Category
 from wire.grant import grant_hash
 from wire.ids import PolicyDigest
+from wire.linked import ConsentState
 
 AT = Now(boot=5, wall=1_000_000, boot_id="one")
 
@@ -42,7 +45,11 @@ def opened(folder: Path, organisation: Organisation, now: Now = AT) -> Ledger:
 
 
 def granted(organisation: Organisation, category: Category = Category.KEYS) -> Granted:
-    return Granted(signed=organisation.consent(PolicyDigest(b"\1" * 32), category=category))
+    return Granted(
+        signed=organisation.consent(PolicyDigest(b"\1" * 32), category=category),
+        words="",
+        notice="",
+    )
 
 
 def paused() -> Paused:
@@ -77,6 +84,12 @@ ACTS: dict[str, Callable[[Organisation], list[Entry]]] = {
     "doubted": lambda _: [ClockDoubted(why="set")],
     "confirmed": lambda _: [ClockDoubted(why="set"), ClockConfirmed()],
     "registered": lambda o: [granted(o), Registered(grant=grant_hash(granted(o).signed))],
+    "expired": lambda o: [granted(o), Expired(grant=grant_hash(granted(o).signed))],
+    "told": lambda o: [
+        granted(o),
+        Withdrawn(category=None),
+        Told(grant=grant_hash(granted(o).signed), state=ConsentState.WITHDRAWN),
+    ],
     "unknown": lambda _: [Registered(grant=b"g"), Registered(grant=b"g", known=False)],
 }
 
@@ -108,7 +121,7 @@ def test_what_the_acts_add_up_to(tmp_path: Path, organisation: Organisation) -> 
     assert standing.consents[Category.KEYS] is Consent.WITHDRAWN
     assert standing.consents[Category.SCREEN] is Consent.GIVEN
     assert set(standing.grants) == {Category.SCREEN}
-    assert len(standing.records) == 2
+    assert len(standing.evidence) == 2
     assert standing.erasing == {Category.KEYS}
     assert standing.flags[Category.POINTER] is Flag.OPTED_OUT
     assert standing.pause is Pause.PAUSED

@@ -145,7 +145,9 @@ def acts(station: Workstation, *entries: Entry) -> None:
 
 def agreed(station: Workstation, policy: PolicyDigest | None = None) -> Granted:
     digest = policy or policy_digest((station.paths.state / "policy.json").read_bytes())
-    return Granted(signed=station.organisation.consent(digest, category=Category.KEYS))
+    return Granted(
+        signed=station.organisation.consent(digest, category=Category.KEYS), words="", notice=""
+    )
 
 
 def paused(ago_seconds: int = 0) -> Paused:

@@ -156,7 +156,7 @@ def test_a_consent_signed_by_another_key_is_none(station: Workstation) -> None:
         if isinstance(entry, Granted):
             signature = other.sign(entry.signed.record)
             signed = msgspec.structs.replace(entry.signed, signature=signature)
-            entry = Granted(signed=signed)
+            entry = Granted(signed=signed, words="", notice="")
         line = msgspec.structs.replace(line, prev=previous, entry=entry)
         forged.append(msgspec.json.encode(line))
         previous = hashlib.sha256(forged[-1]).hexdigest()

@@ -116,7 +116,7 @@ def test_a_batch_without_a_consent_record_is_refused(sealed: Sealed) -> None:
 )
 def test_a_consent_to_something_else_does_not_cover_a_batch(changes: dict[str, object]) -> None:
     """Genuine, of this device, and named by the core: but for another thing."""
-    consent = ACME.consent(POLICY, **changes)
+    consent = ACME.consent(POLICY, None, **changes)
     assert fault(ACME.seal(POLICY, consent=consent)) is Fault.NOT_CONSENTED
 
 
