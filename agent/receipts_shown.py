@@ -91,7 +91,9 @@ def read_key(path: Path) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except FileNotFoundError:
-        raise SetupError("there are no receipts yet; they come with your first consent") from None
+        raise SetupError(
+            f"{path} is not here: receipts come with your first consent (or give --key)"
+        ) from None
     except (OSError, ValueError) as exc:
         raise SetupError(
             f"{path} is no public key in PEM; give the device.pem of the receipt"

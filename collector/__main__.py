@@ -24,16 +24,18 @@ from base.logs import start_logging
 from base.paths import paths_for
 from base.pki import Role
 from base.serving import Clients, Credentials, Listener
-from collector import enrol, facts, halt, policies
+from collector import consents, enrol, facts, halt, policies
 from collector.app import build
 from collector.assembly import Collector
 from collector.index import Index
+from collector.notices import Messenger
 from collector.premises import Premises, connect_guard, move_in
 from collector.rotation_commands import ca, tls
 from wire.collector_http import Enrolment, State
 from wire.errors import WireError
 from wire.ids import WallInstant
 
+MOST_LABEL = 200
 DAY = 24 * 3600 * NANOSECONDS
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -189,9 +191,12 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
         if port_file is not None:
             listener.announce(port_file)
         click.echo(f"serving {config.origin} on port {listener.port}")
+        messenger = Messenger(collector.index, config.notify_command, collector.now)
+        messenger.start()
         try:
             listener.run(build(collector), credentials)
         finally:
+            messenger.stop()
             collector.close()
 
 
@@ -201,16 +206,19 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
 @cli.command()
 @click.option("--out", type=ANY_FILE, required=True, help="The enrolment file to write (0600).")
 @click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True)
-def token(out: Path, days: int) -> None:
+@click.option("--for", "label", default="", help="To whom notify_command tells of its consents.")
+def token(out: Path, days: int, label: str) -> None:
     """Write an enrolment file for one device.
 
     It holds a token that works once: hand it over privately.
 
     \b
     Example:
-      assent-collector token --out ada.enrol.json
+      assent-collector token --out ada.enrol.json --for ada@acme.example
       assent-agent enroll ada.enrol.json            (on Ada's workstation)
     """
+    if len(label) > MOST_LABEL or not label.isprintable():
+        raise click.UsageError(f"--for is one line of at most {MOST_LABEL} characters")
     if out.exists():
         raise SetupError(f"{out} is there already; one device, one file")
     premises = _premises()
@@ -221,7 +229,7 @@ def token(out: Path, days: int) -> None:
         if current is None:
             raise SetupError("no policy is in force; run assent-collector publish first")
         root_sha256 = policies.root_sha256(current)
-        secret = enrol.new_token(connection, _now(), expires_at)
+        secret = enrol.new_token(connection, _now(), expires_at, label)
     enrolment = Enrolment(
         origin=premises.config().origin,
         tls_pins=premises.tls_pins(),
@@ -254,6 +262,32 @@ def devices(as_json: bool) -> None:
     for one in known:
         revoked = _day(one.revoked_at) if one.revoked_at is not None else ""
         table.add_row(one.device[:16], _day(one.enrolled_at), _day(one.certified_until), revoked)
+    Console().print(table)
+
+
+@cli.command("consents")
+@JSON
+def list_consents(as_json: bool) -> None:
+    """List the consents: your proof that somebody agreed.
+
+    With --json each record as the device signed it, with its key: GDPR, article 7(1). Nothing
+    that was recorded is here.
+
+    \b
+    Example:
+      assent-collector consents --json
+    """
+    with _index(_premises()) as index, index.reading() as connection:
+        known = consents.everything(connection)
+    if as_json:
+        click.echo(msgspec.json.encode(known))
+        return
+    table = Table("record", "device", "category", "state", "given", "told")
+    for one in known:
+        told = {None: "nobody named", True: "yes", False: "not yet"}[one.told]
+        table.add_row(
+            one.record_id[:8], one.device[:16], one.category, one.state, one.given_at[:16], told
+        )
     Console().print(table)
 
 

@@ -41,6 +41,7 @@ from wire.collector_http import (
     RenewRequest,
     decode,
 )
+from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.ids import BatchHash, GrantHash
@@ -151,6 +152,16 @@ def post_consents(collector: Collector, caller: Caller, asked: Asked) -> Respons
     with collector.index.writing() as connection:
         halt.check_running(connection)
         number, new = consents.register(connection, device, signed, collector.now())
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return _json(collector.log.logged(leaf), HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+
+def post_consent_events(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/consent-events: also during a halt, for a no may always be said."""
+    device, signed = auth.device(caller), asked.decoded(SignedEvent)
+    with collector.index.writing() as connection:
+        number, new = consents.end(connection, device, signed, collector.now())
     with collector.index.reading() as connection:
         leaf = collector.log.leaf(connection, number)
     return _json(collector.log.logged(leaf), HTTPStatus.CREATED if new else HTTPStatus.OK)
@@ -276,6 +287,7 @@ ROUTES: Final = (
     Route("/v1/log/checkpoint", answering(get_checkpoint), methods=["GET"]),
     Route("/v1/log/consistency", answering(get_consistency), methods=["GET"]),
     Route("/v1/consents", answering(post_consents), methods=["POST"]),
+    Route("/v1/consent-events", answering(post_consent_events), methods=["POST"]),
     Route("/v1/guard-key", answering(get_guard_key), methods=["GET"]),
     Route("/v1/batches/{batch}", put_batch, methods=["PUT"]),
     Route("/v1/batches/{batch}", answering(delete_batch), methods=["DELETE"]),

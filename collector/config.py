@@ -43,6 +43,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     client_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     absence_days: Annotated[float, msgspec.Meta(ge=0)] = 180.0
     limits: Limits = Limits()
+    notify_command: str = ""  # an executable that tells data subjects of consents in their name
     guard: GuardConfig | None = None
 
     @property
@@ -69,6 +70,7 @@ tenant = {tenant}
 listen = {listen}
 
 # client_days = 7.0         # how long a device's certificate lives
+# notify_command = ""       # an executable: tells people of each consent in their name
 # absence_days = 180.0      # how long after that a device may come back without a new token
 
 # [limits]

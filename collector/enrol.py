@@ -59,12 +59,20 @@ class Registry:
 # --- devices ----------------------------------------------------------------------------
 
 
-def new_token(connection: Connection, now: WallInstant, expires_at: WallInstant) -> str:
-    """Return a new enrolment token, good for one device until *expires_at*."""
+def new_token(
+    connection: Connection, now: WallInstant, expires_at: WallInstant, label: str = ""
+) -> str:
+    """Return a new enrolment token, good for one device until *expires_at*.
+
+    *label* says to whom notices about the device's consents go; empty: to nobody.
+    """
     token = secrets.token_bytes(TOKEN_BYTES)
     connection.execute(
         tokens.insert().values(
-            sha256=hashlib.sha256(token).digest(), made_at=now, expires_at=expires_at
+            sha256=hashlib.sha256(token).digest(),
+            made_at=now,
+            expires_at=expires_at,
+            label=label,
         )
     )
     return base64.urlsafe_b64encode(token).decode("ascii").rstrip("=")
@@ -86,13 +94,13 @@ def enrol(
     key = _requested(request.csr)
     device = DeviceId(spki_sha256(key))
     digest = _token_sha256(request.token)
-    used_by = connection.execute(
-        select(tokens.c.used_by).where(
+    row = connection.execute(
+        select(tokens.c.used_by, tokens.c.label).where(
             tokens.c.sha256 == digest,
             or_(tokens.c.expires_at > now, tokens.c.used_by == device),
         )
     ).one_or_none()
-    if used_by is None or used_by[0] not in (None, device):
+    if row is None or row.used_by not in (None, device):
         raise RefusedError(
             Why.TOKEN_REFUSED, "the token is unknown, used or expired; ask for a new one"
         )
@@ -108,6 +116,7 @@ def enrol(
                 public_key=key.public_bytes_raw(),
                 enrolled_at=now,
                 certified_until=certified.expires_at,
+                label=row.label,
             )
         )
     return certified, not known

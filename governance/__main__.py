@@ -30,6 +30,7 @@ from governance.draft import draft
 from governance.files import read, read_text
 from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
+from governance.receipt import receipt
 from governance.wishes import wishes_of
 from wire.category import Category
 from wire.errors import WireError
@@ -366,6 +367,9 @@ def approve_command(
 
 
 # --- small parts --------------------------------------------------------------------------
+
+
+cli.add_command(receipt)
 
 
 def _show(standing: policy_set.Standing, *, as_json: bool) -> None:

@@ -30,6 +30,7 @@ devices = Table(
     Column("enrolled_at", BigInteger, nullable=False),
     Column("certified_until", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+    Column("label", Text, nullable=False),  # to whom notices go, as the operator wrote it; or ""
 )
 
 readers = Table(
@@ -49,6 +50,7 @@ tokens = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("used_by", LargeBinary(32)),  # the device; a token is good for one
+    Column("label", Text, nullable=False),
 )
 
 policies = Table(
@@ -75,6 +77,30 @@ consents = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Index("consents_of_device", "device", "category", "received_at"),
+)
+
+consent_events = Table(
+    "consent_events",
+    metadata,
+    Column("grant", LargeBinary(32), ForeignKey("consents.grant"), primary_key=True),
+    Column("state", Text, primary_key=True),  # of DPV: withdrawn, expired
+    Column("event", LargeBinary, nullable=False),  # as signed
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("grant", LargeBinary(32), ForeignKey("consents.grant"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("notice", LargeBinary, nullable=False),  # the JSON that notify_command is given
+    Column("made_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", BigInteger),  # after a try that failed
+    Column("told_at", BigInteger),  # NULL: deliver it
 )
 
 guard_keys = Table(

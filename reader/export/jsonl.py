@@ -125,6 +125,7 @@ def _survey(opened: Opened, batch: BatchHash) -> _Surveyed:
         "purpose": core.purpose,
         "policy": core.policy.hex(),
         "consent_record": core.grant.hex(),
+        "consent_id": record.record_id,  # as in the data subject's receipt
         "consented_at": _iso(record.given_at),
         "day": core.day,
         "keep_until": core.expires,

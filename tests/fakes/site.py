@@ -180,11 +180,11 @@ class Site:
     def origin(self) -> str:
         return self.collector.config.origin
 
-    def token(self, days: float = 1) -> str:
+    def token(self, days: float = 1, label: str = "") -> str:
         now = self.collector.now()
         until = WallInstant(now + int(days * 24 * 3600) * NANOSECONDS)
         with self.collector.index.writing() as connection:
-            return enrol.new_token(connection, now, until)
+            return enrol.new_token(connection, now, until, label)
 
     def enrolment_file(self) -> Enrolment:
         """Return a new enrolment file, as `assent-collector token` writes it."""
@@ -214,11 +214,11 @@ class Site:
         request = EnrolRequest(token=token, csr=signing_request(key).decode())
         return self.door().request("POST", "/v1/enroll", msgspec.json.encode(request))
 
-    def workstation(self) -> "Workstation":
+    def workstation(self, label: str = "") -> "Workstation":
         """Enrol a new device of a new data subject."""
         subject = SubjectId(secrets.token_bytes(16))
         org = dataclasses.replace(self.org, device=ed25519(), subject=subject)
-        answer = self.enrols(self.token(), org.device)
+        answer = self.enrols(self.token(label=label), org.device)
         assert answer.status == 201, answer.body
         certified = msgspec.json.decode(answer.body, type=Certified)
         files = self.keep(org.device, certified)
