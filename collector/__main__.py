@@ -24,12 +24,13 @@ from base.logs import start_logging
 from base.paths import paths_for
 from base.pki import Role
 from base.serving import Clients, Credentials, Listener
-from collector import consents, enrol, facts, halt, policies
+from collector import enrol, facts, halt, policies
 from collector.app import build
 from collector.assembly import Collector
 from collector.index import Index
 from collector.notices import Messenger
 from collector.premises import Premises, connect_guard, move_in
+from collector.proof import list_consents
 from collector.rotation_commands import ca, tls
 from wire.collector_http import Enrolment, State
 from wire.errors import WireError
@@ -265,30 +266,7 @@ def devices(as_json: bool) -> None:
     Console().print(table)
 
 
-@cli.command("consents")
-@JSON
-def list_consents(as_json: bool) -> None:
-    """List the consents: your proof that somebody agreed.
-
-    With --json each record as the device signed it, with its key: GDPR, article 7(1). Nothing
-    that was recorded is here.
-
-    \b
-    Example:
-      assent-collector consents --json
-    """
-    with _index(_premises()) as index, index.reading() as connection:
-        known = consents.everything(connection)
-    if as_json:
-        click.echo(msgspec.json.encode(known))
-        return
-    table = Table("record", "device", "category", "state", "given", "told")
-    for one in known:
-        told = {None: "nobody named", True: "yes", False: "not yet"}[one.told]
-        table.add_row(
-            one.record_id[:8], one.device[:16], one.category, one.state, one.given_at[:16], told
-        )
-    Console().print(table)
+cli.add_command(list_consents)
 
 
 @cli.command()

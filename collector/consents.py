@@ -4,15 +4,14 @@ A batch is taken only under a record that is here, so nothing is stored for whic
 can show a yes.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from collector import notices
 from collector.auth import Device
 from collector.index.tables import consent_events, consents, devices
-from collector.index.tables import notices as notice_table
 from collector.log import append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
@@ -20,12 +19,10 @@ from wire.category import Category, registry
 from wire.collector_http import KeptConsent
 from wire.consent_event import SignedEvent, verify_event
 from wire.consent_record import ConsentRecord, decode_record, record_of
-from wire.ed25519 import public_key
 from wire.errors import WireError
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.ids import DeviceId, GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, event_payload, grant_payload
-from wire.linked import instant
 from wire.policy import Policy, words_sha256
 
 # Of one device: whoever enrolls anew after losing a state is another one.  Each has a key at
@@ -118,75 +115,6 @@ def end(
     )
     notices.note(connection, device, decode_record(kept), grant, event.state, event.at, now)
     return leaf, True
-
-
-class ConsentFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """One consent as the controller may have to prove it (GDPR, article 7(1)); no content."""
-
-    record_id: str
-    grant: str
-    device: str
-    subject: str
-    category: str
-    level: str
-    purpose: str
-    policy: str
-    words: str  # SHA-256 of what was shown
-    state: str
-    given_at: str
-    ended_at: str  # when it was withdrawn or had expired, or empty
-    leaf: int
-    record: dict[str, object]  # as signed
-    signature: bytes
-    device_key: bytes
-    told: bool | None  # outside the workstation; None: nobody said to whom
-
-
-def everything(connection: Connection) -> list[ConsentFacts]:
-    """Return every consent that was ever given here, the oldest first."""
-    rows = connection.execute(
-        select(consents, devices.c.public_key)
-        .join(devices, devices.c.device == consents.c.device)
-        .order_by(consents.c.leaf)
-    ).all()
-    return [_facts(connection, row) for row in rows]
-
-
-def _facts(connection: Connection, row: Row[Any]) -> ConsentFacts:
-    record = decode_record(row.record)
-    ended = connection.execute(
-        select(consent_events)
-        .where(consent_events.c.grant == row.grant)
-        .order_by(consent_events.c.leaf.desc())
-        .limit(1)
-    ).one_or_none()
-    told = connection.execute(
-        select(notice_table.c.told_at).where(notice_table.c.grant == row.grant)
-    ).all()
-    return ConsentFacts(
-        record_id=record.record_id,
-        grant=row.grant.hex(),
-        device=row.device.hex(),
-        subject=row.subject.hex(),
-        category=record.category,
-        level=record.level,
-        purpose=record.purpose,
-        policy=row.policy.hex(),
-        words=record.words_sha256.hex(),
-        state=record.state if ended is None else ended.state,
-        given_at=instant(record.given_at),
-        ended_at="" if ended is None else instant(_at(ended, row.public_key)),
-        leaf=row.leaf,
-        record=msgspec.json.decode(row.record),
-        signature=row.signature,
-        device_key=row.public_key,
-        told=all(each.told_at is not None for each in told) if told else None,
-    )
-
-
-def _at(ended: Row[Any], device_key: bytes) -> WallInstant:
-    signed = SignedEvent(event=ended.event, signature=ended.signature)
-    return verify_event(signed, public_key(device_key)).at
 
 
 def find(connection: Connection, grant: GrantHash) -> KeptConsent:

@@ -161,13 +161,20 @@ class Process(
     assessment: Assessment
 
 
+class Until(Part, frozen=True, rename={"kind": "@type", "description": "dct:description"}):
+    """For how long a decision holds, where an event and no date ends it."""
+
+    kind: Literal["dpv:UntilEventDuration"]
+    description: str
+
+
 class Status(
     Part,
     frozen=True,
     rename={
         "state": "@type",
         "at": "dpv:isIndicatedAtTime",
-        "until": "assent:validUntil",
+        "duration": "dpv:hasDuration",
         "by": "dpv:isIndicatedBy",
         "method": "dpv:hasIndicationMethod",
     },
@@ -176,7 +183,7 @@ class Status(
 
     state: ConsentState
     at: str
-    until: str
+    duration: Until
     by: str
     method: str
 

@@ -27,9 +27,7 @@ from wire.linked import (
 from wire.policy import Party, Policy, Purpose, words_sha256
 
 SCHEMA: Final = "https://w3id.org/dpv/schema/dpv-27560#record"
-WITHDRAW_AT: Final = (
-    "the icon's menu, or `assent-agent withdraw`; nobody else can, and no reason is asked"
-)
+WITHDRAW_AT: Final = "the icon's menu, or `assent-agent withdraw`; no reason is asked"
 RIGHTS_AT: Final = "the controller, the representatives, or your rights key"
 METHOD: Final = "a switch that was off, and a button, in the tray's own window"
 UNTIL: Final = "until it is withdrawn, has to be confirmed again, or the policy asks for more"
@@ -187,7 +185,7 @@ def body_of(record: ConsentRecord) -> fields.RecordBody:
             fields.Status(
                 state=record.state,
                 at=instant(record.given_at),
-                until=UNTIL,
+                duration=fields.Until(kind="dpv:UntilEventDuration", description=UNTIL),
                 by=_SUBJECT + record.subject.hex(),
                 method=METHOD,
             ),

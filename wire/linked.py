@@ -22,7 +22,6 @@ _IRI: Final = {"@type": "@id"}
 _IRIS: Final = {"@type": "@id", "@container": "@set"}
 _SET: Final = {"@container": "@set"}
 _TIME: Final = {"@type": "xsd:dateTime"}
-_DURATION: Final = {"@type": "xsd:duration"}
 
 CONTEXT: Final[dict[str, object]] = {
     "@version": 1.1,
@@ -41,7 +40,6 @@ CONTEXT: Final[dict[str, object]] = {
     "dpv:hasApplicableLaw": _IRI,
     "dpv:hasConsentStatus": _SET,
     "dpv:hasDataSource": _IRI,
-    "dpv:hasDuration": _DURATION,
     "dpv:hasJurisdiction": _IRIS,
     "dpv:hasLegalBasis": _IRI,
     "dpv:hasProcessing": _IRIS,

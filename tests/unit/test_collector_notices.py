@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import select
 
 from base.https import Response
-from collector import consents
+from collector import proof
+from collector.__main__ import cli
 from collector.index.tables import notices
 from collector.notices import FIRST_WAIT_SECONDS, Messenger, untold
 from tests.fakes.site import Site, Workstation, collector_site, refusal
@@ -143,7 +145,7 @@ def test_the_controller_can_prove_each_consent_and_sees_no_content(
     signed = workstation.consents()
     tells(workstation, ends(workstation, signed))
     with site.collector.index.reading() as connection:
-        [known] = consents.everything(connection)
+        [known] = proof.everything(connection)
     shown = msgspec.json.decode(msgspec.json.encode(known))
     assert (shown["state"], shown["given_at"][:4]) == ("dpv:ConsentWithdrawn", "2027")
     assert known.record["@context"] == CONTEXT
@@ -151,6 +153,20 @@ def test_the_controller_can_prove_each_consent_and_sees_no_content(
     assert record == signed.record
     key = Ed25519PublicKey.from_public_bytes(known.device_key)
     key.verify(known.signature, CONSENT_LABEL + record)
+
+
+def test_the_list_of_consents_is_for_people_too(
+    site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which, what became of it, and whether the person was told."""
+    workstation.consents()
+    monkeypatch.setattr(proof, "paths_for", lambda _program: site.premises.paths)
+    plain = CliRunner().invoke(cli, ["consents"], catch_exceptions=False).output
+    assert "keys" in plain
+    assert "not yet" in plain
+    shown = CliRunner().invoke(cli, ["consents", "--json"], catch_exceptions=False).output
+    [one] = json.loads(shown)
+    assert (one["state"], one["told"]) == ("dpv:ConsentGiven", False)
 
 
 # --- telling ----------------------------------------------------------------------------
