@@ -28,6 +28,8 @@ from agent.consent.standing import (
     Withdrawn,
     state_of_next,
 )
+from agent.consent.standing import Refused as RefusedEntry
+from agent.consent.states import Consent
 from agent.delivery import Delivery
 from agent.enroll import Device
 from agent.handover import back
@@ -60,9 +62,10 @@ from wire.control import (
     Withdraw,
 )
 from wire.errors import NotCoveredError
-from wire.grant import sign_consent
-from wire.ids import BootInstant, WallInstant
-from wire.policy import words_sha256
+from wire.grant import SignedConsent, sign_consent
+from wire.ids import BootInstant, PolicyDigest, WallInstant
+from wire.linked import ConsentState
+from wire.policy import Policy, words_sha256
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -144,7 +147,7 @@ class Commands:
                 entry = OptedOut(category=category)
                 return await self._end(category, entry)
             case Withdraw(category=category, erase=erase):
-                return await self._end(category, Withdrawn(category=category, erase=erase))
+                return await self._end(category, self._withdrawal(category, erase=erase))
             case Forget(minutes=minutes):
                 return self._forget(minutes)
             case Quit():
@@ -201,6 +204,35 @@ class Commands:
         enforce(host.ledger.standing, host.spool)
         return self._silent(at)
 
+    def _withdrawal(self, category: Category | None, *, erase: bool) -> Entry:
+        """Return what a withdrawal writes down: of what was never agreed to, a signed no."""
+        policy, digest = self._host.policy.policy, self._host.policy.digest
+        known = category and self._host.ledger.standing.consents[category] is not Consent.UNKNOWN
+        if category is None or known or erase or policy is None or digest is None:
+            return Withdrawn(category=category, erase=erase)
+        if policy.rule(category) is None:
+            return Withdrawn(category=category)
+        signed = self._signed(policy, digest, category, ConsentState.REFUSED)
+        words = policy.words(category)
+        return RefusedEntry(signed=signed, words=words, notice=notice_text(policy))
+
+    def _signed(
+        self, policy: Policy, digest: PolicyDigest, category: Category, state: ConsentState
+    ) -> SignedConsent:
+        """Return the record of a decision of this moment, signed."""
+        device = self._host.device
+        record = record_of(
+            policy,
+            digest,
+            category,
+            record_id=str(uuid.uuid4()),
+            subject=device.subject,
+            device=device.id,
+            given_at=WallInstant(self._host.clock.now().wall),
+            state=state,
+        )
+        return sign_consent(record, device.key)
+
     def _forget(self, minutes: int) -> Answer:
         _check_minutes(minutes, least=1)
         now = self._host.clock.now()
@@ -241,24 +273,13 @@ class Commands:
         if command.words_sha256 != words:
             return Refused(why="the policy has changed since this was shown; look at it again")
         enforce(host.ledger.standing, host.spool)  # of what was withdrawn nothing may come back
-        record = record_of(
-            policy,
-            digest,
-            command.category,
-            record_id=str(uuid.uuid4()),
-            subject=host.device.subject,
-            device=host.device.id,
-            given_at=WallInstant(now.wall),
-            state=state_of_next(host.ledger.standing, command.category),
+        state = state_of_next(host.ledger.standing, command.category)
+        granted = Granted(
+            signed=self._signed(policy, digest, command.category, state),
+            words=policy.words(command.category),
+            notice=notice_text(policy),
         )
-        host.ledger.append(
-            Granted(
-                signed=sign_consent(record, host.device.key),
-                words=policy.words(command.category),
-                notice=notice_text(policy),
-            ),
-            now,
-        )
+        host.ledger.append(granted, now)
         host.closing.discard(command.category)
         return self._done(f"your consent for {command.category} is on record")
 

@@ -47,6 +47,14 @@ class Granted(_Entry, frozen=True, kw_only=True):
     notice: str
 
 
+class Refused(_Entry, frozen=True, kw_only=True):
+    """The data subject said no to what was never agreed to; a record of that, as signed."""
+
+    signed: SignedConsent
+    words: str
+    notice: str
+
+
 class Withdrawn(_Entry, frozen=True, kw_only=True):
     """The data subject withdrew one category, or all (None)."""
 
@@ -132,6 +140,7 @@ class Replaced(_Entry, frozen=True, kw_only=True):
 
 Entry: TypeAlias = (
     Granted
+    | Refused
     | Withdrawn
     | Expired
     | OptedOut
@@ -218,6 +227,8 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
     match line.entry:
         case Granted():
             return _granted(moved, line.entry, device)
+        case Refused():
+            return _refused(moved, line.entry, device)
         case Withdrawn(category=category, erase=erase):
             return _withdrawn(moved, _named(category), erase=erase)
         case Expired(grant=grant):
@@ -272,6 +283,13 @@ def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> St
         erasing=standing.erasing - {category},
         lost="",
     )
+
+
+def _refused(standing: Standing, entry: Refused, device: Ed25519PublicKey) -> Standing:
+    record = verify_consent(entry.signed, device)
+    shown = Evidence(signed=entry.signed, words=entry.words, notice=entry.notice)
+    moved = _withdrawn(standing, (record.category,), erase=False)
+    return replace(moved, evidence={**moved.evidence, grant_hash(entry.signed): shown})
 
 
 def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: bool) -> Standing:

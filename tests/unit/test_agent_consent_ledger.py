@@ -17,6 +17,7 @@ from agent.consent.standing import (
     OptedIn,
     OptedOut,
     Paused,
+    Refused,
     Registered,
     Resumed,
     Standing,
@@ -84,6 +85,9 @@ ACTS: dict[str, Callable[[Organisation], list[Entry]]] = {
     "doubted": lambda _: [ClockDoubted(why="set")],
     "confirmed": lambda _: [ClockDoubted(why="set"), ClockConfirmed()],
     "registered": lambda o: [granted(o), Registered(grant=grant_hash(granted(o).signed))],
+    "refused": lambda o: [
+        Refused(signed=granted(o).signed, words="w", notice="n"),
+    ],
     "expired": lambda o: [granted(o), Expired(grant=grant_hash(granted(o).signed))],
     "told": lambda o: [
         granted(o),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from agent.__main__ import agent
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Expired, Granted, Registered, Told, Withdrawn
+from agent.consent.standing import Expired, Granted, Refused, Registered, Told, Withdrawn
 from agent.consent.states import Consent
 from agent.receipts import FOLDER, KEY, Receipts, receipt_files
 from base import durable
@@ -82,6 +82,16 @@ def test_a_withdrawal_is_the_receipts_next_state(tmp_path: Path, ledger: Ledger)
     assert [event.state for event in ledger.standing.untold] == [ConsentState.WITHDRAWN]
     ledger.append(Told(grant=GRANT, state=ConsentState.WITHDRAWN), AT)
     assert ledger.standing.untold == ()
+
+
+def test_a_refusal_has_a_receipt_of_its_own(tmp_path: Path) -> None:
+    """Somebody who said no can show it; the collector is told nothing."""
+    made = Ledger.open(tmp_path, ORG.device.public_key(), AT)
+    signed = ORG.consent(DIGEST, POLICY, state=ConsentState.REFUSED)
+    made.append(Refused(signed=signed, words=EVIDENCE.words, notice=EVIDENCE.notice), AT)
+    assert state_of(kept(tmp_path, made)) is ConsentState.REFUSED
+    assert made.standing.consents[Category.KEYS] is Consent.WITHDRAWN
+    assert (made.standing.grants, made.standing.untold) == ({}, ())
 
 
 def test_a_consent_that_the_policy_outgrew_has_expired(tmp_path: Path, ledger: Ledger) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from agent import control
 from agent.config import Config
+from agent.receipts import receipt_files
 from base.errors import SetupError
 from tests.fakes.workstation import (
     HOLD_BACK,
@@ -23,6 +24,7 @@ from tests.fakes.workstation import (
     the,
 )
 from wire.category import Category
+from wire.consent_receipt import ConsentReceipt, verify_consent_receipt
 from wire.control import (
     Answer,
     Command,
@@ -48,6 +50,7 @@ from wire.control import (
 )
 from wire.event import Focus, Move
 from wire.ids import BootInstant
+from wire.linked import ConsentState
 
 
 @pytest.fixture
@@ -286,6 +289,42 @@ def test_withdrawing_with_erase_asks_for_all_that_was_sent(station: Workstation)
             assert not any(each.granted for each in status.categories)
         async with running(station) as service:
             assert service.spool.deletions() == []
+
+    play(story())
+
+
+def test_a_yes_its_withdrawal_and_a_no_are_in_the_receipts_and_the_collector_is_told(
+    station: Workstation,
+) -> None:
+    """The receipt comes with the log's proof, says what became of it, and so does the collector."""
+    key = station.organisation.device.public_key()
+
+    def receipts() -> dict[Category, ConsentReceipt]:
+        read = [
+            verify_consent_receipt(p.read_bytes(), key) for p in receipt_files(station.paths.state)
+        ]
+        return {receipt.record.category: receipt for receipt in read}
+
+    def is_logged() -> bool:
+        keys = receipts().get(Category.KEYS)
+        return keys is not None and keys.evidence.logged is not None
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            await eventually(is_logged)
+            given = receipts()[Category.KEYS]
+            assert given.state is ConsentState.GIVEN
+            assert service.status().receipts == str(receipt_files(station.paths.state)[0].parent)
+
+            await station.tray.say(Withdraw(category=Category.KEYS))
+            await station.tray.say(Withdraw(category=Category.SCREEN))
+            await eventually(lambda: station.collector.events != [])
+            await eventually(lambda: len(receipts()) == 2)
+            [told] = station.collector.events
+            assert (told.grant, told.state) == (given.grant, ConsentState.WITHDRAWN)
+            await eventually(lambda: receipts()[Category.KEYS].state is ConsentState.WITHDRAWN)
+            assert receipts()[Category.SCREEN].state is ConsentState.REFUSED
+            await eventually(lambda: service.standing.untold == ())
 
     play(story())
 
