@@ -29,6 +29,7 @@ from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.consent_receipt import Evidence, write_consent_receipt
 from wire.consent_record import ConsentRecord, decode_record
+from wire.errors import WireError
 from wire.ids import GrantHash
 
 _LOG: Final = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Receipts:
             evidence = ledger.standing.evidence
             if any(self._written.get(grant) is not shown for grant, shown in evidence.items()):
                 self._write(evidence)
-        except LedgerError as exc:
+        except (LedgerError, WireError) as exc:
             _LOG.error("%s", exc)
         except OSError as exc:
             _LOG.warning("a consent receipt could not be written (%s); tried again", exc.strerror)

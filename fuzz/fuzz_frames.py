@@ -57,7 +57,7 @@ from wire.frame import (
     split,
     verify,
 )
-from wire.grant import grant_hash
+from wire.grant import SignedConsent, grant_hash
 from wire.ids import BatchHash, BootInstant, DeviceId, GrantHash, PolicyDigest, key_id
 from wire.sealing import sign
 from wire.shelf import reseal, unshelve
@@ -107,6 +107,7 @@ class Receivers:
     device: Device
     library: InMemory
     digest: PolicyDigest
+    consent: SignedConsent
     genuine: tuple[bytes, ...]
     released: tuple[bytes, ...]
 
@@ -165,8 +166,9 @@ def receivers(folder: Path) -> Iterator[Receivers]:
     """Yield everybody, set up below *folder*; nothing listens."""
     org = Organisation()
     collector = _collector(folder)
-    digest = _publish(folder, org, collector).digest
-    device, consent = _enrol(collector, org), org.consent(digest)
+    published = _publish(folder, org, collector)
+    digest, policy = published.digest, published.policy
+    device, consent = _enrol(collector, org), org.consent(digest, policy)
     with collector.index.writing() as connection:
         consents.register(connection, device, consent, collector.now())
     kept = KeptConsent(
@@ -183,6 +185,7 @@ def receivers(folder: Path) -> Iterator[Receivers]:
         device=device,
         library=InMemory(kept, grant_hash(consent)),
         digest=digest,
+        consent=consent,
         genuine=genuine,
         released=tuple(release(org, frame) for frame in genuine),
     )

@@ -32,10 +32,12 @@ from tests.fakes.organisation import MONTH, READER, WITNESS_NAME, Organisation, 
 from tests.fakes.tls import pem_to_der
 from wire.category import Category
 from wire.collector_http import EnrolRequest, ReleaseOrder, RenewRequest
+from wire.consent_event import ConsentEvent, sign_event
 from wire.frame import batch_hash
 from wire.grant import grant_hash
 from wire.guard_http import KeyRequest, ReleaseRequest
 from wire.ids import WallInstant
+from wire.linked import ConsentState
 from wire.policy import policy_digest
 
 # docs/spec/collector-http-v1.md and guard-http-v1.md
@@ -222,7 +224,10 @@ def _collector(them: Receivers) -> Server:
     reader = pem_to_der(certified.certificate.encode())
     wrong = _certificate(registry.authority, Role.COLLECTOR, "main", csr)
     frame = them.genuine[0]
-    name, consent = batch_hash(frame).hex(), org.consent(them.digest)
+    name, consent = batch_hash(frame).hex(), them.consent
+    ended = ConsentEvent(
+        grant=grant_hash(consent), state=ConsentState.WITHDRAWN, at=WallInstant(site.now())
+    )
     order = ReleaseOrder(grant=org.grant(), batches=(batch_hash(frame),))
     encoded = msgspec.json.encode
     enrolled = EnrolRequest(token=token, csr=csr.decode())
@@ -231,6 +236,7 @@ def _collector(them: Receivers) -> Server:
         Ask(method="GET", path="/v1/log/checkpoint"),
         Ask(method="GET", path="/v1/log/consistency", query="old=1&new=2"),
         Ask(method="POST", path="/v1/consents", body=encoded(consent)),
+        Ask(method="POST", path="/v1/consent-events", body=encoded(sign_event(ended, org.device))),
         Ask(method="GET", path="/v1/guard-key", query=f"category=keys&month={MONTH}"),
         Ask(method="PUT", path=f"/v1/batches/{name}", body=frame),
         Ask(method="DELETE", path=f"/v1/batches/{'ab' * 32}"),

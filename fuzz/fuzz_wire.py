@@ -12,9 +12,11 @@ from backports import zstd
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fuzz.campaign import Tally, Target, attack
-from fuzz.mutation import mutate, odd_core
-from wire import age, batch, frame, grant, receipt, shelf, tlog
+from fuzz.mutation import mutate, odd_core, odd_json
+from tests.fakes.organisation import Organisation
+from wire import age, batch, consent_receipt, consent_record, frame, grant, receipt, shelf, tlog
 from wire.category import Category
+from wire.consent_event import ConsentEvent
 from wire.errors import WireError
 from wire.event import Frame, Key, Rectangle, Still
 from wire.ids import (
@@ -29,6 +31,7 @@ from wire.ids import (
     WallInstant,
     key_id,
 )
+from wire.linked import ConsentState
 from wire.sealing import new_identity, seal, sign
 from wire.xwing import public_key_of
 
@@ -89,12 +92,40 @@ def targets() -> tuple[Target, ...]:
             seeds=(frame.split(whole).shelf,),
         ),
         _target(name="grant.decode_request", decode=grant.decode_request, seeds=(request,)),
+        *_consents(),
         _target(
             name="receipt.verify_receipt",
             decode=lambda d: receipt.verify_receipt(
                 receipt.decode_receipt(d), BatchHash(bytes(32)), CoreHash(bytes(32)), verifier
             ),
             seeds=(receipt.encode_receipt(_receipt(note)),),
+        ),
+    )
+
+
+def _consents() -> tuple[Target, ...]:
+    org = Organisation()
+    policy = org.policy()
+    signed = org.consent(PolicyDigest(bytes(32)), policy)
+    ended = ConsentEvent(
+        grant=grant.grant_hash(signed), state=ConsentState.WITHDRAWN, at=WallInstant(10**18)
+    )
+    shown = consent_receipt.Evidence(
+        signed=signed, words=policy.words(Category.KEYS), notice=policy.notice, events=(ended,)
+    )
+    public = org.device.public_key()
+    return (
+        _target(
+            name="consent_record.decode_record",
+            decode=consent_record.decode_record,
+            seeds=(signed.record,),
+            spoil=odd_json,
+        ),
+        _target(
+            name="consent_receipt.verify_consent_receipt",
+            decode=lambda d: consent_receipt.verify_consent_receipt(d, public),
+            seeds=(consent_receipt.write_consent_receipt(shown, org.device),),
+            spoil=odd_json,
         ),
     )
 

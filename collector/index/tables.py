@@ -30,7 +30,9 @@ devices = Table(
     Column("enrolled_at", BigInteger, nullable=False),
     Column("certified_until", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
-    Column("label", Text, nullable=False),  # to whom notices go, as the operator wrote it; or ""
+    Column(
+        "label", Text, nullable=False, default=""
+    ),  # to whom notices go, as the operator wrote it; or ""
 )
 
 readers = Table(
@@ -50,7 +52,7 @@ tokens = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("used_by", LargeBinary(32)),  # the device; a token is good for one
-    Column("label", Text, nullable=False),
+    Column("label", Text, nullable=False, default=""),
 )
 
 policies = Table(
