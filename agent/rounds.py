@@ -1,7 +1,8 @@
 """What the agent looks at once a second, and what time brings.
 
-A new policy or month, consents that it outgrew, receipts, a clock that jumped, batches whose hold is over, categories that another
-place opts out of.  Nothing here opens anything: it changes what is known, and the gate is asked.
+A new policy or month, consents that the policy outgrew, receipts to write, a clock that
+jumped, batches whose hold is over, categories that another place opts out of.  Nothing here
+opens anything: it changes what is known, and the gate is asked.
 """
 
 import logging
