@@ -36,8 +36,17 @@ class SpareRoom:
         self._write(path, lambda: self._disk.replace(path, data, mode=mode))
 
     def append(self, path: Path, data: bytes, *, mode: int = 0o600) -> None:
-        """Append *data* to *path*; raises OSError."""
-        self._write(path, lambda: self._disk.append(path, data, mode=mode))
+        """Append *data* to *path*; raises OSError.
+
+        Behind a part that the full disk had taken it stands on a line of its own.
+        """
+        before = _size(path)
+        self._write(
+            path,
+            lambda: self._disk.append(
+                path, b"\n" + data if _size(path) > before else data, mode=mode
+            ),
+        )
 
     def remove(self, path: Path) -> None:
         """Remove *path*; raises OSError."""
@@ -59,6 +68,10 @@ class SpareRoom:
             with contextlib.suppress(OSError):
                 # Random, for file systems that would keep zeros in no room at all.
                 self._disk.replace(self._spare, secrets.token_bytes(SPARE_BYTES))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _makes_room(path: Path) -> bool:
