@@ -44,6 +44,7 @@ from base.clock import Now
 from base.errors import AssentError, SetupError
 from base.paths import Paths
 from base.pki import private_pem
+from base.stored import NewerError
 from fuzz.campaign import Tally, Target, attack, scratch
 from fuzz.mutation import mutate, odd_json
 from governance.approve import read_grant
@@ -328,14 +329,14 @@ def _elsewhere(folder: Path, org: Organisation) -> tuple[Target, ...]:
             msgspec.json.encode(kept),
             lambda: library.release(batch),
             spoil=odd_json,
-            refuses=(SpoiltFileError,),
+            refuses=(SpoiltFileError, NewerError),
         ),
         _at(
             folder / "library" / "consents" / f"{grant.hex()}.json",
             msgspec.json.encode(consent),
             lambda: library.consent(grant),
             spoil=odd_json,
-            refuses=(SpoiltFileError,),
+            refuses=(SpoiltFileError, NewerError),
         ),
         _file(
             folder,

@@ -45,7 +45,8 @@ RESTRICTIONS: Final = (Pause, OptOut, Withdraw, Forget)
 EXPECTED: Final = re.compile(
     r"(agent\.lock|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
     r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json|policy\.json"
-    r"|root\.json|spare-room|targets\.json|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
+    r"|root\.json|spare-room|targets\.json|receipts/(device\.pem|[\w-]+\.json)"
+    r"|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
     r"|spool/deletions/[0-9a-f]{64}\.json)$"
 )
 

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag, Pause
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Enrolment, load_device
 from agent.numbers import Numbers
+from agent.spare_room import FILE_NAME as SPARE_ROOM
 from agent.spool import HELD, READY, Spool
 from agent.spooled import Local
 from base import durable
@@ -255,7 +257,8 @@ def events_of(frame: bytes, guard_keys: Keys, enrolled: Enrolled) -> tuple[Event
 def check_workstation(folder: Path) -> None:
     """Nothing lies around on the device: 4 and 5."""
     left = {str(path.relative_to(folder / "state")) for path in files_below(folder / "state")}
-    assert left - {"consent.torn"} == {
+    receipts = {name for name in left if re.fullmatch(r"receipts/[\w-]+\.(json|pem)", name)}
+    assert left - receipts - {"consent.torn", SPARE_ROOM} == {
         *("agent.lock", "clock.json", "consent.jsonl", "guard-keys.json", "numbers.json"),
         *("root.json", "targets.json", "policy.json", KEY, CERTIFICATE, ENROLMENT),
         "spool/sent.jsonl",
