@@ -165,7 +165,7 @@ def _workstation(folder: Path, org: Organisation) -> tuple[Target, ...]:
             name="ledger",
             decode=lambda data: _open_ledger(folder / "ledger", data, org),
             seeds=_ledgers(folder / "ledgers", org),
-            refuses=(LedgerError,),
+            refuses=(LedgerError, NewerError),
             spoil=_spoil_ledger,
         ),
         _at(
@@ -189,7 +189,7 @@ def _workstation(folder: Path, org: Organisation) -> tuple[Target, ...]:
             _in_folder(lambda where: _guard_keys(where, org)),
             name=GUARD_KEYS,
             spoil=odd_json,
-            refuses=(),
+            refuses=(NewerError,),
         ),
         *_spool(folder, org),
     )
@@ -276,6 +276,11 @@ def _spool(folder: Path, org: Organisation) -> tuple[Target, ...]:
     def opened() -> Spool:
         return Spool(where, org.device, Numbers(folder / "spool-numbers"), AT)
 
+    def cleared() -> Spool:
+        """Return it without the record of the last try, which may be one that is left alone."""
+        local.unlink(missing_ok=True)
+        return opened()
+
     def restart() -> object:
         """Start on what is there, let it leave the hold, look at all of it, forget it."""
         spool = opened()
@@ -291,8 +296,12 @@ def _spool(folder: Path, org: Organisation) -> tuple[Target, ...]:
     record = local.read_bytes()
 
     def with_record(data: bytes) -> object:
-        opened().put(sealed, AT)
+        cleared().put(sealed, AT)
         local.write_bytes(data)
+        return restart()
+
+    def with_list() -> object:
+        cleared()
         return restart()
 
     return (
@@ -303,7 +312,7 @@ def _spool(folder: Path, org: Organisation) -> tuple[Target, ...]:
             refuses=(SetupError,),
             spoil=odd_json,
         ),
-        _at(where / SENT, sent, restart, spoil=odd_json, refuses=()),
+        _at(where / SENT, sent, with_list, spoil=odd_json, refuses=(NewerError,)),
     )
 
 
