@@ -230,6 +230,8 @@ def show_config(*, as_json: bool) -> None:
       input_source = "auto"        how input is watched: or "xinput2", or "pynput"
       proxy       = ""             the way to the collector, as in "http://proxy.example:3128",
                                    or "none"; left out, what /etc/assent/proxy says
+      resume      = "notice"       what ends a pause that ran out: its notice, once you have
+                                   seen it for a minute, or "click": always a click of yours
     """  # noqa: D301 - click's mark
     paths = paths_for("agent")
     settings = configuration.load(paths.config)

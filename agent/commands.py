@@ -15,12 +15,15 @@ from agent.config import EVERYTHING
 from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
 from agent.consent.facts import Situation
 from agent.consent.ledger import Ledger
+from agent.consent.notice import Countdown
 from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
 from agent.consent.standing import (
+    ClickAwaited,
     ClockConfirmed,
     Entry,
     Granted,
+    NoticeSeen,
     OptedIn,
     OptedOut,
     Paused,
@@ -29,7 +32,7 @@ from agent.consent.standing import (
     state_of_next,
 )
 from agent.consent.standing import Refused as RefusedEntry
-from agent.consent.states import Consent
+from agent.consent.states import Consent, Ending
 from agent.delivery import Delivery
 from agent.enroll import Device
 from agent.handover import back
@@ -43,6 +46,7 @@ from wire.category import Category
 from wire.consent_record import record_of
 from wire.control import (
     Answer,
+    AwaitClick,
     Command,
     ConfirmClock,
     Done,
@@ -51,6 +55,7 @@ from wire.control import (
     GetStatus,
     Grant,
     Heartbeat,
+    NoticeInSight,
     OptIn,
     OptOut,
     Pause,
@@ -137,7 +142,7 @@ class Commands:
         self, command: Command
     ) -> Answer:
         match command:
-            case GetStatus() | Heartbeat():
+            case GetStatus() | Heartbeat() | NoticeInSight():
                 return self._host.status()
             case GetNotice():
                 return self._notice()
@@ -162,6 +167,8 @@ class Commands:
                 return self._opt_in(category)
             case Resume():
                 return self._resume()
+            case AwaitClick():
+                return self._await_click()
             case ConfirmClock():
                 return self._confirm_clock()
             case _:
@@ -298,6 +305,23 @@ class Commands:
         self._host.ledger.append(Resumed(), self._host.clock.now())
         self._host.making_pause = False
         return self._done("resumed")
+
+    def see_notice(self, seen: Countdown) -> None:
+        """End the pause whose notice was *seen* for its whole time.
+
+        Raises:
+            AssentError: It is not written down, or no such pause is over; nothing changes.
+
+        """
+        seconds = seen.counted // NANOSECONDS
+        entry = NoticeSeen(seconds=seconds, since=seen.begun or 0)
+        self._host.ledger.append(entry, self._host.clock.now())
+        self._done("resumed")
+
+    def _await_click(self) -> Answer:
+        if self._host.ledger.standing.ending is not Ending.CLICK:
+            self._host.ledger.append(ClickAwaited(), self._host.clock.now())
+        return self._done("it waits for your click")
 
     def _confirm_clock(self) -> Answer:
         now = self._host.clock.now()

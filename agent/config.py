@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from agent.consent.notice import Resuming
 from base.errors import SetupError
 from base.proxy import Proxy, proxy_at
 from wire.category import Category
@@ -32,6 +33,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     `quota_bytes` is what sealed batches may take on the disk; when they do, capture closes.
     `opt_out` lists categories never to be recorded here, or "all".
+    `resume` is what ends a pause that has run out: its notice, once you have seen it for a
+    minute, or always a "click" of yours.
     `input_source` is how keyboard and pointer are watched (docs/known-issues.md, Sources).
     `proxy` is the way to the collector, "none" a straight one; left out, the machine's.
     """
@@ -39,6 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quota_bytes: int = 1 << 30
     log_level: Literal["info", "debug"] = "info"
     opt_out: tuple[Literal["keys", "pointer", "screen", "window", "all"], ...] = ()
+    resume: Resuming = "notice"
     input_source: InputSource = "auto"
     proxy: str = ""
 

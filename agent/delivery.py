@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
-from agent.consent.facts import is_halted
+from agent.consent.facts import is_frozen
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Entry, Standing
 from agent.consent.standing import Registered as RegisteredEntry
@@ -193,7 +193,7 @@ class Delivery:
             unregistered=tuple(sorted(wanted - standing.registered)),
             untold=tuple(Tell(grant=GrantHash(e.grant), state=e.state) for e in standing.untold),
             ready=ready,
-            frozen=is_halted(standing, policy),
+            frozen=is_frozen(standing),
         )
 
     async def _do(self, task: Task) -> None:

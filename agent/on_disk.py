@@ -22,6 +22,7 @@ from agent.consent.seen import SeenClock
 from agent.enroll import Device
 from agent.guard_keys import GuardKeys
 from agent.spool import DELETIONS, HELD, READY
+from agent.status import why_frozen
 from base.clock import Clock
 from base.paths import Paths
 from wire.category import Category
@@ -93,7 +94,7 @@ def situation(
     storable = {c: not full and (c not in standing.grants or keys.has(c, now)) for c in Category}
     outside = frozenset[Category]().union(*outside_opt_outs(config, environment).values())
     details = {
-        Reason.HALTED_BY_ORG: standing.halted.why if standing.halted else "",
+        Reason.HALTED_BY_ORG: " ".join(why_frozen(standing)),
         Reason.NOT_CONSENTED: standing.lost,
         Reason.CLOCK_UNTRUSTED: standing.clock_doubt or doubt,
         Reason.STORAGE_BLOCKED: f"{config.quota_bytes >> 20} MiB wait to be sent"

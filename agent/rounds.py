@@ -1,14 +1,15 @@
 """What the agent looks at once a second, and what time brings.
 
-A new policy or month, consents that the policy outgrew, receipts to write, a clock that
-jumped, batches whose hold is over, categories that another place opts out of.  Nothing here
-opens anything: it changes what is known, and the gate is asked.
+A new policy, which may lift a halt, a new month, consents that the policy outgrew, receipts
+to write, a clock that jumped, batches whose hold is over, categories that another place opts
+out of.  Nothing here opens anything: it changes what is known, and the gate is asked.
 """
 
 import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from agent.calls import Calls
 from agent.commands import Commands
 from agent.config import Config
 from agent.consent.ledger import Ledger, LedgerError
@@ -40,6 +41,7 @@ class Host(Protocol):
     programme: Programme
     pipeline: Pipeline
     commands: Commands
+    calls: Calls
 
     @property
     def standing(self) -> Standing:
@@ -71,6 +73,7 @@ class Rounds:
         """Go round once."""
         host = self._host
         host.programme.keep_up(now)
+        host.calls.keep_up()  # before receipts: a halt that is lifted makes consents stale
         self._watch_clock(now)
         host.receipts.keep_up(host.ledger, host.policy, now)
         host.pipeline.retry_spool(now)

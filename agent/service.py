@@ -22,16 +22,17 @@ from typing import Final
 import msgspec
 
 from agent import control
+from agent.calls import Calls
 from agent.children import Sensor, Starter, start_process
 from agent.commands import Commands
 from agent.config import Config, outside_opt_outs
 from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import Facts, decide
-from agent.consent.ledger import Ledger, LedgerError
+from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce
 from agent.consent.scope import FocusTimeline
 from agent.consent.seen import SeenClock
-from agent.consent.standing import Entry, Halted, Standing
+from agent.consent.standing import Entry, Standing
 from agent.counters import Counters, Drop
 from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor
@@ -42,6 +43,7 @@ from agent.numbers import Numbers
 from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.receipts import Receipts
+from agent.resuming import Resuming
 from agent.rounds import Rounds
 from agent.sources import CONTEXT, Sources, plan
 from agent.spare_room import SpareRoom
@@ -53,9 +55,8 @@ from base import durable
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
-from wire.control import Answer, Command, Items, Settings, SpoolStatus, Status
+from wire.control import Answer, Command, Items, NoticeInSight, Settings, SpoolStatus, Status
 from wire.event import Focus
-from wire.ids import PolicyDigest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class Service:
         self.making_pause = False
         self.closing: set[Category] = set()
         self.restrictions = 0  # under way; what leads to more capture waits for their end
-        self._halting = False
+        self.calls = Calls(self)
+        self.resuming = Resuming(self)
         self.decisions = Decisions()
         self._in_front: Focus | None = None  # the listed program's window that has the focus
         self._trouble: dict[str, tuple[str, int]] = {}
@@ -163,7 +165,7 @@ class Service:
             inside_scope=self.timeline.current(),
             outside_opt_outs=frozenset().union(*self.outside.values()),
             storable=MappingProxyType({c: not self._why_unstorable(c, now) for c in Category}),
-            halting=self._halting,
+            halting=self.calls.unwritten,
             making_pause=self.making_pause,
             closing=frozenset(self.closing),
         )
@@ -202,6 +204,8 @@ class Service:
             indicator=self.tray.why_hidden(now),
             storage=next(filter(None, unstorable), ""),
             trouble=" ".join(why for why, _until in self._trouble.values()),
+            resumes_in=self.resuming.seconds_left(),
+            counting=self.resuming.is_counting(now),
         )
         return status_of(situation, self.verdict, self.device, told)
 
@@ -213,6 +217,7 @@ class Service:
         before, self.verdict = self.verdict, decide(facts_of(self.situation(now)))
         if before != self.verdict:
             self.decisions.note(self.verdict, now)
+        self.resuming.follow()
         self.pipeline.shut(self.pipeline.permits().keys() - self._wanted(), now.boot)
 
     def poke(self) -> None:
@@ -318,6 +323,11 @@ class Service:
         """Carry out a command of the tray's own window."""
         return await self.commands.answer(command)
 
+    def on_sight(self, report: NoticeInSight) -> None:
+        """Count for how long the notice of a pause that ran out is seen."""
+        self.resuming.on_sight(report)
+        self.tray.show(self.status)
+
     # --- from the collector -----------------------------------------------------------
 
     def write_down(self, entry: Entry) -> None:
@@ -329,19 +339,8 @@ class Service:
         self.poke()
 
     def on_halt(self, why: str) -> None:
-        """Close: the organisation halted the programme; only a new policy lifts that."""
-        halted = self.standing.halted
-        digest = self.policy.digest or PolicyDigest(b"")
-        if halted is not None and halted.policy in (digest, b""):
-            return
-        self._halting = True
-        self.poke()
-        try:
-            self.write_down(Halted(policy=digest, why=why))
-            self._halting = False
-        except LedgerError as exc:
-            _LOG.error("%s", exc)
-        self.poke()
+        """Close: the programme is halted."""
+        self.calls.halt(why)
 
     # --- with time --------------------------------------------------------------------
 

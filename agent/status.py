@@ -8,6 +8,7 @@ from typing import Final
 
 from agent.consent.facts import Situation, consent_at
 from agent.consent.gate import Verdict
+from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag
 from agent.enroll import Device
 from agent.receipts import FOLDER
@@ -47,6 +48,17 @@ WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
 )
 
 
+STOPPED: Final = (
+    "The programme is stopped until a fault is mended; nothing is recorded or sent meanwhile, "
+    "and it goes on by itself."
+)
+
+NOTICE: Final = (
+    "The pause is over. Recording goes on when you click Resume, or after {seconds} s in which "
+    "you are there and the notice is in sight; close it, and it waits for your click."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What else there is to tell, besides the situation and the verdict."""
@@ -60,6 +72,8 @@ class Told:
     indicator: str
     storage: str  # why nothing can be kept; empty when it can
     trouble: str  # of a sensor; empty when there is none
+    resumes_in: int | None = None  # seconds of the notice that are left, if it may end a pause
+    counting: bool = False  # and they run
 
 
 def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told) -> Status:
@@ -85,6 +99,9 @@ def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told
         ),
         indicator=told.indicator,
         receipts=str(device.folder / FOLDER),
+        stopped=verdict.shown is Reason.HALTED_BY_ORG and _is_only_stopped(situation),
+        resumes_in=told.resumes_in,
+        counting=told.counting,
     )
 
 
@@ -133,15 +150,19 @@ def _category(situation: Situation, told: Told, category: Category) -> CategoryS
     )
 
 
+def _is_only_stopped(situation: Situation) -> bool:
+    return bool(situation.standing.stopped) and situation.standing.halted is None
+
+
 def _granted(situation: Situation, category: Category) -> bool:
     return consent_at(situation.standing, situation.policy, category) is Consent.GIVEN
 
 
 def _detail(situation: Situation, reason: Reason, told: Told) -> str:
-    parts = [WORDS[reason]]
+    parts = [_opening(situation, reason, told)]
     match reason:
-        case Reason.HALTED_BY_ORG if situation.standing.halted is not None:
-            parts.append(situation.standing.halted.why)
+        case Reason.HALTED_BY_ORG:
+            parts += why_frozen(situation.standing)
         case Reason.OPTED_OUT if situation.outside_opt_outs:
             parts.append("An opt-out is set outside the tray (environment, file or configuration).")
         case Reason.NOT_CONSENTED:
@@ -161,6 +182,20 @@ def _detail(situation: Situation, reason: Reason, told: Told) -> str:
         case _:
             pass
     return " ".join(part for part in parts if part)
+
+
+def _opening(situation: Situation, reason: Reason, told: Told) -> str:
+    if reason is Reason.HALTED_BY_ORG and _is_only_stopped(situation):
+        return STOPPED
+    if reason is Reason.RESUME_PENDING and told.resumes_in is not None:
+        return NOTICE.format(seconds=told.resumes_in)
+    return WORDS[reason]
+
+
+def why_frozen(standing: Standing) -> list[str]:
+    """Return what those said who halted or stopped the programme."""
+    halted = [] if standing.halted is None else [standing.halted.why]
+    return halted + list(standing.stopped.values())
 
 
 def _clock_time(wall: int) -> str:

@@ -15,7 +15,7 @@ from agent.children import Started, Starter, Supervised
 from agent.indicator import NO_ITEM, IndicatorWatch
 from base.clock import NANOSECONDS, Clock, Now
 from base.ipc import GarbledError, encode, read
-from wire.control import Answer, Command, Heartbeat, Status
+from wire.control import Answer, Command, Heartbeat, NoticeInSight, Status
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ class Host(Protocol):
 
     def poke(self) -> None:
         """Look again at what may be captured."""
+
+    def on_sight(self, report: NoticeInSight) -> None:
+        """Note that the notice of a pause that ran out is in sight."""
 
     async def answer(self, command: Command) -> Answer:
         """Carry out a command that came from the data subject's own window."""
@@ -132,6 +135,8 @@ class Tray:
             while (command := await read(reader, decoder)) is not None:
                 if isinstance(command, Heartbeat):
                     self._on_beat(command)
+                elif isinstance(command, NoticeInSight):
+                    self._host.on_sight(command)
                 else:
                     self._write(await self._host.answer(command))
         except (GarbledError, OSError) as exc:

@@ -21,15 +21,20 @@ import guard.trust
 from agent.consent.ledger import FILE_NAME as LEDGER
 from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.standing import (
+    ClickAwaited,
     ClockDoubted,
     Entry,
     Expired,
     Granted,
     Halted,
+    HaltLifted,
+    NoticeSeen,
     OptedOut,
     Paused,
     Registered,
     Resumed,
+    StopLifted,
+    Stopped,
     Told,
     Withdrawn,
 )
@@ -221,6 +226,9 @@ def _ledgers(folder: Path, org: Organisation) -> tuple[bytes, ...]:
         ),
         (Paused(until_wall=AT.wall + 1, until_boot=AT.boot + 1), Resumed()),
         (Halted(policy=b"\1" * 32, why="stop"), ClockDoubted(why="set")),
+        (Paused(until_wall=AT.wall, until_boot=AT.boot), NoticeSeen(seconds=60, since=1)),
+        (ClickAwaited(), Halted(policy=b"\1" * 32, why=""), HaltLifted(policy=b"\2" * 32)),
+        (Stopped(by="guard", why="drill"), StopLifted(by="guard")),
     )
     written = []
     for number, entries in enumerate(acts):

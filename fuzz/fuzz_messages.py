@@ -57,6 +57,8 @@ COMMANDS: Final = (
     control.Forget(minutes=1),
     control.Grant(category=Category.KEYS, words_sha256=bytes(32)),
     control.Resume(),
+    control.AwaitClick(),
+    control.NoticeInSight(for_ms=1_000, input_ms=5),
     control.Heartbeat(),
 )
 ITEMS: Final = control.Items(

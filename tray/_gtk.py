@@ -25,7 +25,7 @@ except (ImportError, ValueError) as exc:  # ValueError: gi, for a missing typeli
         " python3-gi, gir1.2-gtk-3.0 and gir1.2-ayatanaappindicator3-0.1"
     ) from exc
 
-__all__ = ["GLib", "Gdk", "GdkPixbuf", "Gtk", "Pango", "pystray", "server_time"]
+__all__ = ["GLib", "Gdk", "GdkPixbuf", "Gtk", "Pango", "monotonic_ms", "pystray", "server_time"]
 
 
 def server_time(window: "Gdk.Window") -> int:
@@ -34,12 +34,12 @@ def server_time(window: "Gdk.Window") -> int:
         gi.require_version("GdkX11", "3.0")
         from gi.repository import GdkX11  # noqa: PLC0415 - absent where Gtk knows no X11
     except (ImportError, ValueError):
-        return _monotonic_ms()
+        return monotonic_ms()
     if isinstance(window, GdkX11.X11Window):
         return int(GdkX11.x11_get_server_time(window))
-    return _monotonic_ms()
+    return monotonic_ms()
 
 
-def _monotonic_ms() -> int:
-    """Return what Wayland compositors stamp on their events, in practice."""
+def monotonic_ms() -> int:
+    """Return milliseconds of a clock that nobody sets; in practice Wayland stamps it on events."""
     return int(GLib.get_monotonic_time()) // 1000

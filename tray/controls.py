@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from base.clock import Clock
-from tray._gtk import GLib, Gtk
+from tray._gtk import GLib, Gtk, monotonic_ms
 from tray.asked import Asked
 from tray.channel import Channel
 from tray.icon import Indicator
+from tray.presence import Presence
 from tray.sheet import Sheet
 from tray.view import (
     Act,
@@ -42,12 +43,14 @@ from tray.windows import (
 from wire.category import Category
 from wire.control import (
     Answer,
+    AwaitClick,
     Command,
     Done,
     GetNotice,
     GetStatus,
     Heartbeat,
     Notice,
+    NoticeInSight,
     Quit,
     Reason,
     Refused,
@@ -77,6 +80,8 @@ class Controls:
         self._awaits_notice = False
         self._sheets: dict[Page, Sheet] = {}
         self._messages: set[Sheet] = set()
+        self._presence = Presence(monotonic_ms)
+        self._noticed = False  # the notice was in sight at the last beat, and is the same one
 
     def run(self) -> None:
         """Show the icon and serve until the agent ends or the data subject quits."""
@@ -155,8 +160,22 @@ class Controls:
             self._channel.say(Heartbeat(window_open=bool(self._sheets or self._messages)))
         if self._status is not None and self._status.reason is Reason.PAUSED_UNTIL:
             self._look()
+        self._report_notice()
         self._show()
         return True
+
+    def _report_notice(self) -> None:
+        """Tell the agent that the notice of a pause that ran out is in sight, while it is."""
+        sheet, now_ms = self._sheets.get(Page.RESUME), monotonic_ms()
+        in_sight = sheet.in_sight_ms(now_ms) if isinstance(sheet, ResumeSheet) else None
+        counts = self._status is not None and self._status.resumes_in is not None
+        if in_sight is None or not counts:
+            self._noticed = False
+            return
+        if not self._noticed:
+            self._presence.begin()
+            self._noticed = True
+        self._channel.say(NoticeInSight(for_ms=in_sight, input_ms=self._presence.input_ms()))
 
     def _show(self) -> None:
         """Bring icon, menu and the windows that show a state up to now."""
@@ -208,7 +227,7 @@ class Controls:
     def _sheet(self, page: Page, category: Category | None, status: Status) -> Sheet:
         said, gone = self._decided(page), self._gone(page)
         if page is Page.RESUME:
-            return ResumeSheet(said, gone)
+            return ResumeSheet(said, self._notice_gone(gone))
         if page is Page.OPT_IN and category is not None:
             standing = next(each for each in status.categories if each.category is category)
             return OptInSheet(standing, said, gone)
@@ -233,6 +252,17 @@ class Controls:
                 del self._sheets[page]
 
         return gone
+
+    def _notice_gone(self, gone: Callable[[Sheet], None]) -> Callable[[Sheet], None]:
+        """Return what takes a notice that was closed without a click for "not yet"."""
+
+        def closed(sheet: Sheet) -> None:
+            gone(sheet)
+            status = self._status
+            if not sheet.answered and status is not None and status.resumes_in is not None:
+                self._say([AwaitClick()], self._report)
+
+        return closed
 
     def _decided(self, page: Page) -> Callable[[Sequence[Command]], None]:
         """Return what tells the agent what was clicked in the window for *page*, then closes it."""

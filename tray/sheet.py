@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable
 from typing import Any, Final
 
-from tray._gtk import Gdk, GdkPixbuf, GLib, Gtk, Pango, server_time
+from tray._gtk import Gdk, GdkPixbuf, GLib, Gtk, Pango, monotonic_ms, server_time
 from tray.drawing import draw
 from tray.patience import QUIET_MS, Patience
 from tray.view import Mark
@@ -33,6 +33,8 @@ class Sheet:
     def __init__(self, name: str, mark: Mark, heading: str, on_gone: Gone) -> None:
         self._patience = Patience()
         self._on_gone = on_gone
+        self._in_sight_since: int | None = None
+        self.answered = False  # something was clicked that the agent has been told
         self.window = Gtk.Window(title=name)
         self.window.set_icon(_picture(mark))
         self.window.set_default_size(WIDTH, -1)
@@ -84,17 +86,28 @@ class Sheet:
         if not by_itself:
             self.window.present_with_time(server_time(self.window.get_window()))
 
+    def in_sight_ms(self, now_ms: int) -> int | None:
+        """Return for how long nothing has covered any part of it; None when something does.
+
+        *now_ms* is of GLib's monotonic clock.
+        """
+        return None if self._in_sight_since is None else now_ms - self._in_sight_since
+
     def close(self) -> None:
         """Close it; nothing is said."""
         self.window.destroy()
 
     def wait(self) -> None:
         """Take no further click: the agent has been told, and its answer closes the window."""
+        self.answered = True
         self.window.get_child().set_sensitive(False)
 
     def _watch_input(self) -> None:
         self.window.connect("destroy", self._on_destroy)
         self.window.connect("map-event", self._on_mapped)
+        self.window.add_events(Gdk.EventMask.VISIBILITY_NOTIFY_MASK)
+        self.window.connect("visibility-notify-event", self._on_visibility)
+        self.window.connect("unmap-event", self._on_unmapped)
         self.window.connect("focus-in-event", self._on_focus)
         self.window.connect("key-press-event", self._on_key)
         # In the capture phase the window sees a press before the button under it does.
@@ -131,6 +144,18 @@ class Sheet:
 
     def _on_mapped(self, *_: object) -> bool:
         self._keep_quiet()
+        return False
+
+    def _on_unmapped(self, *_: object) -> bool:
+        self._in_sight_since = None
+        return False
+
+    def _on_visibility(self, _window: object, event: "Gdk.EventVisibility") -> bool:
+        whole = event.state is Gdk.VisibilityState.UNOBSCURED
+        if not whole:
+            self._in_sight_since = None
+        elif self._in_sight_since is None:
+            self._in_sight_since = monotonic_ms()
         return False
 
     def _on_focus(self, *_: object) -> bool:

@@ -121,6 +121,10 @@ _WORDS: Final = {
 """The state line for each reason while nothing is recorded; a pause has its countdown instead."""
 
 
+STOPPED: Final = "Not recording: the programme is stopped until a fault is mended"
+"""The state line of a stop, which lifts by itself; a halt does not."""
+
+
 def view(status: Status | None, now: WallInstant) -> View:
     """Return what to show for *status* at *now*; None: the agent has not answered yet."""
     state = state_line(status, now)
@@ -139,6 +143,14 @@ def state_line(status: Status | None, now: WallInstant) -> str:
         return "Starting: nothing is recorded yet"
     if status.recording:
         return "Recording: " + ", ".join(title(category) for category in status.recording)
+    return _why(status, now)
+
+
+def _why(status: Status, now: WallInstant) -> str:
+    if status.stopped:
+        return STOPPED
+    if status.reason is Reason.RESUME_PENDING and status.counting:
+        return f"Pause is over: recording goes on in {status.resumes_in} s"
     if status.reason is Reason.PAUSED_UNTIL:
         if status.paused_until is None:
             return "Paused"
@@ -175,6 +187,19 @@ def pause_left(status: Status, now: WallInstant) -> str | None:
     return time_left(until, now)
 
 
+def countdown(status: Status) -> str:
+    """Return what the resume window says of how it goes on without a click, if it does."""
+    if status.resumes_in is None:
+        return "It waits for your click, however long that takes."
+    left = f"{status.resumes_in} s"
+    if status.counting:
+        return f"Recording goes on in {left}. Close this window, and it waits for your click."
+    return (
+        f"Recording goes on after {left} in which you use the mouse and can see this window;"
+        " they are not running now. Close it, and it waits for your click."
+    )
+
+
 def by_itself(before: Status | None, now: Status, *, asked: bool) -> Page | None:
     """Return the window that opens without a click when the state goes from *before* to *now*.
 
@@ -192,7 +217,9 @@ def by_itself(before: Status | None, now: Status, *, asked: bool) -> Page | None
 def _mark(status: Status | None) -> Mark:
     if status is None:
         return Mark.SHUT
-    return Mark.RECORDING if status.recording else _MARKS[status.reason]
+    if status.recording:
+        return Mark.RECORDING
+    return Mark.WAITING if status.stopped else _MARKS[status.reason]
 
 
 def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:

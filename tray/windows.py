@@ -10,7 +10,7 @@ from typing import Final
 
 from tray._gtk import Gtk
 from tray.sheet import Gone, Sheet, listed, name, paragraph, row, scrolled, strong, style
-from tray.view import Mark, title
+from tray.view import Mark, countdown, title
 from wire.category import Category, registry
 from wire.control import (
     CategoryStatus,
@@ -88,7 +88,11 @@ GRANTED: Final = "You have agreed to this. To end it, choose “Withdraw consent
 
 
 class ResumeSheet(Sheet):
-    """The pause is over, or is to end before its time: nothing goes on without a click here."""
+    """The pause is over, or is to end before its time.
+
+    It ends by a click here, or after the notice was seen for its whole time, which it counts
+    down before the data subject's eyes (`Status.resumes_in`).  Who closes it says "not yet".
+    """
 
     TITLE: Final = "Assent: your pause is over"
     EARLY_TITLE: Final = "Assent: your pause still runs"
@@ -97,6 +101,8 @@ class ResumeSheet(Sheet):
         super().__init__(self.TITLE, Mark.PAUSED, "", on_gone)
         self._what = paragraph("")
         self.add(self._what)
+        self._countdown = strong("")
+        self.add(self._countdown)
         self.button("Pause again", lambda: say([Pause()]))
         self.button("Resume now", lambda: say([Resume()]))
 
@@ -112,13 +118,14 @@ class ResumeSheet(Sheet):
             if each.granted and not each.opted_out
         ]
         self._what.set_text(
-            "Nothing is recorded, and nothing starts by itself: it waits for you.\n\n"
+            "Nothing is recorded now.\n\n"
             + (
                 f"If you resume, this is recorded again: {', '.join(again)}."
                 if again
                 else "You have agreed to nothing that could be recorded if you resume."
             )
         )
+        self._countdown.set_text(countdown(status))
 
 
 class OptInSheet(Sheet):

@@ -216,6 +216,21 @@ class ConfirmClock(_Message, frozen=True, kw_only=True):
     """The data subject confirmed, in the tray's window, that the clock is right again."""
 
 
+class NoticeInSight(_Message, frozen=True, kw_only=True):
+    """The notice that a pause is over is in sight as a whole; once a second as long as it is.
+
+    It has no answer.  What the data subject does elsewhere is not in it, only how long ago
+    they did anything.
+    """
+
+    for_ms: int  # since it came into sight, without a break
+    input_ms: int | None = None  # since the data subject last did something; None: not known
+
+
+class AwaitClick(_Message, frozen=True, kw_only=True):
+    """The data subject closed the notice: the pause goes on until they click Resume."""
+
+
 class Heartbeat(_Message, frozen=True, kw_only=True):
     """The tray lives and its icon is drawn; once a second.
 
@@ -237,10 +252,12 @@ Command: TypeAlias = (
     | OptIn
     | Resume
     | ConfirmClock
+    | NoticeInSight
+    | AwaitClick
     | Heartbeat
 )
 
-TRAY_ONLY: Final = (Grant, OptIn, Resume, ConfirmClock, Heartbeat)
+TRAY_ONLY: Final = (Grant, OptIn, Resume, ConfirmClock, NoticeInSight, Heartbeat)
 """What only the tray's own window may say: each can lead to more capture, not to less."""
 
 
@@ -294,6 +311,9 @@ class Status(_Message, frozen=True, kw_only=True):
     collector: CollectorStatus
     indicator: str  # "" when shown, else why it is not
     receipts: str  # the folder in which the data subject's consent receipts lie
+    stopped: bool = False  # HALTED_BY_ORG by a stop only, which lifts without a new policy
+    resumes_in: int | None = None  # seconds of the notice that are left; None: it takes a click
+    counting: bool = False  # they run: the notice is in sight, and you are there
 
 
 class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):

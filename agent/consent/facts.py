@@ -6,11 +6,10 @@ Each line says where one fact comes from; what nobody knows stays UNKNOWN.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.consent.clocks import has_passed
 from agent.consent.gate import CategoryFacts, Fact, Facts
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Standing
-from agent.consent.states import Act, Consent, Flag, Pause, consent_after, pause_after
+from agent.consent.standing import Standing, pause_at
+from agent.consent.states import Act, Consent, Flag, Pause, consent_after
 from base.clock import Now
 from wire.category import Category
 from wire.ids import GrantHash
@@ -32,7 +31,7 @@ class Situation:
     inside_scope: bool | None = None
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
     storable: Mapping[Category, bool] = field(default_factory=dict)
-    halting: bool = False  # the organisation said halt, and the disk did not take it
+    halting: bool = False  # somebody said stop or halt, and the disk did not take it
     making_pause: bool = False
     closing: frozenset[Category] = frozenset()
 
@@ -41,9 +40,7 @@ def facts_of(situation: Situation) -> Facts:
     """Return the facts of *situation*."""
     pause = pause_at(situation.standing, situation.now)
     return Facts(
-        not_halted=Fact.of(
-            not (is_halted(situation.standing, situation.policy) or situation.halting)
-        ),
+        not_halted=Fact.of(not (is_frozen(situation.standing) or situation.halting)),
         policy_valid=Fact.of(situation.policy.policy is not None),
         clock_trusted=Fact.of(not (situation.clock_doubt or situation.standing.clock_doubt)),
         indicator_shown=Fact.of(situation.indicator_shown),
@@ -74,14 +71,6 @@ def _category_facts(situation: Situation, category: Category) -> CategoryFacts:
     )
 
 
-def pause_at(standing: Standing, now: Now) -> Pause:
-    """Return the pause as it is at *now*: one that ran out waits for a click."""
-    until = standing.paused_until
-    if standing.pause is Pause.PAUSED and until is not None and has_passed(until, now):
-        return pause_after(standing.pause, Act.RUN_OUT)
-    return standing.pause
-
-
 def consent_at(standing: Standing, policy: PolicyInForce, category: Category) -> Consent:
     """Return the consent for *category* as it is under *policy*: stale if given for another."""
     state = standing.consents[category]
@@ -103,6 +92,10 @@ def expired(standing: Standing, policy: PolicyInForce) -> tuple[GrantHash, ...]:
     )
 
 
-def is_halted(standing: Standing, policy: PolicyInForce) -> bool:
-    """Whether a halt holds; it ends with the policy under which it was called."""
-    return standing.halted is not None and standing.halted.policy in (policy.digest, b"")
+def is_frozen(standing: Standing) -> bool:
+    """Whether a stop or a halt holds: nothing is captured, and nothing is sent.
+
+    A halt holds until its end is on the ledger, which makes every consent stale at once;
+    that a new policy has come is not enough.
+    """
+    return standing.halted is not None or bool(standing.stopped)

@@ -11,15 +11,21 @@ from typing import TypeAlias, assert_never
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agent.consent.clocks import Deadline
+from agent.consent.clocks import Deadline, has_passed
 from agent.consent.states import (
     Act,
     Consent,
+    Ending,
     Flag,
+    Halt,
     Pause,
+    Stop,
     consent_after,
+    ending_after,
     flag_after,
+    halt_after,
     pause_after,
+    stop_after,
 )
 from base.clock import Now
 from base.stored import Versioned
@@ -92,15 +98,52 @@ class Resumed(_Entry, frozen=True, kw_only=True):
     """The data subject clicked Resume."""
 
 
+class NoticeSeen(_Entry, frozen=True, kw_only=True):
+    """The notice of a pause that ran out was seen for its whole time, so the pause is over.
+
+    `seconds` is for how long it was in sight while the data subject was there, `since` when
+    it appeared (boot clock).
+    """
+
+    seconds: int
+    since: int
+
+
+class ClickAwaited(_Entry, frozen=True, kw_only=True):
+    """The data subject closed the notice: this pause ends with a click and nothing else."""
+
+
 class StoppedUncleanly(_Entry, frozen=True, kw_only=True):
     """A restart found that a restriction had been begun and not finished."""
 
 
+class Stopped(_Entry, frozen=True, kw_only=True):
+    """A party stopped the programme for as long as a fault lasts: a failed drill, an outage."""
+
+    by: str
+    why: str
+
+
+class StopLifted(_Entry, frozen=True, kw_only=True):
+    """The cause of that party's stop is gone."""
+
+    by: str
+
+
 class Halted(_Entry, frozen=True, kw_only=True):
-    """The organisation halted the programme; only a policy with another digest lifts it."""
+    """The programme was halted under the policy with this digest (empty: under none).
+
+    Only another policy lifts that, which takes the threshold of its signers.
+    """
 
     policy: bytes
     why: str
+
+
+class HaltLifted(_Entry, frozen=True, kw_only=True):
+    """A new policy is in force, which lifts the halt; every consent is stale from here on."""
+
+    policy: bytes
 
 
 class ClockDoubted(_Entry, frozen=True, kw_only=True):
@@ -147,8 +190,13 @@ Entry: TypeAlias = (
     | OptedIn
     | Paused
     | Resumed
+    | NoticeSeen
+    | ClickAwaited
     | StoppedUncleanly
+    | Stopped
+    | StopLifted
     | Halted
+    | HaltLifted
     | ClockDoubted
     | ClockConfirmed
     | Registered
@@ -205,6 +253,8 @@ class Standing:
     erasing: frozenset[Category] = frozenset()  # withdrawn, and what was sent is to be deleted
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
+    ending: Ending = Ending.NOTICE
+    stopped: Mapping[str, str] = field(default_factory=dict)  # by which party, and why
     halted: Halted | None = None
     clock_doubt: str = ""
     clock_anchor: Now | None = None  # the last time the data subject confirmed
@@ -239,13 +289,30 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
             return _flagged(moved, _named(category), Act.OPT_IN)
         case Paused(until_wall=wall, until_boot=boot):
             until = Deadline(wall=wall, boot=boot, boot_id=line.boot_id)
-            return replace(moved, pause=pause_after(moved.pause, Act.PAUSE), paused_until=until)
+            return _paused(moved, Act.PAUSE, until)
         case Resumed():
-            return replace(moved, pause=pause_after(moved.pause, Act.RESUME), paused_until=None)
+            return _paused(moved, Act.RESUME, None)
+        case NoticeSeen():
+            # Before its end no notice can end a pause, whoever wrote this line.
+            over = replace(moved, pause=pause_at(moved, line.time))
+            return _paused(over, Act.SEE_NOTICE, None)
+        case ClickAwaited():
+            return replace(moved, ending=ending_after(moved.ending, Act.AWAIT_CLICK))
         case StoppedUncleanly():
-            return replace(moved, pause=pause_after(moved.pause, Act.STOP_UNCLEANLY))
+            return _paused(moved, Act.STOP_UNCLEANLY, moved.paused_until)
+        case Stopped(by=by, why=why):
+            stop_after(_stop(moved, by), Act.STOP)
+            return replace(moved, stopped={**moved.stopped, by: why})
+        case StopLifted(by=by):
+            stop_after(_stop(moved, by), Act.LIFT_STOP)
+            return replace(moved, stopped={b: w for b, w in moved.stopped.items() if b != by})
         case Halted():
+            halt_after(_halt(moved), Act.HALT)
             return replace(moved, halted=line.entry)
+        case HaltLifted():
+            halt_after(_halt(moved), Act.LIFT_HALT)
+            asked_again = {c: consent_after(s, Act.LIFT_HALT) for c, s in moved.consents.items()}
+            return replace(moved, halted=None, consents=asked_again)
         case ClockDoubted(why=why):
             return replace(moved, clock_doubt=why)
         case ClockConfirmed():
@@ -259,6 +326,31 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
             return replace(moved, lost=f"{why}; the old record is kept as {aside}")
         case _:
             assert_never(line.entry)
+
+
+def pause_at(standing: Standing, now: Now) -> Pause:
+    """Return the pause as it is at *now*: one whose time is over has run out."""
+    until = standing.paused_until
+    if standing.pause is Pause.PAUSED and until is not None and has_passed(until, now):
+        return pause_after(standing.pause, Act.RUN_OUT)
+    return standing.pause
+
+
+def _paused(standing: Standing, act: Act, until: Deadline | None) -> Standing:
+    return replace(
+        standing,
+        pause=pause_after(standing.pause, act),
+        ending=ending_after(standing.ending, act),
+        paused_until=until,
+    )
+
+
+def _stop(standing: Standing, by: str) -> Stop:
+    return Stop.STOPPED if by in standing.stopped else Stop.GOING
+
+
+def _halt(standing: Standing) -> Halt:
+    return Halt.UNHALTED if standing.halted is None else Halt.HALTED
 
 
 def _named(category: Category | None) -> tuple[Category, ...]:

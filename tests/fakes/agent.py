@@ -27,6 +27,7 @@ from wire.control import (
     GetStatus,
     Heartbeat,
     Notice,
+    NoticeInSight,
     NoticeItem,
     OptIn,
     OptOut,
@@ -44,7 +45,7 @@ PAUSE_SECONDS: Final = 1800
 T = TypeVar("T")
 
 
-def a_status(
+def a_status(  # noqa: PLR0913 - the fields that tests choose
     reason: Reason = Reason.NOT_CONSENTED,
     *,
     recording: Sequence[Category] = (),
@@ -52,6 +53,9 @@ def a_status(
     opted_out: Sequence[Category] = (),
     paused_until: int | None = None,
     detail: str = "",
+    stopped: bool = False,
+    resumes_in: int | None = None,
+    counting: bool = False,
     policy_digest: str = "ab" * 32,
 ) -> Status:
     """Return a status like those that the agent sends, with all four categories offered."""
@@ -81,6 +85,9 @@ def a_status(
         collector=CollectorStatus(origin="https://collector.example:8443"),
         indicator="",
         receipts="/home/ada/receipts",
+        stopped=stopped,
+        resumes_in=resumes_in,
+        counting=counting,
     )
 
 
@@ -116,6 +123,7 @@ class FakeAgent:
         self.commands: list[Command] = []  # without status questions and heartbeats
         self.beats: list[float] = []
         self.window_open = False  # as the last heartbeat said
+        self.sights: list[NoticeInSight] = []
         self.looks = 0
         self.garbled = ""
         self.ended = threading.Event()
@@ -171,6 +179,9 @@ class FakeAgent:
         if isinstance(command, Heartbeat):
             self.beats.append(time.monotonic())
             self.window_open = command.window_open
+            return
+        if isinstance(command, NoticeInSight):
+            self.sights.append(command)
             return
         if isinstance(command, GetStatus):
             self.looks += 1

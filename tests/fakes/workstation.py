@@ -45,6 +45,7 @@ from wire.control import (
     Grant,
     Heartbeat,
     Items,
+    NoticeInSight,
     OpenSource,
     Settings,
     SourceClosed,
@@ -184,6 +185,10 @@ class FakeTray:
         await self._connected.wait()
         self._send(command)
         return await asyncio.wait_for(self._replies.get(), 20)
+
+    def sees(self, message: NoticeInSight | Heartbeat) -> None:
+        """Say what has no answer."""
+        self._send(message)
 
     async def until(self, holds: Callable[[Status], bool], seconds: float = 5) -> Status:
         """Return the first status that was pushed for which *holds* does."""

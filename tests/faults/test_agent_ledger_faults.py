@@ -12,6 +12,7 @@ from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.standing import (
     Entry,
     Granted,
+    NoticeSeen,
     OptedOut,
     Paused,
     Resumed,
@@ -41,6 +42,8 @@ def acts() -> list[Entry]:
         ),
         Paused(until_wall=2_000_000, until_boot=1_000_005),
         Resumed(),
+        Paused(until_wall=AT.wall, until_boot=AT.boot),
+        NoticeSeen(seconds=60, since=0),
         Withdrawn(category=Category.KEYS),
     ]
 

@@ -19,19 +19,27 @@ from agent.consent.gate import Verdict, decide
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import (
+    ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
     Entry,
     Expired,
     Granted,
     Halted,
+    HaltLifted,
+    NoticeSeen,
     OptedIn,
     OptedOut,
     Paused,
     Resumed,
+    StopLifted,
+    Stopped,
     Withdrawn,
+    pause_at,
 )
+from agent.consent.states import Ending, Pause
 from base.clock import NANOSECONDS, Now
+from base.errors import ConsentError
 from tests.fakes.organisation import Organisation
 from wire.category import Category
 from wire.ids import PolicyDigest
@@ -61,6 +69,9 @@ class Consent(RuleBasedStateMachine):
         self.said_yes: dict[Category, int] = {}
         self.said_never: set[Category] = set()
         self.paused_until: Now | None = None
+        self.must_click = False
+        self.stopped: set[str] = set()
+        self.halted = False
         self.ledger = self._open()
         self.before = self._verdict()
 
@@ -127,11 +138,45 @@ class Consent(RuleBasedStateMachine):
         until = deadline_after(self.now, PAUSE_NANOSECONDS)
         self._act(Paused(until_wall=until.wall, until_boot=until.boot))
         self.paused_until = self.now
+        self.must_click = False
 
     @rule()
     def resume(self) -> None:
         self._act(Resumed(), click=True)
         self.paused_until = None
+        self.must_click = False
+
+    @rule()
+    def close_the_notice(self) -> None:
+        self._act(ClickAwaited())
+        self.must_click = True
+
+    @rule()
+    def see_the_notice(self) -> None:
+        """The data subject watches it to its end, which counts only when the pause is over.
+
+        Other than a click it holds only then, and only if none is waited for.
+        """
+        standing = self.ledger.standing
+        over = pause_at(standing, self.now) is Pause.RESUME_PENDING
+        may = over and standing.ending is Ending.NOTICE
+        if standing.ending is Ending.CLICK:
+            assert self.must_click
+        if may:
+            self._act(NoticeSeen(seconds=60, since=0), click=True)
+            began = self.paused_until
+            assert began is not None
+            assert began.boot_id != self.now.boot_id or (
+                self.now.boot - began.boot >= PAUSE_NANOSECONDS
+            ), "no pause is shortened"
+            assert not self.must_click
+            self.paused_until = None
+            return
+        try:
+            self._act(NoticeSeen(seconds=60, since=0))
+        except ConsentError:
+            return
+        raise AssertionError("a notice ended what it may not end")
 
     @rule()
     def confirm_clock(self) -> None:
@@ -170,6 +215,7 @@ class Consent(RuleBasedStateMachine):
         self.clicked = self.environment_cleared = False
         self.ledger.restriction().__enter__()
         self.ledger = self._open()
+        self.must_click = True
 
     @rule(what=st.sampled_from(["shown", "room", "valid"]), on=st.booleans())
     def something_outside_changes(self, *, what: str, on: bool) -> None:
@@ -186,6 +232,28 @@ class Consent(RuleBasedStateMachine):
     @rule()
     def the_organisation_halts(self) -> None:
         self._act(Halted(policy=DIGESTS[self.digest], why="stop"))
+        self.halted = True
+
+    @precondition(lambda self: self.halted)
+    @rule()
+    def the_halt_is_lifted(self) -> None:
+        """A new policy has come: nobody's yes outlives a halt."""
+        self._act(HaltLifted(policy=DIGESTS[self.digest]))
+        self.halted = False
+        self.said_yes.clear()
+
+    @rule(by=st.sampled_from(["collector", "guard"]))
+    def a_party_stops(self, by: str) -> None:
+        self._act(Stopped(by=by, why="a fault"))
+        self.stopped.add(by)
+
+    @rule(by=st.sampled_from(["collector", "guard"]))
+    def a_stop_is_lifted(self, by: str) -> None:
+        """What it had closed comes back; anything else does not."""
+        if by in self.stopped:
+            self._act(StopLifted(by=by))
+            self.stopped.discard(by)
+            self.environment_cleared = True
 
     # --- what must hold ---------------------------------------------------------------
 
@@ -196,6 +264,8 @@ class Consent(RuleBasedStateMachine):
             assert self.said_yes.get(category) == self.digest
             assert category not in self.said_never
             assert self.paused_until is None
+            assert not self.stopped
+            assert not self.halted
             assert self.shown
             assert self.room
             assert self.valid

@@ -43,7 +43,7 @@ KEYS: Final = {
         *("kernel", "machine", "distribution", "processors", "LANG"),
         *("XDG_CURRENT_DESKTOP", "XDG_SESSION_TYPE", "DESKTOP_SESSION"),
     },
-    "config.json": {"quota_bytes", "log_level", "opt_out", "input_source", "proxy"},
+    "config.json": {"quota_bytes", "log_level", "opt_out", "input_source", "proxy", "resume"},
     "state.json": {"files", "set aside", "acts", "spool"},
 }
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from agent.consent.clocks import Deadline
-from agent.consent.facts import Situation, consent_at, facts_of, is_halted, pause_at
+from agent.consent.facts import Situation, consent_at, facts_of, is_frozen
 from agent.consent.gate import Fact, decide
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Grant, Halted, Standing
+from agent.consent.standing import Grant, Halted, Standing, pause_at
 from agent.consent.states import Consent, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation
@@ -63,7 +63,11 @@ CASES: dict[str, tuple[Situation, Reason]] = {
     ),
     "halted under another policy": (
         situation(standing=given(halted=Halted(policy=OTHER, why=""))),
-        Reason.ACTIVE,
+        Reason.HALTED_BY_ORG,
+    ),
+    "stopped by one party": (
+        situation(standing=given(stopped={"guard": "a drill failed"})),
+        Reason.HALTED_BY_ORG,
     ),
     "a halt that the disk refused": (situation(halting=True), Reason.HALTED_BY_ORG),
     "flagged": (
@@ -151,6 +155,8 @@ def test_a_pause_is_as_long_as_its_deadline() -> None:
     assert pause_at(paused, later) is Pause.RESUME_PENDING
 
 
-def test_nothing_is_halted_by_default() -> None:
-    """A halt is an act on record."""
-    assert not is_halted(Standing(), IN_FORCE)
+def test_nothing_is_frozen_by_default() -> None:
+    """A stop or a halt is an act on record, and either is enough."""
+    assert not is_frozen(Standing())
+    assert is_frozen(given(stopped={"collector": "an outage"}))
+    assert is_frozen(given(halted=Halted(policy=DIGEST, why="")))

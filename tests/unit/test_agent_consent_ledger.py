@@ -8,12 +8,15 @@ import pytest
 
 from agent.consent.ledger import FILE_NAME, MARK_NAME, Ledger, LedgerError
 from agent.consent.standing import (
+    ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
     Entry,
     Expired,
     Granted,
     Halted,
+    HaltLifted,
+    NoticeSeen,
     OptedIn,
     OptedOut,
     Paused,
@@ -21,12 +24,16 @@ from agent.consent.standing import (
     Registered,
     Resumed,
     Standing,
+    StopLifted,
+    Stopped,
     Told,
     Withdrawn,
+    pause_at,
 )
-from agent.consent.states import Consent, Flag, IllegalMoveError, Pause
+from agent.consent.states import Consent, Ending, Flag, IllegalMoveError, Pause
 from base import durable
 from base.clock import Now
+from base.errors import ConsentError
 from tests.fakes.organisation import Organisation
 from wire.category import Category
 from wire.grant import grant_hash
@@ -57,6 +64,11 @@ def paused() -> Paused:
     return Paused(until_wall=2_000_000, until_boot=1_000_005)
 
 
+def over() -> Paused:
+    """Return a pause whose time is over at AT."""
+    return Paused(until_wall=AT.wall, until_boot=AT.boot)
+
+
 def file(folder: Path) -> Path:
     return folder / FILE_NAME
 
@@ -81,6 +93,15 @@ ACTS: dict[str, Callable[[Organisation], list[Entry]]] = {
     "out and in": lambda _: [OptedOut(category=None), OptedIn(category=Category.KEYS)],
     "paused": lambda _: [paused()],
     "resumed": lambda _: [paused(), Resumed()],
+    "seen": lambda _: [over(), NoticeSeen(seconds=60, since=1)],
+    "awaited": lambda _: [over(), ClickAwaited()],
+    "stopped": lambda _: [Stopped(by="guard", why="drill"), Stopped(by="collector", why="")],
+    "lifted": lambda _: [Stopped(by="guard", why="drill"), StopLifted(by="guard")],
+    "halt lifted": lambda o: [
+        granted(o),
+        Halted(policy=b"\1" * 32, why="stop"),
+        HaltLifted(policy=b"\2" * 32),
+    ],
     "halted": lambda _: [Halted(policy=b"\1" * 32, why="stop")],
     "doubted": lambda _: [ClockDoubted(why="set")],
     "confirmed": lambda _: [ClockDoubted(why="set"), ClockConfirmed()],
@@ -111,6 +132,51 @@ def test_a_restart_finds_exactly_what_was_written_down(
     again = opened(tmp_path, organisation)
     assert again.standing == ledger.standing
     assert not (tmp_path / MARK_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    "acts",
+    [
+        [NoticeSeen(seconds=60, since=0)],
+        [paused(), NoticeSeen(seconds=60, since=0)],
+        [over(), ClickAwaited(), NoticeSeen(seconds=60, since=0)],
+        [StopLifted(by="guard")],
+        [HaltLifted(policy=b"\1")],
+    ],
+    ids=["no pause", "a pause that runs", "a click is awaited", "no stop", "no halt"],
+)
+def test_what_would_open_and_does_not_follow_is_refused(
+    tmp_path: Path, organisation: Organisation, acts: list[Entry]
+) -> None:
+    """Nothing of it is written: the tables hold for whoever asks."""
+    ledger = opened(tmp_path, organisation)
+    for entry in acts[:-1]:
+        ledger.append(entry, AT)
+    before = ledger.standing
+    with pytest.raises(ConsentError):
+        ledger.append(acts[-1], AT)
+    assert ledger.standing == before
+    assert opened(tmp_path, organisation).standing == before
+
+
+@pytest.mark.parametrize("before", [[], [paused()], [over()]], ids=["running", "paused", "over"])
+def test_after_an_unclean_stop_no_notice_ends_a_pause(
+    tmp_path: Path, organisation: Organisation, before: list[Entry]
+) -> None:
+    """A click is needed; a pause that is on the disk keeps its length until then."""
+    ledger = opened(tmp_path, organisation)
+    for entry in before:
+        ledger.append(entry, AT)
+    ledger.restriction().__enter__()
+    again = opened(tmp_path, organisation)
+    assert again.standing.ending is Ending.CLICK
+    assert again.standing.paused_until == ledger.standing.paused_until
+    later = Now(boot=10**15, wall=10**18, boot_id="one")
+    assert pause_at(again.standing, later) is Pause.RESUME_PENDING
+    with pytest.raises(ConsentError):
+        again.append(NoticeSeen(seconds=60, since=0), later)
+    again.append(Resumed(), later)
+    assert again.standing.pause is Pause.RUNNING
 
 
 def test_what_the_acts_add_up_to(tmp_path: Path, organisation: Organisation) -> None:

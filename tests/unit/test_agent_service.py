@@ -1,6 +1,7 @@
 """The whole agent with fake sensors, tray and collector that speak the real protocols."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from agent import control
 from agent.config import Config
+from agent.consent.states import Pause as PauseState
 from agent.receipts import receipt_files
 from base.errors import SetupError
 from tests.fakes.workstation import (
@@ -27,6 +29,7 @@ from wire.category import Category
 from wire.consent_receipt import ConsentReceipt, verify_consent_receipt
 from wire.control import (
     Answer,
+    AwaitClick,
     Command,
     ConfirmClock,
     Done,
@@ -35,8 +38,10 @@ from wire.control import (
     GetNotice,
     GetStatus,
     Grant,
+    Heartbeat,
     InputSettings,
     Notice,
+    NoticeInSight,
     OptIn,
     OptOut,
     Pause,
@@ -177,17 +182,113 @@ def test_pause_is_silence(station: Workstation) -> None:
     play(story())
 
 
-def test_a_pause_that_ran_out_stays_shut_until_resume_is_clicked(station: Workstation) -> None:
-    """Time alone never starts capture."""
+def test_a_pause_that_ran_out_stays_shut_while_only_time_passes(station: Workstation) -> None:
+    """Time alone never starts capture; a click does."""
 
     async def story() -> None:
         async with capturing(station, Category.KEYS):
             await station.tray.say(Pause())
             station.clock.pass_by(31 * 60)
             await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
+            station.clock.pass_by(24 * 3600)
+            for second in range(200):  # in sight, and nobody knows of anybody who sees it
+                await sight(station, second)
             assert nothing_is_open(station)
             assert isinstance(await station.tray.say(Resume()), Done)
             await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+async def sight(station: Workstation, second: int, input_ms: int | None = None) -> None:
+    """Let a second pass in which the notice is in sight, and the tray say so."""
+    station.clock.pass_by(1)
+    station.tray.sees(NoticeInSight(for_ms=second * 1000, input_ms=input_ms))
+    station.tray.sees(Heartbeat())
+    assert isinstance(await station.tray.say(GetNotice()), Notice)  # it has been heard
+
+
+async def paused_and_over(station: Workstation) -> Status:
+    await station.tray.say(Pause())
+    station.clock.pass_by(31 * 60)
+    return await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
+
+
+def test_a_notice_that_was_seen_for_a_minute_ends_a_pause_that_ran_out(
+    station: Workstation,
+) -> None:
+    """By somebody who is there; it says how long it will take, and is written down first."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            status = await paused_and_over(station)
+            assert (status.resumes_in, status.counting) == (60, False)
+            for second in range(59):
+                await sight(station, second, input_ms=0)
+            status = await station.tray.until(lambda s: (s.resumes_in or 60) < 10)
+            assert status.counting
+            assert nothing_is_open(station)
+            await sight(station, 59, input_ms=0)
+            await sight(station, 60, input_ms=0)
+            await eventually(lambda: the(station, "input").is_open)
+            assert service.standing.pause is PauseState.RUNNING
+        lines = (station.paths.state / "consent.jsonl").read_text("utf-8").splitlines()
+        assert json.loads(lines[-1])["entry"]["kind"] == "NoticeSeen"
+        async with running(station):
+            await station.tray.until(lambda s: s.reason is not Reason.RESUME_PENDING)
+
+    play(story())
+
+
+def test_a_notice_that_is_closed_waits_for_a_click_also_after_a_restart(
+    station: Workstation,
+) -> None:
+    """However long it is in sight afterwards."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            await paused_and_over(station)
+            await sight(station, 0, input_ms=0)
+            assert isinstance(await station.tray.say(AwaitClick()), Done)
+            await station.tray.until(lambda s: s.resumes_in is None)
+            for second in range(100):
+                await sight(station, second, input_ms=0)
+            assert nothing_is_open(station)
+        async with running(station):
+            status = await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
+            assert status.resumes_in is None
+
+    play(story())
+
+
+@pytest.mark.parametrize("way", ["setting", "icon", "paused again", "halt"])
+def test_no_time_of_the_notice_counts_while_something_else_is_in_the_way(
+    station: Workstation, way: str
+) -> None:
+    """The data subject's own setting, an icon that is gone, another pause, a halt."""
+
+    async def story() -> None:
+        config = Config(resume="click") if way == "setting" else None
+        async with capturing(station, Category.KEYS, config=config) as service:
+            await paused_and_over(station)
+            for second in range(30):
+                await sight(station, second, input_ms=0)
+            match way:
+                case "icon":
+                    station.icons[-1].say("gone")
+                case "paused again":
+                    await station.tray.say(Pause())
+                case "halt":
+                    service.on_halt("halted")
+                case _:
+                    assert service.config.resume == "click"
+            for second in range(30, 100):
+                await sight(station, second, input_ms=0)
+            assert nothing_is_open(station)
+            station.icons[-1].say("")
+            for second in range(100, 130):  # it begins anew, so half a minute is not enough
+                await sight(station, second, input_ms=0)
+            assert nothing_is_open(station)
 
     play(story())
 

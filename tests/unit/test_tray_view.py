@@ -9,6 +9,7 @@ import pytest
 from tests.fakes.agent import a_status
 from tray.view import (
     FORGET_MINUTES,
+    STOPPED,
     Line,
     Mark,
     Page,
@@ -18,6 +19,7 @@ from tray.view import (
     View,
     account,
     by_itself,
+    countdown,
     pause_left,
     state_line,
     time_left,
@@ -355,3 +357,32 @@ def test_a_rule_never_ends_the_menu_nor_follows_another() -> None:
         assert not rules[0]
         assert not rules[-1]
         assert (True, True) not in pairwise(rules)
+
+
+def test_a_stop_says_that_it_goes_on_by_itself_and_a_halt_does_not() -> None:
+    """Both are the organisation's; only one of them waits for nobody's yes."""
+    stop, halt = a_status(Reason.HALTED_BY_ORG, stopped=True), a_status(Reason.HALTED_BY_ORG)
+    assert (view(stop, NOW).state, view(stop, NOW).mark) == (STOPPED, Mark.WAITING)
+    assert view(halt, NOW).mark is Mark.SHUT
+    assert state_line(halt, NOW) != STOPPED
+
+
+def test_the_notice_says_how_it_goes_on_in_each_of_its_three_ways() -> None:
+    """A click is needed, the time runs, or it stands still: a person must know which."""
+    click = a_status(Reason.RESUME_PENDING)
+    runs = a_status(Reason.RESUME_PENDING, resumes_in=42, counting=True)
+    stands = a_status(Reason.RESUME_PENDING, resumes_in=42)
+    assert "waits for your click" in countdown(click)
+    assert not any(letter.isdigit() for letter in countdown(click))
+    assert "in 42 s" in countdown(runs)
+    assert "after 42 s" in countdown(stands)
+    assert "not running now" in countdown(stands)
+    assert len({countdown(each) for each in (click, runs, stands)}) == 3
+
+
+def test_the_icon_counts_down_only_while_the_time_runs() -> None:
+    """The line never claims more than is so."""
+    runs = a_status(Reason.RESUME_PENDING, resumes_in=7, counting=True)
+    assert state_line(runs, NOW) == "Pause is over: recording goes on in 7 s"
+    stands = a_status(Reason.RESUME_PENDING, resumes_in=7)
+    assert state_line(stands, NOW) == "Pause is over: waiting for you to resume"

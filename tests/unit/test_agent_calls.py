@@ -1,0 +1,171 @@
+"""Stops and halts in the running agent: both close, and each lifts in its own way only."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.consent.facts import is_frozen
+from agent.consent.policy import PolicyInForce
+from agent.consent.states import Consent
+from tests.fakes.workstation import (
+    Workstation,
+    capturing,
+    eventually,
+    nothing_is_open,
+    play,
+    running,
+    the,
+)
+from wire.category import Category
+from wire.control import Reason, Status
+from wire.ids import PolicyDigest
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Workstation:
+    return Workstation.enrolled(tmp_path)
+
+
+def is_stopped(status: Status) -> bool:
+    return status.reason is Reason.HALTED_BY_ORG and status.stopped
+
+
+def is_halted(status: Status) -> bool:
+    return status.reason is Reason.HALTED_BY_ORG and not status.stopped
+
+
+def test_a_stop_closes_and_lifts_by_itself_when_its_cause_is_gone(station: Workstation) -> None:
+    """Nobody has to agree anew: what was agreed to has not changed."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            service.calls.stop("collector", "a drill failed")
+            status = await station.tray.until(is_stopped)
+            assert "a drill failed" in status.detail
+            assert is_frozen(service.standing), "nothing is sent either"
+            await eventually(lambda: nothing_is_open(station))
+            service.calls.lift_stop("collector")
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_a_stop_lasts_until_every_party_that_called_one_has_lifted_it(
+    station: Workstation,
+) -> None:
+    """Also over a restart; and no party lifts another's."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            service.calls.stop("collector", "an outage")
+            service.calls.stop("guard", "a drill failed")
+            service.calls.lift_stop("collector")
+            service.calls.lift_stop("governance")  # called none
+        async with running(station) as service:
+            status = await station.tray.until(is_stopped)
+            assert "a drill failed" in status.detail
+            assert "an outage" not in status.detail
+            assert nothing_is_open(station)
+            service.calls.lift_stop("guard")
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_a_halt_lifts_with_another_policy_only_and_then_every_consent_is_stale(
+    station: Workstation,
+) -> None:
+    """Nothing is captured before it is granted again, whatever the new policy says."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            first = service.policy.digest
+            service.calls.stop("guard", "a drill failed")
+            service.on_halt("for good")
+            await station.tray.until(is_halted)
+            service.calls.lift_stop("guard")
+            service.calls.keep_up()
+            assert is_frozen(service.standing), "its own policy does not lift it"
+            assert service.standing.consents[Category.KEYS] is Consent.GIVEN
+            service.programme.in_force = _another(service.programme.in_force)
+            assert service.policy.digest != first
+            service.calls.keep_up()
+            assert not is_frozen(service.standing)
+            assert service.standing.consents[Category.KEYS] is Consent.STALE
+            service.programme.in_force = _named(service.programme.in_force, first)
+            service.poke()
+            status = await station.tray.until(lambda s: s.reason is Reason.CONSENT_STALE)
+            assert nothing_is_open(station)
+            assert not any(each.granted for each in status.categories)
+            await station.agree(Category.KEYS)
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_a_halt_that_came_before_any_policy_is_not_lifted_by_the_first(
+    station: Workstation,
+) -> None:
+    """It may be the very one that was halted."""
+
+    async def story() -> None:
+        async with running(station) as service:
+            known = service.programme.in_force
+            service.programme.in_force = _named(known, None, without=True)
+            service.on_halt("early")
+            service.programme.in_force = known
+            service.calls.keep_up()
+            halted = service.standing.halted
+            assert halted is not None
+            assert halted.policy == known.digest
+            service.calls.keep_up()
+            assert service.standing.halted is not None
+
+    play(story())
+
+
+@pytest.mark.parametrize("call", ["stop", "halt"])
+def test_a_call_that_the_disk_refuses_closes_all_the_same(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """Counted from the moment it comes."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            monkeypatch.setattr(service.ledger, "_disk", FullDisk())
+            calls: dict[str, Callable[[], None]] = {
+                "stop": lambda: service.calls.stop("guard", "an outage"),
+                "halt": lambda: service.on_halt("halted"),
+            }
+            calls[call]()
+            assert service.verdict.reason is Reason.HALTED_BY_ORG
+            await eventually(lambda: nothing_is_open(station))
+
+    play(story())
+
+
+class FullDisk:
+    """A disk that takes nothing."""
+
+    def append(self, path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    replace = append
+
+    def remove(self, path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    sync_folder = remove
+
+
+def _another(in_force: PolicyInForce) -> PolicyInForce:
+    return _named(in_force, PolicyDigest(b"\2" * 32))
+
+
+def _named(
+    in_force: PolicyInForce, digest: PolicyDigest | None, *, without: bool = False
+) -> PolicyInForce:
+    policy = None if without else in_force.policy
+    return dataclasses.replace(in_force, policy=policy, digest=digest)
