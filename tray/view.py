@@ -83,7 +83,7 @@ class View:
     lines: tuple[Line | Rule, ...]
 
 
-_MARKS: Final = {
+MARKS: Final = {
     Reason.HALTED_BY_ORG: Mark.SHUT,
     Reason.OPTED_OUT: Mark.SHUT,
     Reason.NOT_CONSENTED: Mark.SHUT,
@@ -102,7 +102,7 @@ _MARKS: Final = {
 }
 """The icon for each reason, while nothing is recorded."""
 
-_WORDS: Final = {
+WORDS: Final = {
     Reason.HALTED_BY_ORG: "Not recording: the programme is halted for everybody",
     Reason.OPTED_OUT: "Not recording: you have opted out",
     Reason.NOT_CONSENTED: "Not recording: you have not agreed to anything yet",
@@ -155,7 +155,7 @@ def _why(status: Status, now: WallInstant) -> str:
         if status.paused_until is None:
             return "Paused"
         return f"Paused, {time_left(status.paused_until, now)} left"
-    return _WORDS[status.reason]
+    return WORDS[status.reason]
 
 
 def time_left(until: WallInstant, now: WallInstant) -> str:
@@ -219,7 +219,7 @@ def _mark(status: Status | None) -> Mark:
         return Mark.SHUT
     if status.recording:
         return Mark.RECORDING
-    return Mark.WAITING if status.stopped else _MARKS[status.reason]
+    return Mark.WAITING if status.stopped else MARKS[status.reason]
 
 
 def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:

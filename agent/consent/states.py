@@ -167,9 +167,6 @@ STOP: Final[Mapping[tuple[Stop, Act], Stop]] = MappingProxyType(
         (Stop.GOING, Act.STOP): Stop.STOPPED,
         (Stop.STOPPED, Act.STOP): Stop.STOPPED,
         (Stop.STOPPED, Act.LIFT_STOP): Stop.GOING,
-        # Neither a halt nor its end says that the cause of a stop is gone.
-        (Stop.GOING, Act.LIFT_HALT): Stop.GOING,
-        (Stop.STOPPED, Act.LIFT_HALT): Stop.STOPPED,
     }
 )
 
@@ -177,7 +174,6 @@ HALT: Final[Mapping[tuple[Halt, Act], Halt]] = MappingProxyType(
     {
         (Halt.UNHALTED, Act.HALT): Halt.HALTED,
         (Halt.HALTED, Act.HALT): Halt.HALTED,
-        (Halt.HALTED, Act.LIFT_STOP): Halt.HALTED,
         (Halt.HALTED, Act.LIFT_HALT): Halt.UNHALTED,
     }
 )

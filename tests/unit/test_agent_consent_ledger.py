@@ -159,6 +159,20 @@ def test_what_would_open_and_does_not_follow_is_refused(
     assert opened(tmp_path, organisation).standing == before
 
 
+def test_a_stop_outlives_a_halt_and_a_halt_a_stop(
+    tmp_path: Path, organisation: Organisation
+) -> None:
+    """Each has its own end, and neither end is the other's."""
+    ledger = opened(tmp_path, organisation)
+    ledger.append(Stopped(by="guard", why="drill"), AT)
+    ledger.append(Halted(policy=b"\1" * 32, why="stop"), AT)
+    ledger.append(HaltLifted(policy=b"\2" * 32), AT)
+    assert ledger.standing.stopped == {"guard": "drill"}
+    ledger.append(Halted(policy=b"\2" * 32, why="again"), AT)
+    ledger.append(StopLifted(by="guard"), AT)
+    assert ledger.standing.halted is not None
+
+
 @pytest.mark.parametrize("before", [[], [paused()], [over()]], ids=["running", "paused", "over"])
 def test_after_an_unclean_stop_no_notice_ends_a_pause(
     tmp_path: Path, organisation: Organisation, before: list[Entry]
