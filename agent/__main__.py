@@ -335,7 +335,7 @@ def examine(*, bundle: Path | None, as_json: bool) -> None:
 def pause(*, forget: int, as_json: bool) -> None:
     """Stop recording for 30 minutes, or longer.
 
-    After that it waits until you click Resume.
+    After that a notice counts down a minute while you see it, or waits for your click.
     """
     _restrict(Pause(forget_minutes=forget), as_json=as_json)
 

@@ -47,7 +47,9 @@ class Remedy:
 
 REMEDIES: Final[Mapping[Reason, Remedy]] = MappingProxyType(
     {
-        Reason.HALTED_BY_ORG: Remedy("Ask who runs the programme; only a new policy lifts a halt."),
+        Reason.HALTED_BY_ORG: Remedy(
+            "Ask who runs the programme; a stop ends with its cause, a halt with a new policy."
+        ),
         Reason.OPTED_OUT: Remedy("If you want it: opt in again in the tray's menu.", chosen=True),
         Reason.NOT_CONSENTED: Remedy(
             "If you want it: agree in the tray's menu, What may be recorded.", chosen=True
@@ -67,7 +69,9 @@ REMEDIES: Final[Mapping[Reason, Remedy]] = MappingProxyType(
         Reason.PAUSED_UNTIL: Remedy(
             "If you want it: Resume in the tray's menu, or wait for its end.", chosen=True
         ),
-        Reason.RESUME_PENDING: Remedy("If you want it: Resume in the tray's menu.", chosen=True),
+        Reason.RESUME_PENDING: Remedy(
+            "If you want it: Resume in the tray's menu, or its notice.", chosen=True
+        ),
         Reason.OUTSIDE_SCOPE: Remedy(
             "Work in a window of a listed program; `assent-agent config` lists them.", chosen=True
         ),

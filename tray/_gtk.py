@@ -6,6 +6,7 @@ Nothing else in the tray imports `gi` or `pystray`.
 """
 
 import os
+from typing import Any
 
 from base.errors import SetupError
 
@@ -25,19 +26,41 @@ except (ImportError, ValueError) as exc:  # ValueError: gi, for a missing typeli
         " python3-gi, gir1.2-gtk-3.0 and gir1.2-ayatanaappindicator3-0.1"
     ) from exc
 
-__all__ = ["GLib", "Gdk", "GdkPixbuf", "Gtk", "Pango", "monotonic_ms", "pystray", "server_time"]
+__all__ = [
+    "GLib",
+    "Gdk",
+    "GdkPixbuf",
+    "Gtk",
+    "Pango",
+    "monotonic_ms",
+    "pystray",
+    "server_time",
+    "window_number",
+]
 
 
 def server_time(window: "Gdk.Window") -> int:
     """Return the display server's time in milliseconds, the clock that stamps its events."""
+    x11 = _x11()
+    if x11 is not None and isinstance(window, x11.X11Window):
+        return int(x11.x11_get_server_time(window))
+    return monotonic_ms()
+
+
+def window_number(window: "Gdk.Window") -> int | None:
+    """Return the number by which an X server knows *window*; None where there is no X server."""
+    x11 = _x11()
+    return int(window.get_xid()) if x11 and isinstance(window, x11.X11Window) else None
+
+
+def _x11() -> Any:  # noqa: ANN401 - a module of gi
+    """Return the part of Gdk that knows X11; None where Gtk has none."""
     try:
         gi.require_version("GdkX11", "3.0")
         from gi.repository import GdkX11  # noqa: PLC0415 - absent where Gtk knows no X11
     except (ImportError, ValueError):
-        return monotonic_ms()
-    if isinstance(window, GdkX11.X11Window):
-        return int(GdkX11.x11_get_server_time(window))
-    return monotonic_ms()
+        return None
+    return GdkX11
 
 
 def monotonic_ms() -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from base.clock import Clock
-from tray._gtk import GLib, Gtk, monotonic_ms
+from tray._gtk import GLib, Gtk, monotonic_ms, window_number
 from tray.asked import Asked
 from tray.channel import Channel
 from tray.icon import Indicator
@@ -81,7 +81,7 @@ class Controls:
         self._sheets: dict[Page, Sheet] = {}
         self._messages: set[Sheet] = set()
         self._presence = Presence(monotonic_ms)
-        self._noticed = False  # the notice was in sight at the last beat, and is the same one
+        self._noticed_at: int | None = None  # since when each beat found the notice in sight
 
     def run(self) -> None:
         """Show the icon and serve until the agent ends or the data subject quits."""
@@ -169,13 +169,18 @@ class Controls:
         sheet, now_ms = self._sheets.get(Page.RESUME), monotonic_ms()
         in_sight = sheet.in_sight_ms(now_ms) if isinstance(sheet, ResumeSheet) else None
         counts = self._status is not None and self._status.resumes_in is not None
-        if in_sight is None or not counts:
-            self._noticed = False
+        if sheet is None or in_sight is None or not counts or not self._sees(sheet):
+            self._noticed_at = None
             return
-        if not self._noticed:
+        if self._noticed_at is None:
             self._presence.begin()
-            self._noticed = True
-        self._channel.say(NoticeInSight(for_ms=in_sight, input_ms=self._presence.input_ms()))
+            self._noticed_at = now_ms
+        seen = min(in_sight, now_ms - self._noticed_at)
+        self._channel.say(NoticeInSight(for_ms=seen, input_ms=self._presence.input_ms()))
+
+    def _sees(self, sheet: Sheet) -> bool:
+        number = window_number(sheet.window.get_window())
+        return number is not None and self._presence.is_in_sight(number)
 
     def _show(self) -> None:
         """Bring icon, menu and the windows that show a state up to now."""
