@@ -25,7 +25,7 @@ from demo.workstation import Workstation, children
 from tests.e2e.opened import Opened, open_everything
 from tests.e2e.test_strangers import check_signed, open_with_npm_age
 from wire.category import Category
-from wire.control import Answer, ConfirmClock, Grant, OptIn, Refused, Resume
+from wire.control import Answer, ConfirmClock, Grant, NoticeInSight, OptIn, Refused, Resume
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -147,6 +147,7 @@ def test_strangers_open_what_was_released(lived: Lived, tmp_path: Path) -> None:
         Grant(category=Category.KEYS, words_sha256=bytes(32)),
         OptIn(category=Category.KEYS),
         Resume(),
+        NoticeInSight(for_ms=60_000, input_ms=0),
         ConfirmClock(),
     ],
     ids=lambda command: type(command).__name__,

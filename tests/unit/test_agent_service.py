@@ -519,7 +519,7 @@ def test_a_tray_that_hangs_closes_capture(station: Workstation) -> None:
 # --- who may say what -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [Resume(), OptIn(), ConfirmClock()])
+@pytest.mark.parametrize("command", [Resume(), OptIn(), ConfirmClock(), NoticeInSight(for_ms=1)])
 def test_a_script_cannot_relax_anything(station: Workstation, command: Resume) -> None:
     """What can lead to more capture is refused on the named socket, and says how it is done."""
 
