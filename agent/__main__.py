@@ -230,8 +230,7 @@ def show_config(*, as_json: bool) -> None:
       input_source = "auto"        how input is watched: or "xinput2", or "pynput"
       proxy       = ""             the way to the collector, as in "http://proxy.example:3128",
                                    or "none"; left out, what /etc/assent/proxy says
-      resume      = "notice"       what ends a pause that ran out: its notice, once you have
-                                   seen it for a minute, or "click": always a click of yours
+      resume      = "notice"       or "click": a pause that ran out waits for your click
     """  # noqa: D301 - click's mark
     paths = paths_for("agent")
     settings = configuration.load(paths.config)
@@ -333,10 +332,7 @@ def examine(*, bundle: Path | None, as_json: bool) -> None:
 )
 @as_json
 def pause(*, forget: int, as_json: bool) -> None:
-    """Stop recording for 30 minutes, or longer.
-
-    After that a notice counts down a minute while you see it, or waits for your click.
-    """
+    """Stop recording for 30 minutes; then a notice asks how to go on."""
     _restrict(Pause(forget_minutes=forget), as_json=as_json)
 
 
