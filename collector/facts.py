@@ -17,6 +17,7 @@ from collector.index.tables import (
     releases,
     tombstones,
 )
+from collector.notices import untold
 from collector.policies import latest
 from wire.ids import WallInstant
 
@@ -67,6 +68,7 @@ def status(
         name: int(connection.execute(select(func.count()).select_from(table)).scalar_one())
         for name, table in _COUNTED.items()
     }
+    counts["notices not delivered"] = untold(connection)
     stored = connection.execute(select(func.coalesce(func.sum(batches.c.bytes), 0))).scalar_one()
     witnessed = connection.execute(
         select(func.coalesce(func.max(checkpoints.c.size), 0))

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import select
 
 from base.https import Response
-from collector import proof
+from collector import facts, proof
 from collector.__main__ import cli
 from collector.index.tables import notices
 from collector.notices import FIRST_WAIT_SECONDS, Messenger, untold
@@ -236,6 +236,14 @@ def test_a_notice_that_could_not_be_delivered_is_tried_again(
     assert [notice["to"] for notice in told(tmp_path)] == [LABEL]
     with site.collector.index.reading() as connection:
         assert untold(connection) == 0
+
+
+def test_the_status_says_how_many_wait(site: Site, workstation: Workstation) -> None:
+    """So that an operator without a notify_command, or with a broken one, sees it."""
+    workstation.consents()
+    with site.collector.index.reading() as connection:
+        found = facts.status(connection, origin="", tenant="", log_key="", tls_pin="", guard="")
+    assert found.counts["notices not delivered"] == 1
 
 
 def test_a_crash_before_it_is_marked_tells_it_again_with_the_same_id(

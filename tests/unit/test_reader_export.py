@@ -18,6 +18,7 @@ from reader.pictures import Canvas, to_png
 from tests.fakes.organisation import NOW, Organisation, Sealed, public_key_of_identity, raw, wall
 from wire.category import Category
 from wire.collector_http import KeptConsent
+from wire.consent_record import decode_record
 from wire.errors import MalformedError
 from wire.event import Event, Frame, Key, Rectangle, Still
 from wire.frame import core_hash, split
@@ -176,6 +177,7 @@ def test_the_index_says_whose_it_is_and_until_when_it_may_be_kept(tmp_path: Path
     assert entry["batch"] == batch.hash.hex()
     assert entry["keep_until"] == "2027-06-13"
     assert entry["consent_record"] == batch.core.grant.hex()
+    assert entry["consent_id"] == decode_record(batch.consent.record).record_id
     assert entry["subject"] == ACME.subject.hex()
     assert entry["events"] == 1
 
