@@ -8,12 +8,14 @@ noticed within milliseconds.  Whatever cannot be asked counts as not shown.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Final
 
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusError
+
+from agent.dbus import either, end_of
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -65,11 +67,11 @@ class IndicatorWatch:
             for rule in _MATCHES:
                 await _ask_bus(bus, "AddMatch", rule)
             # One wait for the whole session: dbus-fast's own future dies with who awaits it.
-            end = asyncio.ensure_future(_end_of(bus))
+            end = asyncio.ensure_future(end_of(bus))
             while not end.done():
                 changed.clear()  # before asking: what changes meanwhile is asked again
                 self._say(await why_hidden(bus, tray_pid))
-                await _either(changed.wait(), end)
+                await either(changed.wait(), end)
         finally:
             bus.disconnect()
 
@@ -104,7 +106,7 @@ async def why_no_tray() -> str:
         return "" if why == NO_ITEM else why
     finally:
         bus.disconnect()
-        await _end_of(bus)
+        await end_of(bus)
 
 
 async def _why_hidden(bus: MessageBus, tray_pid: int) -> str:
@@ -154,18 +156,3 @@ def _first_of(answer: Message | None) -> object:
     if answer is None or answer.message_type is not MessageType.METHOD_RETURN:
         return None
     return answer.body[0] if answer.body else None
-
-
-async def _end_of(bus: MessageBus) -> None:
-    await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast leaves it open
-
-
-async def _either(wait: Coroutine[Any, Any, object], end: "asyncio.Future[None]") -> None:
-    """Return as soon as one of them does; raise what it raised.  *end* goes on if it has not."""
-    waiting: asyncio.Future[Any] = asyncio.ensure_future(wait)
-    try:
-        await asyncio.wait([waiting, end], return_when=asyncio.FIRST_COMPLETED)
-        if end.done():
-            end.result()
-    finally:
-        waiting.cancel()

@@ -16,27 +16,26 @@ import contextlib
 import logging
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-import msgspec
-
 from agent import control
 from agent.calls import Calls
-from agent.children import Sensor, Starter, start_process
+from agent.children import Starter, start_process
 from agent.commands import Commands
 from agent.config import Config, outside_opt_outs
 from agent.consent.facts import Situation, facts_of
-from agent.consent.gate import Facts, decide
+from agent.consent.gate import Facts, Verdict, decide
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce
-from agent.consent.scope import FocusTimeline
 from agent.consent.seen import SeenClock
 from agent.consent.standing import Entry, Standing
-from agent.counters import Counters, Drop
+from agent.counters import Counters
 from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor
 from agent.enroll import Device
+from agent.heard import Heard
 from agent.indicator import IndicatorWatch
 from agent.lock import Lock
 from agent.numbers import Numbers
@@ -45,7 +44,8 @@ from agent.programme import Programme
 from agent.receipts import Receipts
 from agent.resuming import Resuming
 from agent.rounds import Rounds
-from agent.sources import CONTEXT, Sources, plan
+from agent.session import OpenSession, SessionSeen, open_watch
+from agent.sources import Sources, plan
 from agent.spare_room import SpareRoom
 from agent.spool import Spool
 from agent.status import Told, status_of
@@ -55,14 +55,23 @@ from base import durable
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
-from wire.control import Answer, Command, Items, NoticeInSight, Settings, SpoolStatus, Status
-from wire.event import Focus
+from wire.control import Answer, Command, NoticeInSight, Settings, SpoolStatus, Status
 
 _LOG: Final = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.1  # while something is captured: events leave the hold-back
 IDLE_SECONDS: Final = 1.0
-TROUBLE_NANOSECONDS: Final = 5 * NANOSECONDS  # before a source that failed is tried again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watches:
+    """What is asked of the desktop: is the icon shown, and is the session ours."""
+
+    icon: OpenWatch = IndicatorWatch
+    session: OpenSession = open_watch
+
+
+THE_DESKTOP: Final = Watches()
 
 
 class Service:
@@ -76,7 +85,7 @@ class Service:
         *,
         clock: Clock | None = None,
         start: Starter = start_process,
-        watch: OpenWatch = IndicatorWatch,
+        watch: Watches = THE_DESKTOP,
         open_door: OpenDoor | None = None,
         opt_outs: Callable[[Config], dict[str, frozenset[Category]]] = outside_opt_outs,
     ) -> None:
@@ -103,19 +112,20 @@ class Service:
         enforce(self.ledger.standing, self.spool)
         self.receipts = Receipts(paths.state, device.key)
         self.programme = Programme(paths.state, device, now)
-        self.timeline = FocusTimeline()
         self.counters = Counters()
+        self.heard = Heard(self)
         self.pipeline = Pipeline(
-            timeline=self.timeline,
+            timeline=self.heard.timeline,
             counters=self.counters,
             number=numbers.event,
             seal=self.programme.seal,
             spool=self.spool.put,
             why_not=lambda category: self.verdict.reasons[category],
         )
-        self.verdict = decide(Facts())
-        self.sources = Sources(start, self)
-        self.tray = Tray(start, self, watch)
+        self.verdict: Verdict = decide(Facts())
+        self.sources = Sources(start, self.heard)
+        self.tray = Tray(start, self, watch.icon)
+        self._session, self._session_watch = SessionSeen(), watch.session(self)
         self.delivery = Delivery(
             self, device, self.spool, self.programme.keys, self.clock, open_door
         )
@@ -128,8 +138,6 @@ class Service:
         self.calls = Calls(self)
         self.resuming = Resuming(self)
         self.decisions = Decisions()
-        self._in_front: Focus | None = None  # the listed program's window that has the focus
-        self._trouble: dict[str, tuple[str, int]] = {}
         self._moving = asyncio.Lock()
         self._must_move = asyncio.Event()
         self._permitted = asyncio.Event()
@@ -162,7 +170,8 @@ class Service:
             policy=self.policy,
             clock_doubt=self.rounds.clock_doubt,
             indicator_shown=not self.tray.why_hidden(now),
-            inside_scope=self.timeline.current(),
+            session_ours=self._session.ours(),
+            inside_scope=self.heard.timeline.current(),
             outside_opt_outs=frozenset().union(*self.outside.values()),
             storable=MappingProxyType({c: not self._why_unstorable(c, now) for c in Category}),
             halting=self.calls.unwritten,
@@ -202,8 +211,9 @@ class Service:
             last_receipt_at=self.delivery.last_receipt_at,
             last_error=self.rounds.trouble or self.delivery.last_error,
             indicator=self.tray.why_hidden(now),
+            session=self._session.why_not(),
             storage=next(filter(None, unstorable), ""),
-            trouble=" ".join(why for why, _until in self._trouble.values()),
+            trouble=self.heard.trouble(),
             resumes_in=self.resuming.seconds_left(),
             counting=self.resuming.is_counting(now),
         )
@@ -252,12 +262,10 @@ class Service:
             if permit is not None:
                 self.pipeline.permit(permit)
                 self._permitted.set()
-                if category is Category.WINDOW and self._in_front is not None:
+                if category is Category.WINDOW:
                     # It came to the front before anybody might note it; it is there now.
-                    here = msgspec.structs.replace(self._in_front, at=permit.since)
-                    self.pipeline.take((here,), now)
-        blocked = [name for name, (_why, until) in self._trouble.items() if until > now.boot]
-        self.sources.open(self._plan(), blocked)
+                    self.pipeline.take(self.heard.in_front(permit.since), now)
+        self.sources.open(self._plan(), self.heard.blocked(now))
 
     async def restrict(
         self,
@@ -286,36 +294,19 @@ class Service:
         finally:
             self.restrictions -= 1
 
-    # --- from the sensors -------------------------------------------------------------
+    # --- from the session -------------------------------------------------------------
 
-    def on_items(self, sensor: Sensor, items: Items) -> None:
-        """Take what a sensor saw: first who had the focus, then the events."""
-        self._trouble.pop(sensor.name, None)
-        scope = self.timeline.current()
-        events = list(items.events)
-        for seen in items.focus:
-            inside = seen.inside and self.programme.lists(seen.process, seen.window_class)
-            self.timeline.note(seen.at, inside)
-            self._in_front = seen.event() if inside else None
-            if self._in_front is not None and self.pipeline.takes(Category.WINDOW):
-                events.append(self._in_front)
-        self.counters.drop(Drop.BY_SENSOR, items.suppressed)
-        self.pipeline.take(events, self.clock.now())
-        if self.timeline.current() is not scope:
-            self.poke()
-
-    def on_closed(self, sensor: Sensor) -> None:
-        """Note that a source is silent; without the context source the scope is unknown."""
-        if sensor.name == CONTEXT:
-            self.timeline.note(self.clock.now().boot, None)
-            self._in_front = None
+    def on_session(self, seen: SessionSeen) -> None:
+        """Take what is known of the session; the gate shuts at once where it is not ours."""
+        if seen.ours() is not self._session.ours():
+            _LOG.info("session: %s", seen.why_not() or "ours")
+        self._session = seen
         self.poke()
 
-    def on_trouble(self, sensor: Sensor, why: str) -> None:
-        """Note that a source failed; it is tried again later, the others go on."""
-        _LOG.warning("%s", why)
-        self._trouble[sensor.name] = (why, self.clock.now().boot + TROUBLE_NANOSECONDS)
-        self.poke()
+    async def hush(self) -> None:
+        """Return when the sources of all that is shut are closed."""
+        async with self._moving:
+            await self.move()
 
     # --- from the data subject --------------------------------------------------------
 
@@ -377,7 +368,13 @@ class Service:
             loop.add_signal_handler(number, self.stop)
         self.sources.begin()
         self.tray.begin()
-        lasting = (self._tick(), self._follow(), self.delivery.run(), self._stop.wait())
+        lasting = (
+            self._tick(),
+            self._follow(),
+            self._session_watch.run(),
+            self.delivery.run(),
+            self._stop.wait(),
+        )
         work = [asyncio.create_task(coroutine) for coroutine in lasting]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)

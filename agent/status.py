@@ -36,7 +36,7 @@ WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.POLICY_INVALID: "There is no valid policy.",
         Reason.CLOCK_UNTRUSTED: "The clock cannot be trusted; confirm it in the tray's menu.",
         Reason.INDICATOR_MISSING: "The tray icon is not shown, so nothing is recorded.",
-        Reason.SESSION_BLOCKED: "The session is locked or not yours.",
+        Reason.SESSION_BLOCKED: "The session is locked, or not known to be yours.",
         Reason.PAUSED_UNTIL: "Paused.",
         Reason.RESUME_PENDING: "The pause is over; nothing is recorded until you click Resume.",
         Reason.OUTSIDE_SCOPE: "The window you use is not of a listed program.",
@@ -70,6 +70,7 @@ class Told:
     last_receipt_at: WallInstant | None
     last_error: str
     indicator: str
+    session: str  # why it is not known to be ours; empty when it is
     storage: str  # why nothing can be kept; empty when it can
     trouble: str  # of a sensor; empty when there is none
     resumes_in: int | None = None  # seconds of the notice that are left, if it may end a pause
@@ -175,8 +176,9 @@ def _detail(situation: Situation, reason: Reason, told: Told) -> str:
             parts += [told.indicator, told.trouble]  # both, when the X server has gone
         case Reason.PAUSED_UNTIL if situation.standing.paused_until is not None:
             parts = [f"Paused until {_clock_time(situation.standing.paused_until.wall)}."]
-        case Reason.STORAGE_BLOCKED:
-            parts.append(told.storage)
+        case Reason.SESSION_BLOCKED | Reason.STORAGE_BLOCKED:
+            why = {Reason.SESSION_BLOCKED: told.session, Reason.STORAGE_BLOCKED: told.storage}
+            parts.append(why[reason])
         case Reason.ACTIVE | Reason.OUTSIDE_SCOPE:
             parts.append(told.trouble)
         case _:

@@ -199,6 +199,9 @@ class VirtualDesktop:
             **{name: value for name, value in os.environ.items() if name in kept},
             **{name: str(self.folder / sub) for name, sub in own.items()},
             "LANG": "C.UTF-8",
+            # This desktop is a machine of its own: the session of whoever started it, with its
+            # lock and its ssh, is not the session of who works here.
+            "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={self.folder / 'run' / 'system-bus'}",
             "XDG_SESSION_TYPE": "x11",
             "XDG_CURRENT_DESKTOP": "XFCE",
             "GDK_BACKEND": "x11",

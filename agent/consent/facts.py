@@ -28,6 +28,7 @@ class Situation:
     policy: PolicyInForce
     clock_doubt: str = ""
     indicator_shown: bool | None = None
+    session_ours: bool | None = None  # unlocked, awake, in front, and used from this machine
     inside_scope: bool | None = None
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
     storable: Mapping[Category, bool] = field(default_factory=dict)
@@ -44,7 +45,7 @@ def facts_of(situation: Situation) -> Facts:
         policy_valid=Fact.of(situation.policy.policy is not None),
         clock_trusted=Fact.of(not (situation.clock_doubt or situation.standing.clock_doubt)),
         indicator_shown=Fact.of(situation.indicator_shown),
-        session_ours=Fact.YES,  # lock, suspend and user switch are watched by a later source
+        session_ours=Fact.of(situation.session_ours),
         not_paused=Fact.of(pause is not Pause.PAUSED and not situation.making_pause),
         resume_clicked=Fact.of(pause is Pause.RUNNING),
         inside_scope=Fact.of(situation.inside_scope),

@@ -63,12 +63,14 @@ def imports_stand_in_the_open(module: Module) -> Iterator[str]:
 
 
 def platforms_behind_their_protocol(module: Module) -> Iterator[str]:
-    """Which platform this is, only agent/capture/_*.py asks."""
-    if re.fullmatch(r"agent\.capture\._\w+", module.name):
+    """Which platform this is, only agent/capture/_*.py and agent/session/_*.py ask."""
+    if re.fullmatch(r"agent\.(capture|session)\._\w+", module.name):
         return
     for node, name in module.uses():
         if name in {"sys.platform", "os.name", "platform.system"}:
-            yield module.at(node, f"asks {name}; that belongs in agent/capture/_*.py")
+            yield module.at(
+                node, f"asks {name}; that belongs in agent/capture/_*.py or agent/session/_*.py"
+            )
 
 
 def formats_read_no_file_and_no_clock(module: Module) -> Iterator[str]:

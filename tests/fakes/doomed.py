@@ -144,7 +144,7 @@ class Doomed(Workstation):
             load_device(self.paths.state),
             clock=self.clock,
             start=self._start,
-            watch=self._icon,
+            watch=self.watches,
             opt_outs=lambda _config: {},
         )
 

@@ -124,7 +124,7 @@ class NetworkStory(Story[RealCollector]):
             station.device,
             clock=station.clock,
             start=station._start,  # noqa: SLF001 - as the station itself would
-            watch=station._icon,  # noqa: SLF001 - as the station itself would
+            watch=station.watches,
             opt_outs=lambda _config: station.outside,
         )
 

@@ -23,7 +23,8 @@ from agent.children import Started
 from agent.config import Config
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, Enrolment, load_device
 from agent.handover import Answered, NoAnswer, Outcome
-from agent.service import Service
+from agent.service import Service, Watches
+from agent.session import Known, SessionHost, SessionSeen
 from agent.transport import Door
 from base import durable
 from base.clock import Now, boot_ns
@@ -244,6 +245,25 @@ class FakeIcon:
         await asyncio.Event().wait()
 
 
+OURS = SessionSeen(
+    unlocked=Known(holds=True, by="the test"),
+    awake=Known(holds=True, by="the test"),
+    in_front=Known(holds=True, by="the test"),
+    local=Known(holds=True, by="the test"),
+)
+
+
+class FakeSession:
+    """The platform's word on the session; ours unless a test says otherwise."""
+
+    def __init__(self, host: SessionHost) -> None:
+        self.host = host
+
+    async def run(self) -> None:
+        self.host.on_session(OURS)
+        await asyncio.Event().wait()
+
+
 @dataclass
 class FakeCollector(Door):
     """The collector behind the door, with the organisation's own keys; no network."""
@@ -362,6 +382,7 @@ class Workstation:
     sensors: dict[str, FakeSensor] = field(default_factory=dict)
     trays: list[FakeTray] = field(default_factory=list)
     icons: list[FakeIcon] = field(default_factory=list)
+    sessions: list[FakeSession] = field(default_factory=list)
 
     @classmethod
     def enrolled(cls, folder: Path, **changes: object) -> "Workstation":
@@ -421,10 +442,15 @@ class Workstation:
             self.device,
             clock=self.clock,
             start=self._start,
-            watch=self._icon,
+            watch=self.watches,
             open_door=lambda _pins: self.collector,
             opt_outs=lambda _config: self.outside,
         )
+
+    @property
+    def watches(self) -> Watches:
+        """What the agent asks instead of the desktop."""
+        return Watches(icon=self._icon, session=self._session)
 
     async def _start(self, module: str) -> Started:
         ours, theirs = socket.socketpair()
@@ -444,6 +470,10 @@ class Workstation:
         sensor = FakeSensor(module, theirs, end)
         self.sensors[module.rpartition(".")[2]] = sensor
         return Started(channel=ours, pid=101, ended=ended, kill=sensor.kill)
+
+    def _session(self, host: SessionHost) -> FakeSession:
+        self.sessions.append(FakeSession(host))
+        return self.sessions[-1]
 
     def _icon(self, say: Callable[[str], None]) -> FakeIcon:
         self.icons.append(FakeIcon(say))

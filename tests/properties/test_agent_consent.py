@@ -91,6 +91,7 @@ class Consent(RuleBasedStateMachine):
                         policy=POLICY if self.valid else None, digest=DIGESTS[self.digest]
                     ),
                     indicator_shown=self.shown,
+                    session_ours=True,
                     inside_scope=True,
                     storable=dict.fromkeys(Category, self.room),
                 )

@@ -39,6 +39,7 @@ def situation(**changes: object) -> Situation:
         standing=GIVEN,
         policy=IN_FORCE,
         indicator_shown=True,
+        session_ours=True,
         inside_scope=True,
         storable=dict.fromkeys(Category, True),
     )
@@ -101,6 +102,11 @@ CASES: dict[str, tuple[Situation, Reason]] = {
     "an icon of which nothing is known": (
         situation(indicator_shown=None),
         Reason.INDICATOR_MISSING,
+    ),
+    "locked, or somebody else's": (situation(session_ours=False), Reason.SESSION_BLOCKED),
+    "a session of which nothing is known": (
+        situation(session_ours=None),
+        Reason.SESSION_BLOCKED,
     ),
     "paused": (
         situation(standing=given(pause=Pause.PAUSED, paused_until=LATER)),

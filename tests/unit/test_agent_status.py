@@ -32,6 +32,7 @@ TOLD = Told(
     last_receipt_at=None,
     last_error="",
     indicator="the panel is gone",
+    session="It is locked (logind).",
     storage="The guard's key has not come yet.",
     trouble="the input sensor ended",
 )
@@ -63,6 +64,7 @@ def test_every_reason_has_words() -> None:
         ({"indicator_shown": False}, "the panel is gone"),
         ({"indicator_shown": False}, "the input sensor ended"),
         ({"storable": {}}, "The guard's key"),
+        ({"session_ours": False}, "It is locked (logind)"),
         ({"outside_opt_outs": frozenset(Category)}, "outside the tray"),
         ({"standing": given(halted=Halted(policy=DIGEST, why="the council"))}, "the council"),
         ({"standing": given(clock_doubt="set by +3600 s")}, "set by +3600 s"),

@@ -1,0 +1,87 @@
+"""Asking on a D-Bus: one call and its answer, and the end of a connection.
+
+Whoever asks decides what silence means; here it is only told apart from an answer.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
+
+from dbus_fast import Message, MessageType
+from dbus_fast.aio import MessageBus
+from dbus_fast.errors import DBusError
+
+BUS: Final = "org.freedesktop.DBus"
+BUS_PATH: Final = "/org/freedesktop/DBus"
+PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+ANSWER_SECONDS: Final = 1.0  # what takes longer hangs, and can prove nothing
+
+ENDS: Final = (OSError, EOFError, DBusError, ValueError, TypeError, AttributeError)
+"""How a connection ends; the last two: somebody answers with something else than he should."""
+
+
+class NoAnswerError(DBusError):
+    """Somebody answered with an error; `type` is its name."""
+
+
+async def call(
+    bus: MessageBus,
+    name: str,
+    path: str,
+    member: str,
+    *,
+    interface: str,
+    signature: str = "",
+    body: Sequence[Any] = (),
+) -> Message:
+    """Return the answer to a method call.
+
+    Raises:
+        NoAnswerError: It is an error, or there is none within `ANSWER_SECONDS`.
+
+    """
+    message = Message(
+        destination=name,
+        path=path,
+        interface=interface,
+        member=member,
+        signature=signature,
+        body=list(body),
+    )
+    try:
+        answer = await asyncio.wait_for(bus.call(message), ANSWER_SECONDS)
+    except TimeoutError:
+        raise NoAnswerError(f"{BUS}.Error.NoReply", f"{name} does not answer") from None
+    if answer.message_type is not MessageType.METHOD_RETURN:
+        raise NoAnswerError(answer.error_name or f"{BUS}.Error", f"{name} refuses {member}")
+    return answer
+
+
+async def ask_bus(bus: MessageBus, member: str, argument: str) -> Any:  # noqa: ANN401 - D-Bus's own
+    """Return what the bus itself answers to a question about *argument*; None for nothing."""
+    answer = await call(bus, BUS, BUS_PATH, member, interface=BUS, signature="s", body=[argument])
+    return answer.body[0] if answer.body else None
+
+
+async def properties(bus: MessageBus, name: str, path: str, interface: str) -> dict[str, Any]:
+    """Return all properties of one interface."""
+    answer = await call(
+        bus, name, path, "GetAll", interface=PROPERTIES, signature="s", body=[interface]
+    )
+    return {key: variant.value for key, variant in answer.body[0].items()}
+
+
+async def end_of(bus: MessageBus) -> None:
+    """Return when the connection has ended."""
+    await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]  # dbus-fast leaves it open
+
+
+async def either(wait: Coroutine[Any, Any, object], end: "asyncio.Future[None]") -> None:
+    """Return as soon as one of them does; raise what it raised.  *end* goes on if it has not."""
+    waiting: asyncio.Future[Any] = asyncio.ensure_future(wait)
+    try:
+        await asyncio.wait([waiting, end], return_when=asyncio.FIRST_COMPLETED)
+        if end.done():
+            end.result()
+    finally:
+        waiting.cancel()
