@@ -49,7 +49,9 @@ async def call(
         body=list(body),
     )
     try:
-        answer = await asyncio.wait_for(bus.call(message), ANSWER_SECONDS)
+        # Not wait_for: before Python 3.12 it swallows a cancellation that comes with the answer.
+        async with asyncio.timeout(ANSWER_SECONDS):
+            answer = await bus.call(message)
     except TimeoutError:
         raise NoAnswerError(f"{BUS}.Error.NoReply", f"{name} does not answer") from None
     if answer.message_type is not MessageType.METHOD_RETURN:

@@ -188,22 +188,23 @@ class Logind:
     def _on_signal(self, message: Message) -> None:
         if message.message_type is not MessageType.SIGNAL:
             return
-        self._changed.set()
         match message.interface, message.member:
             case _, "Lock" if message.path == self._ours:
                 self._lock_asked = True
             case _, "Unlock" if message.path == self._ours:
                 self._lock_asked = False
-                self._take(LogindSeen(manager=self._answer.manager))  # until asked again
-                return
+                self._answer = LogindSeen(manager=self._answer.manager)  # until asked again
             case _, "PrepareForSleep":
                 self._on_sleep(begins=bool(message.body[0]))
             case _, "PropertiesChanged" if message.path == self._ours:
                 self._on_properties({k: v.value for k, v in message.body[1].items()})
-            case x, "NameOwnerChanged" if x == BUS and not message.body[2]:
+            case _, "NameOwnerChanged":
                 self._answer = LogindSeen()
+            case _, "SessionNew" | "SessionRemoved" | "UserNew" | "UserRemoved":
+                pass  # ours may have come or gone
             case _:
                 return
+        self._changed.set()
         self._tell()
 
     def _on_properties(self, changed: Mapping[str, Any]) -> None:
