@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import config as configuration
-from agent import control, enroll, lock, on_disk, renewal
+from agent import control, enroll, lock, on_disk, renewal, session
 from agent.consent import ledger
 from agent.consent.policy import load as load_policy
 from agent.indicator import why_no_tray
@@ -57,6 +57,7 @@ async def examine(paths: Paths, clock: Clock, environment: Mapping[str, str]) ->
         lambda: _sources(environment),
         _tray,
         _tray_host,
+        _session,
         lambda: _disk(paths),
         _swap,
         lambda: _identity(paths),
@@ -268,6 +269,17 @@ async def _tray_host() -> Finding:
         return Finding(name="indicator", what="this desktop shows tray icons")
     mend = REMEDIES[Reason.INDICATOR_MISSING].mend
     return Finding(name="indicator", what=why, mend=mend, blocks=True)
+
+
+async def _session() -> Finding:
+    """Find out whose session this is, and which source proves what."""
+    seen = await session.look()
+    if why := seen.why_not():
+        mend = REMEDIES[Reason.SESSION_BLOCKED].mend
+        return Finding(name="session", what=why, mend=mend, blocks=True)
+    names = {name.replace("_", " "): fact.by for name, fact in seen.facts().items()}
+    what = "; ".join(f"{name}: {by}" for name, by in names.items())
+    return Finding(name="session", what=what, told="is ours")
 
 
 def _disk(paths: Paths) -> Finding:

@@ -85,7 +85,9 @@ REMEDIES: Final[Mapping[Reason, Remedy]] = MappingProxyType(
     }
 )
 
-CHECKED_APART: Final = frozenset({Reason.POLICY_INVALID, Reason.INDICATOR_MISSING})
+CHECKED_APART: Final = frozenset(
+    {Reason.POLICY_INVALID, Reason.INDICATOR_MISSING, Reason.SESSION_BLOCKED}
+)
 """Reasons that a check of `doctor` names by itself, with a cause."""
 
 

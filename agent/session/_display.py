@@ -60,7 +60,8 @@ def server_words(display: str) -> list[str]:
         return []
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
-            sock.connect(_SOCKETS + number)
+            path = _SOCKETS + number
+            sock.connect(path if Path(path).exists() else f"\0{path}")
             peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
             line = Path(f"/proc/{_PEER.unpack(peer)[0]}/cmdline").read_bytes()
         except OSError:

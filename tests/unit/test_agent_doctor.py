@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from agent import doctor, indicator
+from agent import doctor, indicator, session
 from agent.capture.permission import Allowance
 from agent.consent.clocks import deadline_after
 from agent.consent.ledger import MARK_NAME, Ledger
@@ -27,9 +27,10 @@ from agent.doctor import examine
 from agent.lock import FILE_NAME as LOCK
 from agent.lock import only_one
 from agent.remedies import REMEDIES, Finding
+from agent.session import Known, SessionSeen
 from base.clock import NANOSECONDS, Now, SystemClock
 from tests.fakes.agent import a_status
-from tests.fakes.workstation import Workstation
+from tests.fakes.workstation import OURS, Workstation
 from wire.category import Category
 from wire.collector_http import State
 from wire.control import Reason
@@ -44,7 +45,11 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workstation:
     async def shown() -> str:
         return ""
 
+    async def ours() -> SessionSeen:
+        return OURS
+
     monkeypatch.setattr(doctor, "why_no_tray", shown)
+    monkeypatch.setattr(session, "look", ours)
     monkeypatch.setattr(doctor, "_answers", lambda _display: True)
     monkeypatch.setattr(doctor, "_TRAY_NEEDS", "pass")
     well = Allowance(input="", screen="", window="")
@@ -77,7 +82,8 @@ def test_where_all_is_well_nothing_blocks(station: Workstation) -> None:
     assert not any(finding.blocks for finding in found.values())
     assert set(found) == {
         "folders", "configuration", "enrolment", "policy", "certificate", "consents",
-        "not-consented", "opt-outs", "display", "sources", "tray", "indicator", "disk", "swap",
+        "not-consented", "opt-outs", "display", "sources", "tray", "indicator",
+        "session", "disk", "swap",
         "identity", "log", "proxy", "collector", "agent",
     }  # fmt: skip
     assert found["agent"].what == "not running"
@@ -369,3 +375,20 @@ def test_a_collector_of_a_newer_version_is_a_note(
     found = look(station)["collector"]
     assert found.mark == "note"
     assert "newer version" in found.what
+
+
+def test_a_session_that_is_not_proved_blocks_and_one_that_is_says_by_whom(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the four facts names its source."""
+    assert look(station)["session"].what == (
+        "unlocked: the test; awake: the test; in front: the test; local: the test"
+    )
+
+    async def afar() -> SessionSeen:
+        return SessionSeen(local=Known(holds=False, by="SSH_CONNECTION is set"))
+
+    monkeypatch.setattr(session, "look", afar)
+    found = look(station)["session"]
+    assert found.blocks
+    assert "It is used from another machine (SSH_CONNECTION is set)" in found.what

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +157,7 @@ def test_what_logind_says_against_it_closes_and_its_end_is_proved_again(
 
 
 def test_the_lock_signal_alone_closes_at_once_and_until_unlock(
-    system_bus: str, monkeypatch: pytest.MonkeyPatch
+    system_bus: str, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
 ) -> None:
     """Not every locker sets the hint; what was signalled is not asked away."""
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", system_bus)
@@ -165,8 +165,10 @@ def test_the_lock_signal_alone_closes_at_once_and_until_unlock(
     async def story() -> None:
         async with logged_in(system_bus) as logind, listening() as listener:
             await listener.until(ours=True)
+            asked_at = time.monotonic()
             await logind.tell("Lock")
             await listener.until(ours=False)
+            figure(f"closed {listener.closed_after(asked_at) * 1e3:.1f} ms after logind was told")
             await logind.change(IdleHint=True)  # has everything asked again; the hint says unlocked
             await logind.mock(buses.OUR_PATH, "GetCalls", "", [])
             assert listener.last.unlocked.holds is False
