@@ -11,6 +11,7 @@ from typing import Final, Protocol
 import msgspec
 
 from agent.children import Sensor
+from agent.consent.hidden import HiddenTimeline
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters, Drop
 from agent.pipeline import Pipeline
@@ -45,15 +46,18 @@ class Heard:
     def __init__(self, host: Host) -> None:
         """Nothing is known yet."""
         self.timeline = FocusTimeline()
+        self.hidden = HiddenTimeline(CONTEXT)
         self._host = host
         self._in_front: Focus | None = None  # the listed program's window that has the focus
         self._trouble: dict[str, tuple[str, int]] = {}
 
     def on_items(self, sensor: Sensor, items: Items) -> None:
-        """Take what a sensor saw: first who had the focus, then the events."""
+        """Take what a sensor saw: first where the focus was, then the events."""
         host = self._host
         self._trouble.pop(sensor.name, None)
-        scope = self.timeline.current()
+        before = self.timeline.current(), self.hidden.current()
+        for told in items.secrets:
+            self.hidden.note(sensor.name, told.at, told.secret)
         events = list(items.events)
         for seen in items.focus:
             inside = seen.inside and host.programme.lists(seen.process, seen.window_class)
@@ -63,14 +67,18 @@ class Heard:
                 events.append(self._in_front)
         host.counters.drop(Drop.BY_SENSOR, items.suppressed)
         host.pipeline.take(events, host.clock.now())
-        if self.timeline.current() is not scope:
+        if (self.timeline.current(), self.hidden.current()) != before:
             host.poke()
 
     def on_closed(self, sensor: Sensor) -> None:
         """Note that a source is silent; without the context source the scope is unknown."""
+        now = self._host.clock.now().boot
         if sensor.name == CONTEXT:
-            self.timeline.note(self._host.clock.now().boot, None)
+            self.timeline.note(now, None)
+            self.hidden.note(CONTEXT, now, None)
             self._in_front = None
+        else:
+            self.hidden.note(sensor.name, now, secret=False)  # it is asked no more
         self._host.poke()
 
     def on_trouble(self, sensor: Sensor, why: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from agent.consent.hidden import HiddenTimeline
 from agent.consent.rates import RateCeiling
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters, Drop
@@ -48,6 +49,7 @@ class Pipeline:
         self,
         *,
         timeline: FocusTimeline,
+        hidden: HiddenTimeline,
         counters: Counters,
         number: Number,
         seal: Callable[[Rolled], SealedBatch],
@@ -56,6 +58,7 @@ class Pipeline:
     ) -> None:
         """*why_not* names the reason for which the gate keeps a category out."""
         self._timeline = timeline
+        self._hidden = hidden
         self._counters = counters
         self._number = number
         self._seal = seal
@@ -75,7 +78,7 @@ class Pipeline:
 
         1. gate: is there a permit for its category at its time, within its rate?
         2. hold-back: 500 ms in memory
-        3. scope: did a listed program have the focus at its time?
+        3. scope: did a listed program have the focus at its time, and no field for secrets?
         4. number: the next of its category, never repeated
         5. roll: into the open batch, which may close others
         6. seal: a closed batch to readers, subject and guard
@@ -230,7 +233,12 @@ class Pipeline:
         )
         if not inside:
             self._lost(event, Reason.OUTSIDE_SCOPE)
-        return inside
+            return False
+        # Whose window it is, is no secret; what is pressed, pointed at and shown there is.
+        if not isinstance(event, Focus) and not self._hidden.permits(event.at):
+            self._lost(event, Reason.SENSITIVE)
+            return False
+        return True
 
     def _roll_on(self, event: Event, permit: Permit, now: Now) -> None:
         category = permit.category

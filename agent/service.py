@@ -116,6 +116,7 @@ class Service:
         self.heard = Heard(self)
         self.pipeline = Pipeline(
             timeline=self.heard.timeline,
+            hidden=self.heard.hidden,
             counters=self.counters,
             number=numbers.event,
             seal=self.programme.seal,
@@ -172,6 +173,7 @@ class Service:
             indicator_shown=not self.tray.why_hidden(now),
             session_ours=self._session.ours(),
             inside_scope=self.heard.timeline.current(),
+            secret=self.heard.hidden.current(),
             outside_opt_outs=frozenset().union(*self.outside.values()),
             storable=MappingProxyType({c: not self._why_unstorable(c, now) for c in Category}),
             halting=self.calls.unwritten,

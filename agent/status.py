@@ -40,7 +40,7 @@ WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.PAUSED_UNTIL: "Paused.",
         Reason.RESUME_PENDING: "The pause is over; nothing is recorded until you click Resume.",
         Reason.OUTSIDE_SCOPE: "The window you use is not of a listed program.",
-        Reason.SENSITIVE: "A field for secrets has the focus.",
+        Reason.SENSITIVE: "A field for secrets has the focus, or nobody can tell what has.",
         Reason.REDACTOR_DOWN: "Redaction does not run.",
         Reason.STORAGE_BLOCKED: "What would be recorded could not be kept safely.",
         Reason.ACTIVE: "Recording.",

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from agent.consent.hidden import HiddenTimeline
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters
 from agent.handover import Permit, Rolled, SealedBatch, Span
@@ -126,8 +127,11 @@ def _into_the_pipeline(data: bytes) -> object:
     items = msgspec.msgpack.decode(data, type=control.Items)
     timeline, numbers = FocusTimeline(), itertools.count(1)
     timeline.note(0, inside=True)
+    hidden = HiddenTimeline("context")
+    hidden.note("context", 0, secret=False)
     pipeline = Pipeline(
         timeline=timeline,
+        hidden=hidden,
         counters=Counters(),
         number=lambda _category: next(numbers),
         seal=_encoded,
@@ -138,6 +142,8 @@ def _into_the_pipeline(data: bytes) -> object:
         pipeline.permit(_permit(category))
     for seen in items.focus:
         timeline.note(seen.at, inside=seen.inside)
+    for told in items.secrets:
+        hidden.note("context", told.at, told.secret)
     pipeline.take(items.events, NOW)
     pipeline.forget_since(NOW, NOW)
     pipeline.shut(tuple(Category), NOW.boot)

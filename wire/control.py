@@ -142,12 +142,20 @@ class FocusSeen(_Message, frozen=True, kw_only=True):
         )
 
 
+class SecretSeen(_Message, frozen=True, kw_only=True):
+    """Whether keys go to a field for secrets since `at`; None: nobody can say."""
+
+    at: BootInstant
+    secret: bool | None
+
+
 class Items(_Message, frozen=True, kw_only=True):
     """Events of one opening, in the order in which they happened."""
 
     epoch: int
     events: tuple[Event, ...] = ()
     focus: tuple[FocusSeen, ...] = ()
+    secrets: tuple[SecretSeen, ...] = ()
     suppressed: int = 0  # events that the sensor itself held back since the last message
 
 

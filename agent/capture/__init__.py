@@ -6,16 +6,25 @@ more after `close`.  See `source` for what all of them promise.
 """
 
 from agent.capture.source import KeyStroke, Source, SourceError
-from agent.capture.window import WindowSource
-from wire.control import InputSource
+from agent.capture.window import SecretSource, WindowSource
+from wire.control import InputSource, SecretSeen
 from wire.event import Button, Move, Scroll
 
-__all__ = ["KeyStroke", "Source", "SourceError", "WindowSource", "input_source", "window_source"]
+__all__ = [
+    "KeyStroke",
+    "SecretSource",
+    "Source",
+    "SourceError",
+    "WindowSource",
+    "input_source",
+    "secret_source",
+    "window_source",
+]
 
 
 def input_source(
     *, keys: bool, pointer: bool, move_hz: float, which: InputSource = "auto"
-) -> Source[KeyStroke | Move | Button | Scroll]:
+) -> Source[KeyStroke | Move | Button | Scroll | SecretSeen]:
     """Return a closed source of what is typed, pointed at, or both, in one order.
 
     Of moves it yields at most *move_hz* a second, and always the last.
@@ -37,3 +46,10 @@ def window_source(*, titles: bool, stack: bool) -> WindowSource:
     from agent.capture._x11_windows import X11Windows  # noqa: PLC0415
 
     return X11Windows(titles=titles, stack=stack)
+
+
+def secret_source() -> SecretSource:
+    """Return a closed source of whether a field for secrets has the focus."""
+    from agent.capture._atspi import SecureFields  # noqa: PLC0415
+
+    return SecureFields()

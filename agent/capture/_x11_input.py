@@ -5,10 +5,10 @@ server's time stamp; taking the mask back is a real stop.  What differs from oth
 a key that is held is one press (auto-repeat is the server's, not the device's), and a
 pointer that a program moved makes no event.
 
-Version 2.2 has to be negotiated: in 2.0 a client that grabs the keyboard hides raw keys.
-That also means that keys typed into another client's grab (a locker, a password prompt)
-arrive here; marking them SENSITIVE is the consent gate's work and stands as an issue of
-its own.  Positions are asked for when an event is read, a fraction of a millisecond after
+Version 2.2 has to be negotiated: in 2.0 a client that grabs the keyboard hides raw keys, and
+releases with them.  That also means that keys typed into another client's grab (a locker, a
+password prompt) arrive here; they end here, and only that a grab began and ended is told
+(`_x11_grab`).  Positions are asked for when an event is read, a fraction of a millisecond after
 it happened, because raw motions carry no position.
 
 Source: XI2proto.txt, "XIRawEvent"; the header of the raw event in XI2proto.h.
@@ -22,18 +22,21 @@ from typing import Final, TypeAlias
 from Xlib import error
 from Xlib.display import Display
 from Xlib.ext import xinput
+from Xlib.protocol.event import FocusIn, FocusOut
 
 from agent.capture import _x11
 from agent.capture._x11_clock import server_clock
+from agent.capture._x11_grab import KeyboardGrab
 from agent.capture._xkb import KeyboardState, Notification
 from agent.capture.keyboard import Keyboard
 from agent.capture.pointer import ALL_HZ, Moves, pressed_or_turned
 from agent.capture.source import KeyStroke, SourceError
 from base.clock import boot_ns
+from wire.control import SecretSeen
 from wire.event import Button, Move, Scroll
 from wire.ids import BootInstant
 
-InputEvent: TypeAlias = KeyStroke | Move | Button | Scroll
+InputEvent: TypeAlias = KeyStroke | Move | Button | Scroll | SecretSeen
 
 VERSION: Final = (2, 2)
 KEY_MASK: Final = xinput.RawKeyPressMask | xinput.RawKeyReleaseMask
@@ -84,6 +87,7 @@ class X11Input:
         display = self._connection()
         with _x11.watched():
             waiting = display.pending_events()
+            yield from self._grabbed()
             while waiting:
                 for _ in range(waiting):
                     yield from self._read(display.next_event())
@@ -112,6 +116,8 @@ class X11Input:
         self._clock_of_server = server_clock(display, self._clock)
         self._moves = Moves(self._move_hz)
         self._state = KeyboardState(display) if self._keys else None
+        self._grab = KeyboardGrab(display) if self._keys else None
+        self._told_secret: bool | None = None
         if self._state is not None:
             self._keyboard = Keyboard(self._state.keysym)
         self._root = display.screen().root
@@ -130,6 +136,9 @@ class X11Input:
                 yield from self._translate(event, self._clock_of_server.instant(event.time, now))
             case Notification() if self._state is not None:
                 self._state.note(event)
+            case FocusIn() | FocusOut() if self._grab is not None:
+                self._grab.note(event)
+                yield from self._grabbed()
             case _:
                 pass  # the server's answer to nothing we asked: MappingNotify
 
@@ -137,7 +146,9 @@ class X11Input:
         match event.kind:
             case xinput.RawKeyPress | xinput.RawKeyRelease:
                 pressed = event.kind == xinput.RawKeyPress
-                yield self._keyboard.stroke(at, event.detail, pressed=pressed)
+                stroke = self._keyboard.stroke(at, event.detail, pressed=pressed)
+                if self._grab is None or not self._grab.hides(event.sequence_number):
+                    yield stroke
             case xinput.RawButtonPress | xinput.RawButtonRelease:
                 yield from self._moved()
                 pressed = event.kind == xinput.RawButtonPress
@@ -150,6 +161,12 @@ class X11Input:
                     yield from self._moved()
             case _:
                 pass  # not in the mask
+
+    def _grabbed(self) -> Iterator[SecretSeen]:
+        """Tell whether another client holds the keyboard, if that is news."""
+        if self._grab is not None and self._grab.held is not self._told_secret:
+            self._told_secret = self._grab.held
+            yield SecretSeen(at=BootInstant(self._clock()), secret=self._grab.held)
 
     def _moved(self) -> Iterator[Move]:
         if self._moves.due() is None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.geometry import Box
+from wire.control import SecretSeen
 from wire.ids import BootInstant
 from wire.policy import Application
 
@@ -105,3 +106,21 @@ class WindowSource(Protocol):
     def close(self) -> None:
         """Unhook; see `Source.close`."""
         ...
+
+
+class SecretSource(Protocol):
+    """Tells whether a field for secrets has the focus; unlike a `Source`, it never ends."""
+
+    def open(self) -> None:
+        """Begin to follow; where nothing can be asked, nothing is found."""
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait for."""
+        ...
+
+    def drain(self) -> Iterator[SecretSeen]:
+        """Yield what was found; never waits."""
+        ...
+
+    def close(self) -> None:
+        """End; never fails."""

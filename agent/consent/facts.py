@@ -30,6 +30,7 @@ class Situation:
     indicator_shown: bool | None = None
     session_ours: bool | None = None  # unlocked, awake, in front, and used from this machine
     inside_scope: bool | None = None
+    secret: bool | None = None  # do keys go to a field for secrets?
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
     storable: Mapping[Category, bool] = field(default_factory=dict)
     halting: bool = False  # somebody said stop or halt, and the disk did not take it
@@ -49,7 +50,7 @@ def facts_of(situation: Situation) -> Facts:
         not_paused=Fact.of(pause is not Pause.PAUSED and not situation.making_pause),
         resume_clicked=Fact.of(pause is Pause.RUNNING),
         inside_scope=Fact.of(situation.inside_scope),
-        not_sensitive=Fact.YES,  # each event is judged by redaction, not the whole moment
+        not_sensitive=Fact.of(None if situation.secret is None else not situation.secret),
         redactor_up=Fact.YES,  # redaction runs inside the sensor: no sensor, no events
         categories={c: _category_facts(situation, c) for c in Category},
     )

@@ -49,8 +49,12 @@ class FocusTimeline:
 
     def is_settled_inside(self, at: int) -> bool:
         """Whether the focus was inside at *at* and for SETTLE around it."""
-        first = bisect_right(self._changes, at - SETTLE_NANOSECONDS, key=_at)
-        last = bisect_right(self._changes, at + SETTLE_NANOSECONDS, key=_at)
+        return self.is_inside_throughout(at - SETTLE_NANOSECONDS, at + SETTLE_NANOSECONDS)
+
+    def is_inside_throughout(self, since: int, until: int) -> bool:
+        """Whether the focus was inside from *since* to *until*, both included."""
+        first = bisect_right(self._changes, since, key=_at)
+        last = bisect_right(self._changes, until, key=_at)
         around = self._changes[max(0, first - 1) : last]
         return first > 0 and all(change.inside is True for change in around)
 

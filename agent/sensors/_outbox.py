@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final, TypeAlias
 
 from base import ipc
-from wire.control import FocusSeen, Items
+from wire.control import FocusSeen, Items, SecretSeen
 from wire.event import Event, Frame
 from wire.ids import BootInstant
 
@@ -15,7 +15,7 @@ HELD_BYTES: Final = 16 << 20  # the same for pictures
 MESSAGE_BYTES: Final = ipc.LARGEST_BYTES // 2
 SMALL_BYTES: Final = 64  # of an event that is no picture, generously
 
-Item: TypeAlias = Event | FocusSeen
+Item: TypeAlias = Event | FocusSeen | SecretSeen
 
 
 class Outbox:
@@ -88,18 +88,26 @@ class Outbox:
         """Return as much as one message may hold; the rest stays for the next."""
         events: list[Event] = []
         focus: list[FocusSeen] = []
+        secrets: list[SecretSeen] = []
         size = 0
         while self._items and (not size or size + _size(self._items[0]) <= MESSAGE_BYTES):
             item = self._items.popleft()
             size += _size(item)
-            if isinstance(item, FocusSeen):
-                focus.append(item)
-            else:
-                events.append(item)
+            match item:
+                case FocusSeen():
+                    focus.append(item)
+                case SecretSeen():
+                    secrets.append(item)
+                case _:
+                    events.append(item)
         self._bytes -= size
         suppressed, self._suppressed = self._suppressed, 0
         return Items(
-            epoch=self._epoch, events=tuple(events), focus=tuple(focus), suppressed=suppressed
+            epoch=self._epoch,
+            events=tuple(events),
+            focus=tuple(focus),
+            secrets=tuple(secrets),
+            suppressed=suppressed,
         )
 
 

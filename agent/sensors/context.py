@@ -1,43 +1,59 @@
-"""The context sensor: which permitted program has the focus; of any other only that it has."""
+"""The context sensor: which permitted program has the focus; of any other only that it has.
+
+And whether a field for secrets has it, in whatever program.
+"""
 
 import os
+import select
 from collections.abc import Iterator
 
 import msgspec
 
 from agent import capture
-from agent.capture import SourceError, WindowSource, permission
+from agent.capture import SecretSource, SourceError, WindowSource, permission
 from agent.capture.window import Sighting
 from agent.sensors import _loop
-from wire.control import ContextSettings, FocusSeen, Settings
+from wire.control import ContextSettings, FocusSeen, SecretSeen, Settings
 from wire.ids import BootInstant
 
 
 class ContextFeed:
     """Changes of focus, without a word about programs that are not on the list."""
 
-    def __init__(self, settings: ContextSettings, source: WindowSource) -> None:
+    def __init__(
+        self, settings: ContextSettings, source: WindowSource, fields: SecretSource
+    ) -> None:
         self._titles = settings.titles
         self._permitted = frozenset(settings.applications)
         self._source = source
+        self._fields = fields
+        self._both = select.epoll()  # the loop waits for one descriptor
         self._last: FocusSeen | None = None
+        self._secret: SecretSeen | None = None
 
     def open(self) -> None:
         """Hook in."""
         permission.require(os.environ)
         self._source.open()
+        self._fields.open()
+        for each in (self._source, self._fields):
+            self._both.register(each.fileno(), select.EPOLLIN)
 
     def fileno(self) -> int:
-        """Return the source's descriptor."""
-        return self._source.fileno()
+        """Return the descriptor of both sources together."""
+        return self._both.fileno()
 
     def due(self) -> BootInstant | None:
         """Return when the source has something to give."""
         return self._source.due()
 
-    def collect(self, *, room: bool) -> Iterator[FocusSeen]:
+    def collect(self, *, room: bool) -> Iterator[FocusSeen | SecretSeen]:
         """Yield who has the focus, whenever that is something new; first of all at once."""
         del room  # scope is judged by these: they are never left out
+        for told in self._fields.drain():
+            if self._secret is None or told.secret is not self._secret.secret:
+                self._secret = told
+                yield told
         for sighting in self._source.drain():
             seen = self._seen(sighting)
             if self._last is None or msgspec.structs.replace(seen, at=self._last.at) != self._last:
@@ -51,10 +67,13 @@ class ContextFeed:
     def lost(self) -> None:
         """Say everything again next time: an agent that missed a change must not guess."""
         self._last = None
+        self._secret = None
 
     def close(self) -> None:
         """Unhook."""
         self._source.close()
+        self._fields.close()
+        self._both.close()
 
     def _seen(self, sighting: Sighting) -> FocusSeen:
         window = sighting.window
@@ -83,7 +102,7 @@ def feed(settings: Settings) -> ContextFeed:
     if not isinstance(settings, ContextSettings):
         raise SourceError("the context sensor was given another sensor's settings")
     source = capture.window_source(titles=settings.titles, stack=False)
-    return ContextFeed(settings, source)
+    return ContextFeed(settings, source, capture.secret_source())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from agent import capture
 from agent.capture import KeyStroke, Source, SourceError, permission
 from agent.redact import keys
 from agent.sensors import _loop
-from wire.control import InputSettings, Settings
+from wire.control import InputSettings, SecretSeen, Settings
 from wire.event import Button, Key, Move, Scroll
 from wire.ids import BootInstant
 
@@ -16,10 +16,14 @@ class InputFeed:
     """What is typed and pointed at, redacted."""
 
     def __init__(
-        self, settings: InputSettings, source: Source[KeyStroke | Move | Button | Scroll]
+        self,
+        settings: InputSettings,
+        source: Source[KeyStroke | Move | Button | Scroll | SecretSeen],
     ) -> None:
         self._level = settings.key_level
         self._source = source
+        self._secret: SecretSeen | None = None  # what was last told of a grab of the keyboard
+        self._untold = False
 
     def open(self) -> None:
         """Hook in."""
@@ -34,10 +38,15 @@ class InputFeed:
         """Return when the source has something held back to give."""
         return self._source.due()
 
-    def collect(self, *, room: bool) -> Iterator[Key | Move | Button | Scroll]:
+    def collect(self, *, room: bool) -> Iterator[Key | Move | Button | Scroll | SecretSeen]:
         """Yield what was typed and pointed at."""
         del room  # events are read in any case, so that the X server need not keep them
+        if self._untold and self._secret is not None:
+            self._untold = False
+            yield self._secret
         for event in self._source.drain():
+            if isinstance(event, SecretSeen):
+                self._secret = event
             if isinstance(event, KeyStroke):
                 yield keys.key(
                     at=event.at,
@@ -54,7 +63,8 @@ class InputFeed:
         return 0
 
     def lost(self) -> None:
-        """Do nothing: each event stands by itself."""
+        """Tell of a grab again: each event stands by itself, but that must not be missed."""
+        self._untold = True
 
     def close(self) -> None:
         """Unhook."""

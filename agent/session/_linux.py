@@ -87,7 +87,7 @@ def _by_manager(holds: bool | None, logind: LogindSeen, display: DisplaySeen) ->
         return Known(holds, "logind")
     if logind.manager is LoginService.ABSENT:
         return Known(holds=True, by=NO_MANAGER)
-    if display.virtual:
+    if display.virtual and not logind.knew_us:
         return Known(holds=True, by=f"{display.server} hangs on no seat")
     return Known(None, NO_SESSION if logind.manager is LoginService.THERE else SILENT)
 

@@ -65,6 +65,7 @@ class LogindSeen:
     locked: bool | None = None
     active: bool | None = None
     remote: bool | None = None
+    knew_us: bool = False  # it once named a session of ours
 
 
 class Logind:
@@ -86,6 +87,7 @@ class Logind:
         self._lock_asked = False  # by the Lock signal, which not every locker confirms
         self._sleeping = False
         self._met = False  # it was there once
+        self._knew_us = False
         self._ours = ""  # the path of our session
         self._delay: int | None = None  # the descriptor that holds sleep up
         self._falling_asleep: asyncio.Task[None] | None = None
@@ -153,6 +155,7 @@ class Logind:
             session = await properties(bus, NAME, self._ours, SESSION)
         if session.get("User", [None])[0] != os.getuid():
             session = {}  # somebody else's says nothing of ours
+        self._knew_us |= bool(session)
         return LogindSeen(
             manager=LoginService.THERE,
             asleep=asleep,
@@ -241,6 +244,7 @@ class Logind:
                 locked=True if self._lock_asked else seen.locked,
                 active=seen.active,
                 remote=seen.remote,
+                knew_us=self._knew_us,
             )
         )
 

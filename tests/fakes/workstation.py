@@ -41,6 +41,7 @@ from wire.control import (
     Answer,
     CloseSource,
     Command,
+    ContextSettings,
     FocusSeen,
     FromAgent,
     Grant,
@@ -48,6 +49,7 @@ from wire.control import (
     Items,
     NoticeInSight,
     OpenSource,
+    SecretSeen,
     Settings,
     SourceClosed,
     SourceOpened,
@@ -123,6 +125,13 @@ class FakeSensor:
             items = Items(epoch=self.epoch, events=events, focus=focus, suppressed=suppressed)
             send(self._items, items)
 
+    def tell(self, *, secret: bool | None, at: int | None = None) -> None:
+        """Say whether keys go to a field for secrets."""
+        with self._lock:
+            assert self._items is not None, f"{self.module} is closed"
+            seen = SecretSeen(at=BootInstant(boot_ns() if at is None else at), secret=secret)
+            send(self._items, Items(epoch=self.epoch, secrets=(seen,)))
+
     def kill(self) -> None:
         """End like a killed process: the kernel closes both sockets."""
         with self._lock:
@@ -156,6 +165,8 @@ class FakeSensor:
                     self.epoch = epoch
                 self.opened.append(settings)
                 send(self._channel, SourceOpened(epoch=epoch, at=BootInstant(boot_ns())))
+                if isinstance(settings, ContextSettings):
+                    self.tell(secret=False)
             case CloseSource(epoch=epoch):
                 if self.hangs:
                     return

@@ -93,6 +93,7 @@ class Consent(RuleBasedStateMachine):
                     indicator_shown=self.shown,
                     session_ours=True,
                     inside_scope=True,
+                    secret=False,
                     storable=dict.fromkeys(Category, self.room),
                 )
             )

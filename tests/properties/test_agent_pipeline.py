@@ -9,6 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.consent.hidden import HiddenTimeline
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters
 from agent.handover import Permit, Rolled, SealedBatch, Span
@@ -44,11 +45,13 @@ class World:
 
     def __init__(self) -> None:
         self.timeline = FocusTimeline()
+        self.hidden = HiddenTimeline()
         self.counters = Counters()
         self.sealed: list[Event] = []
         self.number = 0
         self.pipeline = Pipeline(
             timeline=self.timeline,
+            hidden=self.hidden,
             counters=self.counters,
             number=self._number,
             seal=self._seal,

@@ -41,6 +41,7 @@ def situation(**changes: object) -> Situation:
         indicator_shown=True,
         session_ours=True,
         inside_scope=True,
+        secret=False,
         storable=dict.fromkeys(Category, True),
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
@@ -123,6 +124,8 @@ CASES: dict[str, tuple[Situation, Reason]] = {
     ),
     "another program in front": (situation(inside_scope=False), Reason.OUTSIDE_SCOPE),
     "nobody knows what is in front": (situation(inside_scope=None), Reason.OUTSIDE_SCOPE),
+    "a field for secrets": (situation(secret=True), Reason.SENSITIVE),
+    "nobody knows what kind of field": (situation(secret=None), Reason.SENSITIVE),
     "no room, or no key": (
         situation(storable=dict.fromkeys(Category, False)),
         Reason.STORAGE_BLOCKED,
@@ -140,9 +143,8 @@ def test_what_is_known_leads_to_its_reason(now: Situation, reason: Reason) -> No
 
 
 def test_what_no_source_tells_of_yet_does_not_block() -> None:
-    """Session, sensitive fields and redactor are watched elsewhere or later; see facts_of."""
-    facts = facts_of(situation())
-    assert facts.session_ours is facts.not_sensitive is facts.redactor_up is Fact.YES
+    """Redaction runs inside the sensors: without one there is no event; see facts_of."""
+    assert facts_of(situation()).redactor_up is Fact.YES
 
 
 def test_a_consent_for_another_policy_is_stale_and_comes_back_with_it() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from agent.consent.hidden import HiddenTimeline
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters
 from agent.handover import Permit, Rolled, SealedBatch, Span, back
@@ -22,6 +23,7 @@ class World:
 
     def __init__(self) -> None:
         self.timeline = FocusTimeline()
+        self.hidden = HiddenTimeline()
         self.timeline.note(0, inside=True)
         self.counters = Counters()
         self.rolled: list[Rolled] = []
@@ -32,6 +34,7 @@ class World:
         self.why = Reason.PAUSED_UNTIL
         self.pipeline = Pipeline(
             timeline=self.timeline,
+            hidden=self.hidden,
             counters=self.counters,
             number=self._number,
             seal=self._seal,

@@ -384,6 +384,7 @@ XORG, XVFB = DisplaySeen(server="Xorg"), DisplaySeen(server="Xvfb", virtual=True
         (LogindSeen(manager=LoginService.THERE, asleep=True), QUIET, XVFB, False),
         (LogindSeen(manager=LoginService.THERE, locked=True), QUIET, XVFB, False),
         (LogindSeen(), SaverSeen(), XVFB, None),
+        (LogindSeen(knew_us=True), QUIET, XVFB, None),
     ],
 )
 def test_the_sources_together_prove_this(
