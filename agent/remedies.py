@@ -75,7 +75,9 @@ REMEDIES: Final[Mapping[Reason, Remedy]] = MappingProxyType(
         Reason.OUTSIDE_SCOPE: Remedy(
             "Work in a window of a listed program; `assent-agent config` lists them.", chosen=True
         ),
-        Reason.SENSITIVE: Remedy("Leave the field for secrets.", chosen=True),
+        Reason.SENSITIVE: Remedy(
+            "Leave the field for secrets; if there is none, install at-spi2-core.", chosen=True
+        ),
         Reason.REDACTOR_DOWN: Remedy("Quit in the tray's menu, then `assent-agent run`."),
         Reason.STORAGE_BLOCKED: Remedy(
             "Make room on the disk; what waits to be sent needs a collector that answers, and "

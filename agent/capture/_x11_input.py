@@ -117,6 +117,7 @@ class X11Input:
         self._moves = Moves(self._move_hz)
         self._state = KeyboardState(display) if self._keys else None
         self._grab = KeyboardGrab(display) if self._keys else None
+        self._looked_at = self._clock()
         self._told_secret: bool | None = None
         if self._state is not None:
             self._keyboard = Keyboard(self._state.keysym)
@@ -165,8 +166,10 @@ class X11Input:
     def _grabbed(self) -> Iterator[SecretSeen]:
         """Tell whether another client holds the keyboard, if that is news."""
         if self._grab is not None and self._grab.held is not self._told_secret:
+            # The first word is as old as our looking: nothing may happen for long after that.
+            at = self._looked_at if self._told_secret is None else self._clock()
             self._told_secret = self._grab.held
-            yield SecretSeen(at=BootInstant(self._clock()), secret=self._grab.held)
+            yield SecretSeen(at=BootInstant(at), secret=self._grab.held)
 
     def _moved(self) -> Iterator[Move]:
         if self._moves.due() is None:
