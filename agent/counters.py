@@ -58,9 +58,14 @@ class Counters:
         """Count an event that went into a batch."""
         self.kept[KINDS[type(event)]] += 1
 
-    def gap_begins(self, category: Category, at: BootInstant, why: Reason | Drop) -> None:
-        """Note that nothing of *category* is kept from *at* on; the first reason stands."""
+    def gap_begins(self, category: Category, at: BootInstant, why: Reason | Drop) -> bool:
+        """Note that nothing of *category* is kept from *at* on; the first reason stands.
+
+        Returns whether that is news: there was no such gap before.
+        """
+        begins = category not in self._gaps
         self._gaps.setdefault(category, (at, why.value))
+        return begins
 
     def gap_ends(self, category: Category, at: BootInstant) -> Gap | None:
         """Return the gap that ends with an event kept at *at*, if one had begun before it."""

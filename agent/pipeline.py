@@ -236,9 +236,16 @@ class Pipeline:
             return False
         # Whose window it is, is no secret; what is pressed, pointed at and shown there is.
         if not isinstance(event, Focus) and not self._hidden.permits(event.at):
-            self._lost(event, Reason.SENSITIVE)
+            self._hide(event)
             return False
         return True
+
+    def _hide(self, event: Event) -> None:
+        """Drop what went to a field for secrets; count how often, for how much is a secret too."""
+        begins = self._counters.gap_begins(category_of(event), event.at, Reason.SENSITIVE)
+        self._counters.drop(Reason.SENSITIVE, int(begins))
+        if isinstance(event, Frame):
+            self._roll.break_picture()
 
     def _roll_on(self, event: Event, permit: Permit, now: Now) -> None:
         category = permit.category

@@ -31,7 +31,7 @@ def test_keys_still_held_back_when_the_field_turns_out_secret_are_dropped(
     """Typed before the sensor knew, and while it knows; sources stay open, the status says so."""
 
     async def story() -> None:
-        async with capturing(station, Category.KEYS):
+        async with capturing(station, Category.KEYS) as service:
             sensor, context = the(station, "input"), the(station, "context")
             sensor.emit(key(station, "a"))
             await asyncio.sleep(HOLD_BACK + 0.2)
@@ -49,6 +49,7 @@ def test_keys_still_held_back_when_the_field_turns_out_secret_are_dropped(
             await asyncio.sleep(HOLD_BACK + 0.2)
             await station.tray.say(Pause())
             await eventually(lambda: bool(station.collector.frames))
+            assert service.counters.dropped["sensitive"] == 1  # how many keys it had, is nowhere
         assert texts(station.opened()) == "ad"
 
     play(story())
