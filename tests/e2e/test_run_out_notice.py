@@ -7,6 +7,7 @@ minute of the notice passes in real time.  Pictures are kept in build/screenshot
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -55,7 +56,7 @@ class Seat:
             station.device,
             clock=station.clock,
             start=self._start,
-            watch=IndicatorWatch,
+            watch=dataclasses.replace(station.watches, icon=IndicatorWatch),
             open_door=lambda _pins: station.collector,
             opt_outs=lambda _config: {},
         )
