@@ -19,10 +19,12 @@ from base.ipc import Inbox, send
 from tests.fakes.workstation import FakeTray, ShiftedClock, Workstation
 from wire.control import (
     CloseSource,
+    ContextSettings,
     FocusSeen,
     FromAgent,
     Items,
     OpenSource,
+    SecretSeen,
     Settings,
     SourceClosed,
     SourceOpened,
@@ -139,6 +141,9 @@ class StillSensor:
                 self._items = socket.socket(fileno=self._inbox.descriptors.pop(0))
                 self._epoch, self.settings = epoch, settings
                 send(self._channel, SourceOpened(epoch=epoch, at=at))
+                if isinstance(settings, ContextSettings):
+                    seen = SecretSeen(at=at, secret=False)
+                    send(self._items, Items(epoch=epoch, secrets=(seen,)))
             case CloseSource(epoch=epoch):
                 self._close_items()
                 send(self._channel, SourceClosed(epoch=epoch, at=at))
