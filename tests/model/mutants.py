@@ -32,9 +32,9 @@ from agent.consent.standing import (
 from agent.consent.states import CLICKS, Act, Consent, Flag, Pause
 from base.clock import Now
 from tests.model.search import (
+    CRASHES,
     EVERY_FAULT,
     EVERY_SURROUNDING,
-    CRASHES,
     Bounds,
     hopeless,
     search,
