@@ -3,7 +3,8 @@
 Nothing is known to be tested by a search that would not find the rule's absence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import partial
@@ -54,12 +55,17 @@ class Mutant:
     patches: tuple[tuple[object, str, object], ...] = ()
     bounds: Bounds = EVERY_FAULT
 
-    def is_killed(self) -> bool:
-        """Whether the search finds `killer` broken."""
+    @contextmanager
+    def alive(self) -> Iterator[Rules]:
+        """Yield the mutated rules, while they are in force."""
         with pytest.MonkeyPatch.context() as patch:
             for where, name, value in self.patches:
                 patch.setattr(where, name, value)
-            rules = Rules(**self.rules)
+            yield Rules(**self.rules)
+
+    def is_killed(self) -> bool:
+        """Whether the search finds `killer` broken."""
+        with self.alive() as rules:
             found = search(rules, self.bounds, until=self.killer)
             if self.killer == LIVENESS:
                 return bool(hopeless(found, rules))
