@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from agent import config as configuration
-from agent import control, doctor, enroll, offline
+from agent import control, decisions, doctor, enroll, offline
 from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
@@ -94,7 +94,10 @@ def run_agent(*, verbose: bool) -> None:
 
 
 async def _run(paths: Paths, settings: configuration.Config, device: enroll.Device) -> bool:
-    return await run_until_replaced(Service(paths, settings, device), Installation())
+    service = Service(paths, settings, device)
+    if file := os.environ.get(decisions.VARIABLE):
+        service.decisions.write_to(Path(file))
+    return await run_until_replaced(service, Installation())
 
 
 @agent.command("enroll")

@@ -226,9 +226,10 @@ class Service:
     def decide(self) -> None:
         """Ask the gate; shut at once what it no longer permits."""
         now = self.clock.now()
-        before, self.verdict = self.verdict, decide(facts_of(self.situation(now)))
-        if before != self.verdict:
-            self.decisions.note(self.verdict, now)
+        situation = self.situation(now)
+        facts = facts_of(situation)
+        self.verdict = decide(facts)
+        self.decisions.note(situation, facts, self.verdict)
         self.resuming.follow()
         self.pipeline.shut(self.pipeline.permits().keys() - self._wanted(), now.boot)
 

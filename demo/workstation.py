@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Final, Self
 
+from agent.decisions import VARIABLE as DECISIONS
 from demo.desktop import DesktopError, VirtualDesktop, wait_until
 from demo.person import Person
 from demo.programs import Program
@@ -34,9 +35,12 @@ class Workstation:
     """One workstation below *folder*."""
 
     makes_agent: ClassVar[type[Program]] = Program
+    when_stopped: ClassVar[list[Callable[[Path], None]]] = []
+    """Called with the file of the agent's decisions, once agent and desktop are stopped."""
 
     def __init__(self, folder: Path, enrolment: Path, env: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.decisions = folder / "decisions.jsonl"
         self.desktop = VirtualDesktop(folder / "desktop")
         self.env = env or {}
         self._enrolment = enrolment
@@ -61,7 +65,8 @@ class Workstation:
 
     def _start(self) -> None:
         self.desktop.start()
-        self.agent = self.makes_agent("agent", self.folder, {**self.desktop.env, **self.env})
+        watched = {DECISIONS: str(self.decisions), **self.env}
+        self.agent = self.makes_agent("agent", self.folder, {**self.desktop.env, **watched})
         self.typist = Typist(self.desktop.env, self.folder / "typed.jsonl")
         self.person = Person(self.desktop.env, self.typist.leave_the_mouse)
         self._parts = [self.typist]
@@ -81,6 +86,8 @@ class Workstation:
         for part in self._parts:
             part.close()
         self.desktop.stop()
+        for look in self.when_stopped:
+            look(self.decisions)
 
     # --- what the person does -----------------------------------------------------------
 

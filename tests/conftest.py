@@ -130,8 +130,12 @@ _FIGURES: Final = pytest.StashKey[list[str]]()
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Return what puts a line, with the figures that a test saw, under the whole run's report."""
-    lines = request.config.stash.setdefault(_FIGURES, [])
-    return lambda line: lines.append(f"{request.node.nodeid}: {line}")
+    return lambda line: report(request.config, f"{request.node.nodeid}: {line}")
+
+
+def report(config: pytest.Config, line: str) -> None:
+    """Put *line* under the whole run's report."""
+    config.stash.setdefault(_FIGURES, []).append(line)
 
 
 def pytest_terminal_summary(

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from demo.organisation import Organisation, Plan
+from demo.workstation import Workstation
+from tests.conftest import report
+from tests.model.replay import replay
 
 PICTURES = Path(__file__).parents[2] / "build/screenshots"
 
@@ -16,6 +19,22 @@ def pictures() -> Path:
     """The folder in which screenshots are kept for people to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     return PICTURES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_decision_is_judged_again(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Replay the decisions of every workstation when it is stopped: gate and tables agree."""
+    counted = 0
+
+    def look(file: Path) -> None:
+        nonlocal counted
+        counted += replay(file)
+
+    Workstation.when_stopped.append(look)
+    yield
+    Workstation.when_stopped.remove(look)
+    if counted:
+        report(request.config, f"{counted} decisions of real runs replayed, all accepted")
 
 
 @pytest.fixture

@@ -268,14 +268,22 @@ class Rules:
 
     def verdict(self, world: World) -> Verdict:
         """Return what the gate says in *world*."""
-        asked = world.asked if self.restriction_counts_at_once else None
-        core = world.kept, world.policy, world.clock is Clock.NOTICED, asked
-        key = *core, world.surroundings
+        key = self._core(world), world.surroundings
         if key not in self._verdicts:
-            if core not in self._facts:
-                self._facts[core] = self.facts_of(situation_of(world, asked))
-            self._verdicts[key] = self.decide(_surrounded(self._facts[core], world.surroundings))
+            self._verdicts[key] = self.decide(self.facts(world))
         return self._verdicts[key]
+
+    def facts(self, world: World) -> Facts:
+        """Return the facts on which the gate decides in *world*."""
+        core = self._core(world)
+        if core not in self._facts:
+            asked = world.asked if self.restriction_counts_at_once else None
+            self._facts[core] = self.facts_of(situation_of(world, asked))
+        return _surrounded(self._facts[core], world.surroundings)
+
+    def _core(self, world: World) -> tuple[object, ...]:
+        """Return what all facts but those of the surroundings follow from."""
+        return world.kept, world.policy, world.clock is Clock.NOTICED, world.asked
 
 
 def situation_of(world: World, asked: Act | None) -> Situation:
@@ -299,5 +307,5 @@ def _surrounded(facts: Facts, known: Surroundings) -> Facts:
     named = dict(zip(SURROUNDINGS, map(Fact.of, known), strict=True))
     of_category = {each.name for each in fields(CategoryFacts)}
     own = replace(facts.categories[ONE], **{n: f for n, f in named.items() if n in of_category})
-    whole = partial(replace, facts, categories={ONE: own})
+    whole = partial(replace, facts, categories={**facts.categories, ONE: own})
     return whole(**{name: fact for name, fact in named.items() if name not in of_category})
