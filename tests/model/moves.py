@@ -13,16 +13,18 @@ from agent.consent.standing import (
     ClockConfirmed,
     ClockDoubted,
     Entry,
+    Expired,
     Granted,
     Halted,
     OptedIn,
     OptedOut,
     Paused,
+    Refused,
     Resumed,
     StoppedUncleanly,
     Withdrawn,
 )
-from agent.consent.states import Act
+from agent.consent.states import Act, Consent
 from base.errors import ConsentError
 from tests.model.world import (
     NOTHING_KNOWN,
@@ -81,6 +83,8 @@ def moves(world: World, rules: Rules, around: Sequence[Surroundings]) -> Iterato
         yield from _clicks(world, rules)
         yield from _restrictions(world, rules)
         yield from _machine(world, rules, around)
+        if world.kept.grant is Named.OLDER:
+            yield from _ledger(world, rules, Who.MACHINE, "expire", Expired)
         if world.policy is not PolicyState.NONE:
             yield from _ledger(world, rules, Who.ORGANISATION, "halt", Halted)
     else:
@@ -143,7 +147,8 @@ def _restrictions(world: World, rules: Rules) -> Iterator[Move]:
 
 
 def _written_down(world: World, act: Act, rules: Rules) -> World:
-    kept = rules.written(world.kept, RESTRICTING[act])
+    never_given = world.kept.consent is Consent.UNKNOWN and act is Act.WITHDRAW
+    kept = rules.written(world.kept, Refused if never_given else RESTRICTING[act])
     return _told(world._replace(kept=kept, asked=None, under_way=False), act)
 
 

@@ -245,6 +245,9 @@ class Encoding:
         time = {"boot": s["boot"] + passed, "wall": s["wall"] + passed}
         yield Step(who="time", name="pass", when=passed >= 0, then=time)
         yield Step(who="time", name="policy over", when=yes, then={"valid": no})
+        older = z3.And(s["up"], s["grant"] != 0, s["grant"] != s["policy"])
+        stale = {"consent": self.row("CONSENT", s["consent"], Act.CHANGE_POLICY)}
+        yield Step(who="machine", name="expire", when=older, then=stale)
         fresh = z3.And(newer > s["policy"])
         published = {"policy": newer, "valid": yes, "has_policy": yes}
         yield Step(who="organisation", name="new policy", when=fresh, then=published)

@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 from agent.consent.ledger import MARK_NAME, Ledger
-from agent.consent.standing import Entry, Registered, Replaced, StoppedUncleanly
+from agent.consent.standing import Entry, Registered, Replaced, StoppedUncleanly, Told
 from base.errors import ConsentError
 from tests.conftest import Size
 from tests.model.invariants import ON_STATES, ON_STEPS, is_open
@@ -67,8 +67,8 @@ def test_the_promises_of_the_threat_model_are_among_the_invariants() -> None:
 
 
 def test_every_kind_of_entry_is_a_move_of_the_model() -> None:
-    """A kind that is added to the ledger has to be added here; two move nothing that is judged."""
-    assert {*ENTRIES, Registered, Replaced} == {*get_args(Entry)}
+    """A kind that is added to the ledger has to be added here; three move nothing judged."""
+    assert {*ENTRIES, Registered, Replaced, Told} == {*get_args(Entry)}
 
 
 def test_what_stands_for_a_standing_stands_for_all_of_it() -> None:

@@ -13,7 +13,16 @@ import pytest
 import z3
 
 from agent.consent.gate import Fact, Facts
-from agent.consent.standing import Entry, Granted, OptedIn, OptedOut, Paused, Resumed, Withdrawn
+from agent.consent.standing import (
+    Entry,
+    Expired,
+    Granted,
+    OptedIn,
+    OptedOut,
+    Paused,
+    Resumed,
+    Withdrawn,
+)
 from agent.consent.states import Act, Consent, Flag, Pause
 from base.errors import ConsentError
 from tests.model.mutants import MUTANTS
@@ -85,7 +94,10 @@ def promises(encoding: Encoding, s: State) -> dict[str, Formula]:
         # What carries the others: a consent that is GIVEN has its record beside it.
         "a consent has its record": z3.And(
             z3.Implies(s["consent"] == value(Consent.GIVEN), s["grant"] > 0),
-            z3.Implies(s["grant"] != 0, s["consent"] == value(Consent.GIVEN)),
+            z3.Implies(
+                s["grant"] != 0,
+                z3.Or(s["consent"] == value(Consent.GIVEN), s["consent"] == value(Consent.STALE)),
+            ),
             s["grant"] <= s["policy"],
             s["policy"] > 0,
             z3.Implies(s["valid"], s["has_policy"]),
@@ -251,6 +263,7 @@ def _worlds() -> Iterator[World]:
 def _all_kept() -> list[Kept]:
     given = [(c, Named.NOTHING) for c in Consent if c is not Consent.GIVEN]
     consents = [*given, (Consent.GIVEN, Named.THIS), (Consent.GIVEN, Named.OLDER)]
+    consents.append((Consent.STALE, Named.OLDER))
     pauses = [
         Kept(pause=Pause.RUNNING),
         Kept(pause=Pause.RESUME_PENDING),
@@ -285,10 +298,12 @@ def test_the_formulas_of_the_ledger_are_those_of_the_code() -> None:
     rules, s = Rules(), state("")
     named = {step.name: step for step in Encoding(rules).steps(s)}
     kinds: dict[type[Entry], str] = {
-        Granted: "grant", OptedIn: "opt_in", Resumed: "resume", Paused: "pause",
+        Expired: "expire", Granted: "grant", OptedIn: "opt_in", Resumed: "resume", Paused: "pause",
         OptedOut: "opt out", Withdrawn: "withdraw",
     }  # fmt: skip
     for (kind, name), kept in product(kinds.items(), _all_kept()):
+        if kind is Expired and kept.grant is not Named.OLDER:
+            continue
         given = _concrete(World(kept=kept, policy=PolicyState.VALID), s)
         try:
             after = rules.written(kept, kind)

@@ -23,6 +23,7 @@ from agent.consent.standing import (
     ClockConfirmed,
     ClockDoubted,
     Entry,
+    Expired,
     Grant,
     Granted,
     Halted,
@@ -30,6 +31,7 @@ from agent.consent.standing import (
     OptedIn,
     OptedOut,
     Paused,
+    Refused,
     Resumed,
     Standing,
     StoppedUncleanly,
@@ -40,6 +42,7 @@ from agent.consent.states import CLICKS, Act, Consent, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation
 from wire.category import Category
+from wire.consent_receipt import Evidence
 from wire.grant import grant_hash, verify_consent
 from wire.ids import PolicyDigest
 
@@ -172,6 +175,10 @@ def _grant(named: Named) -> Grant:
 
 _GRANTS: Final = {named: _grant(named) for named in _DIGESTS}
 
+_EVIDENCE: Final = {
+    grant.hash: Evidence(signed=grant.signed, words="", notice="") for grant in _GRANTS.values()
+}
+
 
 def standing_of(kept: Kept) -> Standing:
     """Return the real standing that *kept* stands for."""
@@ -185,6 +192,7 @@ def standing_of(kept: Kept) -> Standing:
     return Standing(
         consents={**Standing().consents, ONE: kept.consent},
         grants=grants,
+        evidence=_EVIDENCE,
         flags={**Standing().flags, ONE: kept.flag},
         pause=kept.pause,
         paused_until=until if kept.pause is Pause.PAUSED else None,
@@ -217,8 +225,10 @@ def kept_of(standing: Standing) -> Kept:
 ENTRIES: Final[Mapping[type[Entry], Entry]] = {
     type(entry): entry
     for entry in (
-        Granted(signed=_GRANTS[Named.THIS].signed),
+        Granted(signed=_GRANTS[Named.THIS].signed, words="", notice=""),
+        Refused(signed=_GRANTS[Named.THIS].signed, words="", notice=""),
         Withdrawn(category=ONE),
+        Expired(grant=_GRANTS[Named.OLDER].hash),
         OptedOut(category=ONE),
         OptedIn(category=ONE),
         Paused(until_wall=NOW.wall + PAUSE_NANOSECONDS, until_boot=NOW.boot + PAUSE_NANOSECONDS),
