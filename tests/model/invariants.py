@@ -124,8 +124,8 @@ def an_opt_out_flag_shuts(world: World, verdict: Verdict) -> bool:
 
 @_state
 def a_halt_shuts(world: World, verdict: Verdict) -> bool:
-    """No halt was called under this policy."""
-    return not is_open(verdict) or world.kept.halt is not Named.THIS
+    """No halt is on the ledger, under whatever policy it was called, and no stop."""
+    return not is_open(verdict) or not (world.kept.stopped or world.kept.halt is not Named.NOTHING)
 
 
 @_state
@@ -193,8 +193,7 @@ def _stands(world: World, reason: Reason) -> bool:  # noqa: PLR0911 - one line f
     ran_out = kept.pause is Pause.PAUSED and not (kept.boot_left or kept.wall_left)
     match reason:
         case Reason.HALTED_BY_ORG:
-            # No policy at all names no halt either; nothing opens without one.
-            return kept.halt is Named.THIS and world.policy is not PolicyState.NONE
+            return kept.stopped or kept.halt is not Named.NOTHING
         case Reason.OPTED_OUT:
             return kept.flag is Flag.OPTED_OUT or world.asked in (Act.OPT_OUT, Act.WITHDRAW)
         case Reason.NOT_CONSENTED:
@@ -242,22 +241,39 @@ def i4_a_script_starts_nothing(step: Step) -> bool:
 
 @_step
 def i4_the_organisation_gives_back_only_its_own_no(step: Step) -> bool:
-    """I4: it opens by renewing the policy that was agreed to, and by nothing else."""
-    return not (step.opens and step.move.who is Who.ORGANISATION) or step.move.name == "renew"
+    """I4: it opens by renewing the policy that was agreed to, or lifting its own stop."""
+    return not (step.opens and step.move.who is Who.ORGANISATION) or step.move.name in (
+        "renew",
+        "lift stop",
+    )
 
 
 @_step
 def i4_only_a_click_relaxes_a_choice(step: Step) -> bool:
-    """I4: no grant, no lowered flag, no ended pause without a click."""
+    """I4: no grant, no lowered flag without a click; a pause ends by one, or a notice seen."""
     before, after = step.before.kept, step.move.to.kept
+    seen = step.move.who is Who.PRESENCE
     relaxed = (
         (after.consent is Consent.GIVEN and before.consent is not Consent.GIVEN)
         or (after.grant is Named.THIS and before.grant is not Named.THIS)
         or (after.flag is Flag.CLEAR and before.flag is not Flag.CLEAR)
-        or (after.pause is Pause.RUNNING and before.pause is not Pause.RUNNING)
+        or (after.pause is Pause.RUNNING and before.pause is not Pause.RUNNING and not seen)
         or (before.doubt and not after.doubt)
     )
     return not relaxed or step.move.who is Who.CLICK
+
+
+@_step
+def lifting_a_halt_asks_again(step: Step) -> bool:
+    """The end of a halt leaves no consent as it was."""
+    return step.move.name != "lift halt" or step.move.to.kept.consent is not Consent.GIVEN
+
+
+@_step
+def a_notice_ends_what_ran_out_and_nothing_else(step: Step) -> bool:
+    """Seen before the true end of a pause, or after an unclean stop, a notice ends nothing."""
+    early = step.before.true_left > 0 or step.before.unclean
+    return not (step.move.who is Who.PRESENCE and early)
 
 
 @_step

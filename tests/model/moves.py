@@ -10,17 +10,22 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from agent.consent.standing import (
+    ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
     Entry,
     Expired,
     Granted,
     Halted,
+    HaltLifted,
+    NoticeSeen,
     OptedIn,
     OptedOut,
     Paused,
     Refused,
     Resumed,
+    StopLifted,
+    Stopped,
     StoppedUncleanly,
     Withdrawn,
 )
@@ -28,6 +33,7 @@ from agent.consent.states import Act, Consent
 from base.errors import ConsentError
 from tests.model.world import (
     NOTHING_KNOWN,
+    ONE,
     PAUSE_TICKS,
     Clock,
     Kept,
@@ -37,6 +43,7 @@ from tests.model.world import (
     Surroundings,
     World,
 )
+from wire.control import Reason
 
 
 class Who(StrEnum):
@@ -44,6 +51,7 @@ class Who(StrEnum):
 
     CLICK = auto()  # the data subject, in the tray's own window
     ANYBODY = auto()  # the data subject, or a script in their name
+    PRESENCE = auto()  # a notice that was in sight of the data subject for its whole time
     ORGANISATION = auto()
     TIME = auto()
     MACHINE = auto()
@@ -71,7 +79,7 @@ RESTRICTING: Final[dict[Act, type[Entry]]] = {
 BENIGN: Final = frozenset(
     {
         "start", "surroundings", "notice", "doubt", "written", "tick", "new policy", "renew",
-        "write again",
+        "lift stop", "lift halt",
     }
 )  # fmt: skip
 """What an environment does that means well: with it and clicks, everything can be resumed."""
@@ -85,8 +93,8 @@ def moves(world: World, rules: Rules, around: Sequence[Surroundings]) -> Iterato
         yield from _machine(world, rules, around)
         if world.kept.grant is Named.OLDER:
             yield from _ledger(world, rules, Who.MACHINE, "expire", Expired)
-        if world.policy is not PolicyState.NONE:
-            yield from _ledger(world, rules, Who.ORGANISATION, "halt", Halted)
+        yield from _notice(world, rules)
+        yield from _calls(world, rules)
     else:
         yield Move(Who.MACHINE, "start", _started(world, rules))
         if world.clock is not Clock.SET_AHEAD and (
@@ -155,7 +163,8 @@ def _written_down(world: World, act: Act, rules: Rules) -> World:
 def _told(world: World, act: Act) -> World:
     match act:
         case Act.PAUSE:
-            return world._replace(told_paused=True, true_left=PAUSE_TICKS)
+            # Whoever pauses, starts over: what was cut short before is known now.
+            return world._replace(told_paused=True, true_left=PAUSE_TICKS, unclean=False)
         case Act.OPT_OUT:
             return world._replace(told_out=True)
         case _:
@@ -220,7 +229,31 @@ def _clock(world: World) -> Iterator[Move]:
             yield Move(Who.MACHINE, clock.value, world._replace(clock=clock, kept=kept))
 
 
+# --- a pause that ran out -------------------------------------------------------------------
+
+
+def _notice(world: World, rules: Rules) -> Iterator[Move]:
+    """Let the notice be seen, or closed; it is there while nothing weightier shuts."""
+    shown = rules.verdict(world).reasons[ONE] is Reason.RESUME_PENDING
+    # That the clock was set is noticed within a second, and the notice takes sixty.
+    if shown and not world.under_way and world.clock is Clock.RIGHT:
+        for who, name, to in _ledger(world, rules, Who.PRESENCE, "notice seen", NoticeSeen):
+            yield Move(who, name, to._replace(told_paused=False, true_left=0))
+        yield from _ledger(world, rules, Who.ANYBODY, "await click", ClickAwaited)
+
+
 # --- organisation and time -----------------------------------------------------------------
+
+
+def _calls(world: World, rules: Rules) -> Iterator[Move]:
+    organisation = partial(_ledger, world, rules, Who.ORGANISATION)
+    if not world.kept.stopped:
+        yield from organisation("stop", Stopped)
+    yield from organisation("lift stop", StopLifted)
+    if world.policy is not PolicyState.NONE and world.kept.halt is Named.NOTHING:
+        yield from organisation("halt", Halted)
+    if world.policy is PolicyState.VALID and world.kept.halt is Named.OLDER:
+        yield from organisation("lift halt", HaltLifted)
 
 
 def _policies(world: World) -> Iterator[Move]:

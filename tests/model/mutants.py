@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agent.consent import facts, states
+from agent.consent import facts, standing, states
 from agent.consent.clocks import Deadline
 from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
@@ -246,13 +246,13 @@ CLEAR: Final = dict.fromkeys(Category, Flag.CLEAR)
 
 OTHERS: Final = {
     "a halt is over at once": Mutant(
-        killer="a_halt_shuts", patches=((facts, "is_halted", lambda *_: False),)
+        killer="a_halt_shuts", patches=((facts, "is_frozen", lambda _standing: False),)
     ),
     "the wall clock alone ends a pause": Mutant(
-        killer="a_pause_keeps_its_length", patches=((facts, "has_passed", _wall_alone),)
+        killer="a_pause_keeps_its_length", patches=((standing, "has_passed", _wall_alone),)
     ),
     "the clock of another boot ends a pause": Mutant(
-        killer="a_pause_keeps_its_length", patches=((facts, "has_passed", _boot_alone),)
+        killer="a_pause_keeps_its_length", patches=((standing, "has_passed", _boot_alone),)
     ),
     "a restart presumes that all is well": Mutant(
         killer="a_restart_starts_nothing", rules={"restarts_knowing": ALL_WELL}

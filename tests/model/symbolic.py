@@ -17,7 +17,7 @@ import z3
 
 from agent.consent import states
 from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict
-from agent.consent.states import Act, Consent, Flag, Pause
+from agent.consent.states import Act, Consent, Ending, Flag, Halt, Pause, Stop
 from tests.model.world import KEPT_FACTS, ONE, SURROUNDINGS, Rules
 from wire.category import Category
 
@@ -29,7 +29,7 @@ OWN: Final = tuple(CategoryFacts.__dataclass_fields__)
 
 _SORTS: Final = {
     kind: z3.EnumSort(kind.__name__, [f"{kind.__name__}.{each.name}" for each in kind])
-    for kind in (Consent, Flag, Pause)
+    for kind in (Consent, Flag, Pause, Ending, Stop, Halt)
 }
 _VALUES: Final = {
     each: value
@@ -44,10 +44,10 @@ def value(state: StrEnum) -> Formula:
 
 
 _BOOLEANS: Final = (
-    "up", "valid", "has_policy", "halted", "doubt", "noticed", "same_boot",
+    "up", "valid", "has_policy", "doubt", "noticed", "same_boot",
     "making_pause", "closing", "mark", "unclean", "told_paused", "told_out", "told_withdrawn",
 )  # fmt: skip
-_NUMBERS: Final = ("policy", "grant", "halt", "boot", "wall", "until_boot", "until_wall", "end")
+_NUMBERS: Final = ("policy", "grant", "boot", "wall", "until_boot", "until_wall", "end")
 
 
 def state(suffix: str) -> State:
@@ -103,7 +103,7 @@ class Encoding:
         )
         given = consent == value(Consent.GIVEN)
         kept = {
-            "not_halted": z3.Not(z3.And(s["halted"], s["has_policy"], s["halt"] == s["policy"])),
+            "not_halted": z3.And(s["halt"] == value(Halt.UNHALTED), s["stop"] == value(Stop.GOING)),
             "policy_valid": s["valid"],
             "clock_trusted": z3.Not(z3.Or(s["doubt"], s["noticed"])),
             "not_paused": z3.And(pause != value(Pause.PAUSED), z3.Not(s["making_pause"])),
@@ -161,6 +161,7 @@ class Encoding:
         }
         resume = {
             "pause": self.row("PAUSE", s["pause"], Act.RESUME),
+            "ending": self.row("ENDING", s["ending"], Act.RESUME),
             "told_paused": z3.BoolVal(val=False),
             "unclean": z3.BoolVal(val=False),
             "making_pause": z3.BoolVal(val=False),
@@ -189,6 +190,8 @@ class Encoding:
         length = z3.Int("length")
         paused = {
             "pause": self.row("PAUSE", s["pause"], Act.PAUSE),
+            "ending": self.row("ENDING", s["ending"], Act.PAUSE),
+            "unclean": z3.BoolVal(val=False),
             "until_boot": s["boot"] + length,
             "until_wall": s["wall"] + length,
             "end": s["boot"] + length,
@@ -217,6 +220,37 @@ class Encoding:
         when = z3.And(s["up"], self.legal("CONSENT", s["consent"], Act.WITHDRAW))
         yield Step(who="anybody", name="withdraw", when=when, then=withdrawn)
 
+    def _calls(self, s: State) -> Iterator[Step]:
+        for act, table in (
+            (Act.STOP, "STOP"),
+            (Act.LIFT_STOP, "STOP"),
+            (Act.HALT, "HALT"),
+            (Act.LIFT_HALT, "HALT"),
+        ):
+            part = table.lower()
+            then = {part: self.row(table, s[part], act)}
+            if act is Act.LIFT_HALT:
+                then["consent"] = self.row("CONSENT", s["consent"], act)
+            when = z3.And(s["up"], self.legal(table, s[part], act))
+            yield Step(who="organisation", name=act.value, when=when, then=then)
+        ran_out = self.pause_now(s)
+        see = Act.SEE_NOTICE
+        seen = z3.And(
+            s["up"],
+            s["indicator_shown"],
+            z3.Not(z3.Or(s["doubt"], s["noticed"], s["making_pause"], s["closing"])),
+            self.legal("PAUSE", ran_out, see),
+            self.legal("ENDING", s["ending"], see),
+        )
+        over = {
+            "pause": self.row("PAUSE", ran_out, see),
+            "ending": self.row("ENDING", s["ending"], see),
+            "told_paused": z3.BoolVal(val=False),
+        }
+        yield Step(who="presence", name="notice seen", when=seen, then=over)
+        close = {"ending": self.row("ENDING", s["ending"], Act.AWAIT_CLICK)}
+        yield Step(who="anybody", name="await click", when=s["up"], then=close)
+
     def _outside(self, s: State) -> Iterator[Step]:
         yes, no = z3.BoolVal(val=True), z3.BoolVal(val=False)
         around = {name: z3.Bool(f"next_{name}") for name in SURROUNDINGS}
@@ -228,7 +262,15 @@ class Encoding:
         )
         crash = {"up": no, "making_pause": no, "closing": no, "mark": mark, "unclean": unclean}
         pause = z3.If(s["mark"], self.row("PAUSE", s["pause"], Act.STOP_UNCLEANLY), s["pause"])
-        start = {"up": yes, "mark": no, "pause": pause, "noticed": z3.Bool("next_noticed")}
+        ending = self.row("ENDING", s["ending"], Act.STOP_UNCLEANLY)
+        ending = z3.If(s["mark"], ending, s["ending"])
+        start = {
+            "up": yes,
+            "mark": no,
+            "pause": pause,
+            "ending": ending,
+            "noticed": z3.Bool("next_noticed"),
+        }
         knows = [z3.BoolVal(val=known is True) for known in self.rules.restarts_knowing]
         started = {**start, **dict(zip(SURROUNDINGS, knows, strict=True))}
         passed, wall = z3.Int("passed"), z3.Int("next_wall")
@@ -251,8 +293,7 @@ class Encoding:
         fresh = z3.And(newer > s["policy"])
         published = {"policy": newer, "valid": yes, "has_policy": yes}
         yield Step(who="organisation", name="new policy", when=fresh, then=published)
-        halt = {"halted": yes, "halt": s["policy"]}
-        yield Step(who="organisation", name="halt", when=s["has_policy"], then=halt)
+        yield from self._calls(s)
         yield Step(who="organisation", name="renew", when=s["has_policy"], then={"valid": yes})
 
 

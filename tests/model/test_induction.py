@@ -23,7 +23,7 @@ from agent.consent.standing import (
     Resumed,
     Withdrawn,
 )
-from agent.consent.states import Act, Consent, Flag, Pause
+from agent.consent.states import Act, Consent, Ending, Flag, Halt, Pause, Stop
 from base.errors import ConsentError
 from tests.model.mutants import MUTANTS
 from tests.model.symbolic import Encoding, Formula, State, Step, state, value
@@ -76,7 +76,11 @@ def promises(encoding: Encoding, s: State) -> dict[str, Formula]:
             z3.Implies(s["told_withdrawn"], s["consent"] == value(Consent.WITHDRAWN)),
         ),
         "an unclean stop waits for a click": z3.Implies(
-            s["unclean"], z3.Or(z3.Not(running), z3.And(z3.Not(s["up"]), s["mark"]))
+            s["unclean"],
+            z3.Or(
+                z3.And(z3.Not(running), s["ending"] == value(Ending.CLICK)),
+                z3.And(z3.Not(s["up"]), s["mark"]),
+            ),
         ),
         "a restriction leaves its mark": z3.Implies(
             z3.And(s["unclean"], s["up"]), z3.And(shut, z3.Not(opens))
@@ -88,7 +92,9 @@ def promises(encoding: Encoding, s: State) -> dict[str, Formula]:
             ),
             z3.Implies(paused, encoding.pause_now(s) == value(Pause.PAUSED)),
         ),
-        "a halt shuts": z3.Implies(opens, z3.Not(z3.And(s["halted"], s["halt"] == s["policy"]))),
+        "a halt shuts": z3.Implies(
+            opens, z3.And(s["halt"] == value(Halt.UNHALTED), s["stop"] == value(Stop.GOING))
+        ),
         "a doubted clock shuts": z3.Implies(opens, z3.Not(z3.Or(s["doubt"], s["noticed"]))),
         "what is kept is open": z3.Implies(encoding.keeps(s), opens),
         # What carries the others: a consent that is GIVEN has its record beside it.
@@ -110,9 +116,15 @@ def of_moves(encoding: Encoding, step: Step, s: State, t: State) -> Iterator[tup
     begins = z3.And(encoding.opens(t), z3.Not(encoding.opens(s)))
     if step.who in ("time", "anybody"):
         yield f"i4 {step.who} opens nothing", z3.Not(begins)
-    if step.who == "organisation" and step.name != "renew":
+    if step.who == "organisation" and step.name not in ("renew", Act.LIFT_STOP):
         yield "i4 the organisation opens nothing", z3.Not(begins)
-    if step.who != "click":
+    if step.name == "notice seen":
+        yield (
+            "a notice ends no promised pause",
+            z3.Not(z3.And(s["told_paused"], s["same_boot"], s["boot"] < s["end"])),
+        )
+        yield "after an unclean stop no notice counts", z3.Not(s["unclean"])
+    elif step.who != "click":
         relaxed = z3.Or(
             z3.And(t["consent"] == value(Consent.GIVEN), s["consent"] != value(Consent.GIVEN)),
             z3.And(t["flag"] == value(Flag.CLEAR), s["flag"] != value(Flag.CLEAR)),
@@ -126,7 +138,7 @@ def of_moves(encoding: Encoding, step: Step, s: State, t: State) -> Iterator[tup
 def beginning(s: State) -> Formula:
     """Return what is true of a device that was just enrolled: nothing but its policy."""
     nothing = [
-        "up", "halted", "doubt", "noticed", "making_pause", "closing", "mark", "unclean",
+        "up", "doubt", "noticed", "making_pause", "closing", "mark", "unclean",
         "told_paused", "told_out", "told_withdrawn",
     ]  # fmt: skip
     return z3.And(
@@ -134,6 +146,9 @@ def beginning(s: State) -> Formula:
         s["consent"] == value(Consent.UNKNOWN),
         s["flag"] == value(Flag.CLEAR),
         s["pause"] == value(Pause.RUNNING),
+        s["ending"] == value(Ending.NOTICE),
+        s["halt"] == value(Halt.UNHALTED),
+        s["stop"] == value(Stop.GOING),
         s["grant"] == 0,
         s["policy"] > 0,
         z3.Implies(s["valid"], s["has_policy"]),
@@ -221,7 +236,9 @@ def _concrete(world: World, s: State) -> list[tuple[Formula, Formula]]:
         "pause": value(kept.pause),
         "valid": world.policy is PolicyState.VALID,
         "has_policy": world.policy is not PolicyState.NONE,
-        "halted": kept.halt is not Named.NOTHING,
+        "ending": value(kept.ending),
+        "stop": value(Stop.STOPPED if kept.stopped else Stop.GOING),
+        "halt": value(Halt.UNHALTED if kept.halt is Named.NOTHING else Halt.HALTED),
         "doubt": kept.doubt,
         "noticed": world.clock is Clock.NOTICED,
         "same_boot": kept.same_boot,
@@ -229,7 +246,6 @@ def _concrete(world: World, s: State) -> list[tuple[Formula, Formula]]:
         "closing": world.asked in (Act.OPT_OUT, Act.WITHDRAW),
         "policy": 2,
         "grant": policies[kept.grant],
-        "halt": policies[kept.halt],
         "boot": 0,
         "wall": 0,
         "until_boot": kept.boot_left * TICK,
@@ -276,7 +292,7 @@ def _all_kept() -> list[Kept]:
     return [
         pause._replace(consent=consent, grant=grant, flag=flag, halt=halt, doubt=doubt)
         for (consent, grant), pause, flag, halt, doubt in product(
-            consents, pauses, Flag, Named, (False, True)
+            consents, pauses, Flag, (Named.NOTHING, Named.OLDER), (False, True)
         )
     ]
 
@@ -311,10 +327,10 @@ def test_the_formulas_of_the_ledger_are_those_of_the_code() -> None:
             when = z3.simplify(z3.substitute(named[name].when, given))
             assert z3.is_false(when), f"{name}: {kept}"
             continue
-        for part, real in zip(("consent", "flag", "pause"), _parts(after), strict=True):
+        for part, real in zip(("consent", "flag", "pause", "ending"), _parts(after), strict=True):
             led = z3.simplify(z3.substitute(named[name].then.get(part, s[part]), given))
             assert led.eq(value(real)), f"{name}, {part}: {kept}"
 
 
-def _parts(kept: Kept) -> tuple[Consent, Flag, Pause]:
-    return kept.consent, kept.flag, kept.pause
+def _parts(kept: Kept) -> tuple[Consent, Flag, Pause, Ending]:
+    return kept.consent, kept.flag, kept.pause, kept.ending

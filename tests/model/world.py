@@ -20,6 +20,7 @@ from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import (
+    ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
     Entry,
@@ -27,18 +28,22 @@ from agent.consent.standing import (
     Grant,
     Granted,
     Halted,
+    HaltLifted,
     Line,
+    NoticeSeen,
     OptedIn,
     OptedOut,
     Paused,
     Refused,
     Resumed,
     Standing,
+    StopLifted,
+    Stopped,
     StoppedUncleanly,
     Withdrawn,
     after,
 )
-from agent.consent.states import CLICKS, Act, Consent, Flag, Pause
+from agent.consent.states import CLICKS, Act, Consent, Ending, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation
 from wire.category import Category
@@ -88,7 +93,9 @@ class Kept(NamedTuple):
     boot_left: int = 0  # ticks until the end of the pause, by the boot clock
     wall_left: int = 0  # and by the wall clock
     same_boot: bool = True  # or the boot clock knows nothing of this pause
-    halt: Named = Named.NOTHING
+    ending: Ending = Ending.NOTICE
+    stopped: bool = False
+    halt: Named = Named.NOTHING  # the policy under which it was called
     doubt: bool = False
 
 
@@ -163,6 +170,7 @@ _DIGESTS: Final = {
     Named.OLDER: PolicyDigest(b"\1" * 32),
 }
 _NAMED: Final = {digest: named for named, digest in _DIGESTS.items()}
+PARTY: Final = "collector"
 _START: Final = 1_000 * TICK
 NOW: Final = Now(boot=_START, wall=100 * _START, boot_id="this boot")
 
@@ -196,6 +204,8 @@ def standing_of(kept: Kept) -> Standing:
         flags={**Standing().flags, ONE: kept.flag},
         pause=kept.pause,
         paused_until=until if kept.pause is Pause.PAUSED else None,
+        ending=kept.ending,
+        stopped={PARTY: "a drill failed"} if kept.stopped else {},
         halted=halted,
         clock_doubt="set" if kept.doubt else "",
         last_seen=NOW,
@@ -215,6 +225,8 @@ def kept_of(standing: Standing) -> Kept:
         boot_left=max(0, until.boot - NOW.boot) // TICK if until and same_boot else 0,
         wall_left=max(0, until.wall - NOW.wall) // TICK if until else 0,
         same_boot=same_boot,
+        ending=standing.ending,
+        stopped=bool(standing.stopped),
         halt=Named.NOTHING
         if standing.halted is None
         else _NAMED.get(PolicyDigest(standing.halted.policy), Named.THIS),
@@ -233,7 +245,12 @@ ENTRIES: Final[Mapping[type[Entry], Entry]] = {
         OptedIn(category=ONE),
         Paused(until_wall=NOW.wall + PAUSE_NANOSECONDS, until_boot=NOW.boot + PAUSE_NANOSECONDS),
         Resumed(),
+        NoticeSeen(seconds=60, since=NOW.boot),
+        ClickAwaited(),
         StoppedUncleanly(),
+        Stopped(by=PARTY, why="a drill failed"),
+        StopLifted(by=PARTY),
+        HaltLifted(policy=_DIGESTS[Named.THIS]),
         Halted(policy=_DIGESTS[Named.THIS], why=""),
         ClockDoubted(why="set"),
         ClockConfirmed(),
