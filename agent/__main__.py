@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from agent import config as configuration
-from agent import control, decisions, doctor, enroll, offline
+from agent import control, doctor, enroll, offline
 from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
@@ -95,8 +95,7 @@ def run_agent(*, verbose: bool) -> None:
 
 async def _run(paths: Paths, settings: configuration.Config, device: enroll.Device) -> bool:
     service = Service(paths, settings, device)
-    if file := os.environ.get(decisions.VARIABLE):
-        service.decisions.write_to(Path(file))
+    service.decisions.write_where_asked(os.environ)
     return await run_until_replaced(service, Installation())
 
 

@@ -116,6 +116,11 @@ class Decisions:
             _LOG.debug("verdict: %s %s", verdict.reason, ", ".join(decision.categories))
         self._write(decision)
 
+    def write_where_asked(self, environment: Mapping[str, str]) -> None:
+        """Write to the file that `VARIABLE` names, if it names one."""
+        if file := environment.get(VARIABLE):
+            self.write_to(Path(file))
+
     def write_to(self, file: Path) -> None:
         """Write those that are kept, and each from now on, to the end of *file*."""
         _LOG.warning("every decision is written to the file that %s names", VARIABLE)

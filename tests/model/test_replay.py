@@ -135,8 +135,12 @@ def test_a_decision_is_kept_once_and_says_nothing_of_content(tmp_path: Path) -> 
 def test_by_default_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The decisions are in memory alone until a file is named."""
     monkeypatch.chdir(tmp_path)
-    note(Decisions(), World(up=True, surroundings=ALL_WELL))
+    decisions = Decisions()
+    decisions.write_where_asked({"ASSENT_DECISIONS": ""})
+    note(decisions, World(up=True, surroundings=ALL_WELL))
     assert list(tmp_path.iterdir()) == []
+    decisions.write_where_asked({"ASSENT_DECISIONS": str(tmp_path / "named")})
+    assert replay(tmp_path / "named") == 1
 
 
 def test_a_file_that_cannot_be_written_or_is_full_ends_nothing(
