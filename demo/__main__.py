@@ -95,7 +95,9 @@ def show(facts: Facts, folder: Path, console: Console) -> None:
         )
     console.print()
     console.print(events)
-    console.print("Moves closer than 4 ms are merged; a person's clicks on tray and windows add.")
+    console.print(
+        "Moves are thinned out as the policy says; a person's clicks on tray and windows add."
+    )
     console.print()
     path = Table(title="Path", title_justify="left", show_header=False)
     path.add_row("sealed batches", f"{facts.batches}, {facts.sealed_bytes:,} bytes")

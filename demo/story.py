@@ -205,6 +205,7 @@ def kind_of(event: dict[str, Any]) -> str:
         "button": "buttons",
         "scroll": "scrolls",
         "frame": "frames",
+        "still": "looks",  # the picture before it was still on the screen
         "focus": "windows",
     }
     return kinds[event["type"]]
