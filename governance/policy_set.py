@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.exceptions import KeyMismatchError
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import (  # type: ignore[attr-defined]  # re-exported
@@ -192,7 +193,12 @@ def _signer_for(root: Any, key: Ed25519PrivateKey) -> CryptoSigner:  # noqa: ANN
     mine = SSlibKey.from_crypto(key.public_key())
     if mine.keyid not in root.roles["targets"].keyids:
         raise SetupError("this key is not one of the parties' keys in root.json")
-    return CryptoSigner(key, root.keys[mine.keyid])
+    try:
+        return CryptoSigner(key, root.keys[mine.keyid])
+    except KeyMismatchError:
+        raise SetupError(
+            "root.json has another key under the name of yours; make it anew"
+        ) from None
 
 
 def _tuf_key(part: PublicKey) -> SSlibKey:

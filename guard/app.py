@@ -196,7 +196,7 @@ def _answer(batch: LoggedBatch, outcome: Outcome) -> ReleaseAnswer:
         case Released(sealed=sealed):
             return ReleaseAnswer(batch_hash=batch.batch_hash, released=sealed)
         case Refused(refusal=refusal, why=why):
-            return ReleaseAnswer(batch_hash=batch.batch_hash, refused=refusal, error=why)
+            return ReleaseAnswer(batch_hash=batch.batch_hash, refused=refusal, error=_one_line(why))
 
 
 # --- HTTP ---------------------------------------------------------------------------------
@@ -264,8 +264,13 @@ def _said(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., o
 
 
 def _error(status: int, message: str, **more: object) -> Response:
-    body = msgspec.json.encode({"error": message, **more})
+    body = msgspec.json.encode({"error": _one_line(message), **more})
     return Response(body, status, media_type="application/json")
+
+
+def _one_line(text: str) -> str:
+    """Return *text*, in which a name of the request may stand, without its line breaks."""
+    return " ".join(text.split())
 
 
 async def _nothing_here(_request: Request, _exc: Exception) -> Response:

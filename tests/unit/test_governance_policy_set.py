@@ -219,6 +219,24 @@ def test_a_stranger_cannot_sign(acme: Organisation, tmp_path: Path) -> None:
     assert (folder / "targets.json").read_bytes() == before
 
 
+def test_another_key_under_the_name_of_ones_own_is_told_in_one_line(
+    acme: Organisation, tmp_path: Path
+) -> None:
+    """A key id is only a name: a root may have something else under it."""
+    folder = prepare(acme, tmp_path)
+    policy_set.sign(folder, acme.controller, NOW)
+    mine, other = (raw_hex(key) for key in (acme.council, ed25519()))
+    root = (folder / "root.json").read_text("utf-8")
+    assert root.count(mine) == 1
+    (folder / "root.json").write_text(root.replace(mine, other), "utf-8")
+    with pytest.raises(SetupError, match="another key under the name of yours"):
+        policy_set.sign(folder, acme.council, NOW)
+
+
+def raw_hex(key: Ed25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
 def test_an_approver_key_signs_no_policy(acme: Organisation, tmp_path: Path) -> None:
     """What may be asked and who may open are decided with different keys."""
     folder = prepare(acme, tmp_path)

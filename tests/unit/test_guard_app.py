@@ -135,6 +135,15 @@ def test_a_refused_request_says_why_in_a_name_and_a_line(
     }
 
 
+def test_a_name_of_several_lines_is_refused_in_one(guard: ServedGuard, reader: OneDoor) -> None:
+    """What a request says may not add lines to what the guard says."""
+    grant = ACME.grant(approvers=("Ada",))
+    forged = msgspec.structs.replace(grant.approvals[0], approver="Eve\n500 OK\n")
+    grant = msgspec.structs.replace(grant, approvals=(forged,))
+    _, body = post(reader, "/v1/release", ReleaseRequest(grant=grant, checkpoint="", batches=()))
+    assert body["error"] == "Eve 500 OK is not an approver of this policy"
+
+
 @pytest.mark.parametrize("path", ["/v1/keys", "/v1/release"])
 def test_nobody_without_a_certificate_gets_an_answer(guard: ServedGuard, path: str) -> None:
     """401; the witness is the only path that needs none."""
