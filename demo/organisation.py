@@ -31,6 +31,7 @@ class Plan:
     rates: dict[str, float] = field(default_factory=dict)
     hold_seconds: int = 2
     test_only: bool = False
+    collector_settings: str = ""  # further lines of its config.toml
 
 
 class Organisation:
@@ -123,6 +124,8 @@ class Organisation:
     def _make_collector(self) -> dict[str, str]:
         origin = f"https://127.0.0.1:{free_port()}"
         facts: dict[str, str] = self.collector.facts("init", "--origin", origin, "--tenant", TENANT)
+        with (self.collector.home / "config/config.toml").open("a", encoding="utf-8") as config:
+            config.write(self.plan.collector_settings)
         return facts
 
     def _make_reader(self) -> dict[str, str]:

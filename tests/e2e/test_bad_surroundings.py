@@ -78,6 +78,10 @@ def logs_of(program: Program) -> str:
     return "".join(path.read_text("utf-8", "replace") for path in [*kept, program.log])
 
 
+# On so small a disk the room that a collector keeps free would be all of it.
+TIGHT: Final = Plan(collector_settings="[limits]\nspare_bytes = 65536\n")
+
+
 # --- the collector's disk is full -----------------------------------------------------------
 
 
@@ -86,7 +90,7 @@ def test_a_collector_whose_disk_is_full_says_so_and_takes_the_batch_later(tmp_pa
     with (
         pytest.MonkeyPatch.context() as patch,
         small_disk(tmp_path / "acme/collector", 8) as disk,
-        Organisation(tmp_path / "acme", Plan()) as acme,
+        Organisation(tmp_path / "acme", TIGHT) as acme,
     ):
         patch.delenv("XDG_RUNTIME_DIR", raising=False)
         enrolment = msgspec.json.decode(acme.enrolment_file("ann").read_bytes(), type=Enrolment)

@@ -106,6 +106,8 @@ def _check_order(before: Decision, after: Decision) -> None:
 
 
 def _check_moves(before: Decision, after: Decision) -> None:
+    if before.run != after.run and {*after.consent.values()} == {Consent.UNKNOWN}:
+        return  # a start without a record: whatever was known before, nothing is consented
     moved: list[tuple[str, StrEnum, StrEnum]] = [("PAUSE", before.pause, after.pause)]
     for category in Category:
         moved.append(("CONSENT", before.consent[category], after.consent[category]))

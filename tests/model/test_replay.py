@@ -90,6 +90,24 @@ def test_a_change_that_no_table_has_is_refused(tmp_path: Path) -> None:
         replay(file)
 
 
+def test_a_start_without_a_record_consents_to_nothing(tmp_path: Path) -> None:
+    """The record was lost: a new run knows of no yes, and that is the only way it may differ."""
+    file = tmp_path / "decisions.jsonl"
+    given, *_ = honest(file).last
+    other = Decisions()
+    note(other, World(up=True, policy=PolicyState.VALID, surroundings=ALL_WELL))
+    lost = other.last[-1]
+    assert given.consent[ONE] is Consent.GIVEN
+    for run, accepted in ((given.run, False), (given.run + 1, True)):
+        after = msgspec.structs.replace(lost, run=run, at=given.at + 1)
+        file.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in (given, after)))
+        if accepted:
+            assert replay(file) == 2
+        else:
+            with pytest.raises(NotAcceptedError, match="no move leads from given to unknown"):
+                replay(file)
+
+
 def test_time_that_goes_back_is_refused(tmp_path: Path) -> None:
     """Within one run; a restart begins anew."""
     file = tmp_path / "decisions.jsonl"
