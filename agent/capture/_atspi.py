@@ -1,9 +1,11 @@
 """Does a field for secrets have the focus?  Asked of the accessibility bus, by its role alone.
 
-No text is ever asked for.  Toolkits (GTK, Qt, Firefox) tell when a widget gets or loses the
-focus; its role says whether it is a password field.  What had the focus before we came is
-looked for once, in the windows that are active.  A widget that does not say its role is
-unknown.  Programs without accessibility (xterm, Tk, Java) tell nothing at all, and are taken
+No text is ever asked for. Toolkits (GTK, Qt, Firefox) tell when a widget gets or loses the
+focus; its role says whether it is a password field. A program that has only just begun
+tells nothing yet of the widget that its window opens with, and what had the focus before we
+came was told to nobody: so it is looked for in the windows that are active, at the
+beginning and whenever another window has the focus. A widget that does not say its role is
+unknown. Programs without accessibility (xterm, Tk, Java) tell nothing at all, and are taken
 for what they were: docs/known-issues.md says what follows from that.
 
 Runs in a thread of its own: D-Bus answers when it answers, and a sensor must never wait.
@@ -37,6 +39,11 @@ ACTIVE, FOCUSED = 1, 12  # bits of GetState
 RETRY_SECONDS: Final = 2.0
 MOST_WIDGETS: Final = 400  # of one window, looked through for the one that has the focus
 STOP_SECONDS: Final = 3.0
+LOOKS_SECONDS: Final = (0.05, 0.1, 0.15, 0.2, 0.5, 1.0, 2.0)
+"""From a change of window to the first look, and from each look to the next, until one finds.
+
+The first four are over before the hold-back is, so that what was typed meanwhile is dropped.
+"""
 
 _EVENTS: Final = ("object:state-changed:focused", "window:deactivate", "window:destroy")
 _MATCHES: Final = (
@@ -61,6 +68,9 @@ class SecureFields:
         self._task: asyncio.Task[None] | None = None
         self._secret: Widget | None = None  # the field that has the focus, if it is one
         self._asking: set[asyncio.Task[None]] = set()
+        self._bus: MessageBus | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._changes = 0  # of the focus, as programs tell: the later one counts
 
     def open(self) -> None:
         """Begin to follow; the first finding comes when the bus has answered."""
@@ -80,6 +90,12 @@ class SecureFields:
         while self._found:
             yield self._found.popleft()
 
+    def look(self) -> None:
+        """Look which widget has the focus: another window has it, and may be too new to tell."""
+        if self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
+                self._loop.call_soon_threadsafe(self._look_soon)
+
     def close(self) -> None:
         """End; nothing is found after."""
         if self._thread.is_alive():
@@ -97,7 +113,7 @@ class SecureFields:
         self._loop.close()
 
     def _cancel(self) -> None:
-        for task in (*self._asking, self._task):
+        for task in (*self._asking, self._looking, self._task):
             if task is not None:
                 task.cancel()
 
@@ -122,8 +138,10 @@ class SecureFields:
             for event in _EVENTS:
                 await _register(bus, event)
             await self._look_around(bus)
+            self._bus = bus
             await end_of(bus)
         finally:
+            self._bus = None
             bus.disconnect()
 
     async def _look_around(self, bus: MessageBus) -> None:
@@ -139,12 +157,33 @@ class SecureFields:
         else:
             await self._judge(bus, focused, began)
 
+    def _look_soon(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._bus is not None:
+            self._looking = asyncio.ensure_future(self._look_until_found(self._bus))
+
+    async def _look_until_found(self, bus: MessageBus) -> None:
+        for seconds in LOOKS_SECONDS:
+            await asyncio.sleep(seconds)
+            changes, began = self._changes, self._clock()
+            try:
+                focused = await _focused(bus)
+            except NoAnswerError:
+                continue
+            if changes != self._changes:
+                return  # a program told of a later one
+            if focused is not None:
+                await self._judge(bus, focused, began)
+                return
+
     def _on_signal(self, bus: MessageBus, message: Message) -> None:
         if message.message_type is not MessageType.SIGNAL:
             return
         widget = (message.sender or "", message.path or "")
         match message.member:
             case "StateChanged" if message.body[0] == "focused" and message.body[1]:
+                self._changes += 1
                 task = asyncio.ensure_future(self._judge(bus, widget, self._clock()))
                 self._asking.add(task)
                 task.add_done_callback(self._asking.discard)
@@ -162,12 +201,17 @@ class SecureFields:
         self._say(self._clock(), secret=False)
 
     async def _judge(self, bus: MessageBus, widget: Widget, at: int) -> None:
-        """Say what kind of field got the focus at *at*."""
+        """Say what kind of field got the focus at *at*, unless another has got it since."""
+        changes = self._changes
         try:
             answer = await call(bus, *widget, "GetRole", interface=ACCESSIBLE)
         except NoAnswerError:
+            if changes != self._changes:
+                return
             self._secret = widget  # until it loses the focus
             self._say(at, None)
+            return
+        if changes != self._changes:
             return
         secret = answer.body[0] == PASSWORD_TEXT
         self._secret = widget if secret else None
@@ -199,7 +243,9 @@ async def _focused(bus: MessageBus) -> Widget | None:
     for program in await _children(bus, (REGISTRY, ROOT)):
         for window in await _children(bus, program):
             if await _has(bus, window, ACTIVE):
-                return await _focused_in(bus, window)
+                found = await _focused_in(bus, window)
+                if found is not None:
+                    return found
     return None
 
 

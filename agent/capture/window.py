@@ -122,5 +122,8 @@ class SecretSource(Protocol):
         """Yield what was found; never waits."""
         ...
 
+    def look(self) -> None:
+        """Look again, soon: another window has the focus, and nobody may have told of its field."""
+
     def close(self) -> None:
         """End; never fails."""

@@ -55,6 +55,7 @@ class ContextFeed:
                 self._secret = told
                 yield told
         for sighting in self._source.drain():
+            self._fields.look()
             seen = self._seen(sighting)
             if self._last is None or msgspec.structs.replace(seen, at=self._last.at) != self._last:
                 self._last = seen
