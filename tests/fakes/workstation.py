@@ -97,8 +97,15 @@ class ShiftedClock:
 class FakeSensor:
     """One sensor process, as a thread; `emit` is what it sees."""
 
-    def __init__(self, module: str, channel: socket.socket, ended: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        module: str,
+        channel: socket.socket,
+        ended: Callable[[int], None],
+        clock: ShiftedClock,
+    ) -> None:
         self.module = module
+        self._clock = clock
         self.opened: list[Settings] = []
         self.epoch = 0
         self.hangs = False  # does not answer CloseSource: has to be killed
@@ -129,7 +136,8 @@ class FakeSensor:
         """Say whether keys go to a field for secrets."""
         with self._lock:
             assert self._items is not None, f"{self.module} is closed"
-            seen = SecretSeen(at=BootInstant(boot_ns() if at is None else at), secret=secret)
+            now = self._clock.now().boot if at is None else at
+            seen = SecretSeen(at=BootInstant(now), secret=secret)
             send(self._items, Items(epoch=self.epoch, secrets=(seen,)))
 
     def kill(self) -> None:
@@ -478,7 +486,7 @@ class Workstation:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(_settle, ended, code)
 
-        sensor = FakeSensor(module, theirs, end)
+        sensor = FakeSensor(module, theirs, end, self.clock)
         self.sensors[module.rpartition(".")[2]] = sensor
         return Started(channel=ours, pid=101, ended=ended, kill=sensor.kill)
 
