@@ -254,7 +254,8 @@ def has_reason(reason: str, status: dict[str, Any]) -> bool:
 
 
 def _answers(station: Workstation) -> bool:
-    return "running" in station.agent.run("status", "--json", accept=(0, 5))
+    said = msgspec.json.decode(station.agent.run("status", "--json", accept=(0, 5)))
+    return bool(said.get("running", True))  # only where none runs does it say so
 
 
 # --- the desktop lacks something ------------------------------------------------------------
