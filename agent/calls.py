@@ -12,8 +12,10 @@ from typing import Final, Protocol
 from agent.consent.ledger import LedgerError
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Entry, Halted, HaltLifted, Standing, StopLifted, Stopped
+from wire.collector_http import State
 
 _LOG: Final = logging.getLogger(__name__)
+COLLECTOR: Final = "collector"
 
 
 class Host(Protocol):
@@ -41,6 +43,20 @@ class Calls:
         """Prepare."""
         self._host = host
         self.unwritten = False
+
+    def hear(self, state: State) -> None:
+        """Take the collector's word: a halt is kept, a stop ends when it no longer says so."""
+        if state.halted:
+            self.halt(state.why)
+        if state.stopped:
+            self.stop(COLLECTOR, state.stopped)
+            return
+        if not state.halted:
+            self.unwritten = False
+        try:
+            self.lift_stop(COLLECTOR)
+        except LedgerError as exc:
+            _LOG.error("%s", exc)
 
     def halt(self, why: str) -> None:
         """Close until another policy is in force."""

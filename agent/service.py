@@ -55,6 +55,7 @@ from base import durable
 from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
+from wire.collector_http import State
 from wire.control import Answer, Command, NoticeInSight, Settings, SpoolStatus, Status
 
 _LOG: Final = logging.getLogger(__name__)
@@ -332,9 +333,9 @@ class Service:
         """Look again at what may be captured and at what to show."""
         self.poke()
 
-    def on_halt(self, why: str) -> None:
-        """Close: the programme is halted."""
-        self.calls.halt(why)
+    def on_state(self, state: State) -> None:
+        """Close, or go on after a stop, as the collector says."""
+        self.calls.hear(state)
 
     # --- with time --------------------------------------------------------------------
 

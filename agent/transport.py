@@ -101,7 +101,7 @@ class Door:
         return self._ask("GET", f"/v1/policy/{name}").body
 
     def state(self) -> State:
-        """Return whether the programme is halted.
+        """Return whether the programme is halted or has stopped.
 
         Raises:
             RetryableError: No answer that may be believed.
@@ -109,7 +109,7 @@ class Door:
 
         """
         said = decode(self._ask("GET", "/v1/state").body, State)
-        return msgspec.structs.replace(said, why=_line(said.why))
+        return State(halted=said.halted, why=_line(said.why), stopped=_line(said.stopped))
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         """Return the guard's key for this subject, a category and a month, unverified.

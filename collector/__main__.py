@@ -5,8 +5,6 @@ Every command works on the folders of this machine (`ASSENT_HOME` moves them).  
 run it can read sealed batches and open none.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -21,18 +19,19 @@ from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
 from base.command import run
 from base.errors import SetupError
 from base.logs import start_logging
-from base.paths import paths_for
 from base.pki import Role
 from base.serving import Clients, Credentials, Listener
-from collector import enrol, facts, halt, policies
+from collector import enrol, facts, policies, standstill
 from collector.app import build
 from collector.assembly import Collector
 from collector.index import Index
 from collector.notices import Messenger
-from collector.premises import Premises, connect_guard, move_in
+from collector.offhand import opened_index, our_premises
+from collector.premises import connect_guard, move_in
 from collector.proof import list_consents
 from collector.rotation_commands import ca, tls
-from wire.collector_http import Enrolment, State
+from collector.watch import Watch
+from wire.collector_http import Enrolment
 from wire.errors import WireError
 from wire.ids import WallInstant
 
@@ -82,7 +81,7 @@ def init(
       assent-collector init --origin https://collector.example:8443 --tenant acme
     """
     require_plausible_clock()
-    premises = _premises()
+    premises = our_premises()
     move_in(premises, origin=origin, tenant=tenant, listen=listen, hosts=hosts)
     Index(premises.index_file).close()
     shown = {
@@ -119,7 +118,7 @@ def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certific
       assent-collector connect-guard --origin https://guard.example:8444 \\
           --pin 3f1c... --ca guard-ca.pem --certificate collector.pem
     """
-    premises = _premises()
+    premises = our_premises()
     premises.config()
     connect_guard(
         premises,
@@ -142,7 +141,7 @@ def publish(folder: Path) -> None:
     Example:
       assent-collector publish acme-policy/
     """
-    premises = _premises()
+    premises = our_premises()
     config = premises.config()
     require_plausible_clock()
     published = policies.read_folder(folder, _now())
@@ -153,7 +152,7 @@ def publish(folder: Path) -> None:
         pin=premises.tls_pin(),
         log=premises.log_verifier_key(),
     )
-    with _index(premises) as index, index.writing() as connection:
+    with opened_index(premises) as index, index.writing() as connection:
         new = policies.publish(connection, published, _now())
     said = "is in force now" if new else "was in force already"
     click.echo(f"Policy {published.digest.hex()} (version {published.policy.version}) {said}.")
@@ -172,7 +171,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     Example:
       assent-collector serve --listen 127.0.0.1:0 --port-file port
     """
-    premises = _premises()
+    premises = our_premises()
     config = premises.config()
     if listen is not None:
         config = msgspec.structs.replace(config, listen=listen)
@@ -194,9 +193,12 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
         click.echo(f"serving {config.origin} on port {listener.port}")
         messenger = Messenger(collector.index, config.notify_command, collector.now)
         messenger.start()
+        watch = Watch(collector)
+        watch.begin()
         try:
             listener.run(build(collector), credentials)
         finally:
+            watch.end()
             messenger.stop()
             collector.close()
 
@@ -222,10 +224,10 @@ def token(out: Path, days: int, label: str) -> None:
         raise click.UsageError(f"--for is one line of at most {MOST_LABEL} characters")
     if out.exists():
         raise SetupError(f"{out} is there already; one device, one file")
-    premises = _premises()
+    premises = our_premises()
     require_plausible_clock()
     expires_at = WallInstant(_now() + days * DAY)
-    with _index(premises) as index, index.writing() as connection:
+    with opened_index(premises) as index, index.writing() as connection:
         current = policies.latest(connection)
         if current is None:
             raise SetupError("no policy is in force; run assent-collector publish first")
@@ -254,7 +256,7 @@ def devices(as_json: bool) -> None:
     Example:
       assent-collector devices --json
     """
-    with _index(_premises()) as index, index.reading() as connection:
+    with opened_index(our_premises()) as index, index.reading() as connection:
         known = facts.all_devices(connection)
     if as_json:
         click.echo(msgspec.json.encode(known))
@@ -284,7 +286,7 @@ def revoke(device: str | None, reader: str | None) -> None:
     """
     if (device is None) == (reader is None):
         raise click.UsageError("name one device, or one reader with --reader")
-    with _index(_premises()) as index, index.writing() as connection:
+    with opened_index(our_premises()) as index, index.writing() as connection:
         if reader is not None:
             enrol.revoke_reader(connection, reader, _now())
             said = f"reader {reader}"
@@ -309,11 +311,11 @@ def certify(request: Path, role: str, name: str, days: int, out: Path | None) ->
       assent-collector certify --role reader --name training-team reader.csr --out reader.pem
     """
     del role  # there is one; the option says what is being done
-    premises = _premises()
+    premises = our_premises()
     tenant = premises.config().tenant
     require_plausible_clock()
     registry = enrol.Registry(authority=premises.authority(), tenant=tenant, days=days)
-    with _index(premises) as index, index.writing() as connection:
+    with opened_index(premises) as index, index.writing() as connection:
         made = enrol.certify_reader(connection, registry, request.read_bytes(), name, _now())
     if out is None:
         click.echo(made.certificate, nl=False)
@@ -322,36 +324,7 @@ def certify(request: Path, role: str, name: str, days: int, out: Path | None) ->
     click.echo(f"{out}  reader {name}, until {_day(made.expires_at)}")
 
 
-# --- halt and status --------------------------------------------------------------------
-
-
-@cli.command("halt")
-@click.argument("why")
-def halt_command(why: str) -> None:
-    """Halt the programme for everybody.
-
-    Agents close their sources; uploads and releases are refused.
-
-    \b
-    Example:
-      assent-collector halt "the works council asked for it"
-    """
-    _set_state(State(halted=True, why=why))
-
-
-@cli.command()
-@click.argument("why")
-def unhalt(why: str) -> None:
-    """Lift a halt.
-
-    Each data subject decides alone whether to go on. A device that saw the halt stays shut
-    until a policy with a higher version, signed by all parties, is published.
-
-    \b
-    Example:
-      assent-collector unhalt "settled in the meeting of 15 March"
-    """
-    _set_state(State(halted=False, why=why))
+# --- status ---------------------------------------------------------------------------
 
 
 @cli.command()
@@ -363,9 +336,9 @@ def status(as_json: bool) -> None:
     Example:
       assent-collector status --json
     """
-    premises = _premises()
+    premises = our_premises()
     config = premises.config()
-    with _index(premises) as index, index.reading() as connection:
+    with opened_index(premises) as index, index.reading() as connection:
         found = facts.status(
             connection,
             origin=config.origin,
@@ -379,6 +352,8 @@ def status(as_json: bool) -> None:
         return
     click.echo(f"{found.origin}, tenant {found.tenant}")
     click.echo(f"HALTED: {found.why}" if found.halted else "not halted")
+    if found.stopped:
+        click.echo(f"STOPPED: {found.stopped}")
     click.echo(f"policy   version {found.policy_version}" if found.policy else "policy   none yet")
     click.echo(f"guard    {found.guard or 'none yet: run connect-guard'}")
     for name, count in found.counts.items():
@@ -388,36 +363,13 @@ def status(as_json: bool) -> None:
 
 cli.add_command(tls)
 cli.add_command(ca)
+for _command in standstill.COMMANDS:
+    cli.add_command(_command)
 
 
 def main() -> NoReturn:
     """Run the command line."""
     run(cli, "assent-collector", refusals=(WireError,))
-
-
-def _premises() -> Premises:
-    return Premises(paths_for("collector"))
-
-
-@contextmanager
-def _index(premises: Premises) -> Iterator[Index]:
-    premises.config()  # says what to do where nothing is set up yet
-    index = Index(premises.index_file)
-    try:
-        yield index
-    finally:
-        index.close()
-
-
-def _set_state(wanted: State) -> None:
-    with _index(_premises()) as index, index.writing() as connection:
-        changed = halt.set_state(connection, wanted, _now())
-    said = (
-        "The programme is halted."
-        if wanted.halted
-        else "The halt is lifted. Devices that saw it stay shut until a new policy is published."
-    )
-    click.echo(said if changed else "Nothing changed; it was so already.")
 
 
 def _now() -> WallInstant:

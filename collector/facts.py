@@ -43,6 +43,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     guard: str  # its origin, or empty
     halted: bool
     why: str
+    stopped: str
     policy: str  # digest of the one in force, hexadecimal, or empty
     policy_version: int
     counts: dict[str, int]
@@ -81,6 +82,7 @@ def status(
         guard=guard,
         halted=state.halted,
         why=state.why,
+        stopped=state.stopped,
         policy=policy.digest.hex() if policy else "",
         policy_version=policy.policy.version if policy else 0,
         counts=counts,

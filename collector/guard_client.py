@@ -19,7 +19,7 @@ from collector.log import Log
 from collector.premises import Premises
 from collector.refusal import RefusedError, Why
 from wire.errors import UNREADABLE, WireError
-from wire.guard_http import KeyAnswer, KeyRequest, verify_key
+from wire.guard_http import GuardState, KeyAnswer, KeyRequest, verify_key
 from wire.tlog import verify_checkpoint, verify_cosignature
 
 _log = logging.getLogger(__name__)
@@ -72,6 +72,20 @@ class GuardClient:
         except (*UNREADABLE, WireError) as exc:
             raise _unusable("the guard's key does not verify", exc) from exc
         return key
+
+    def state(self) -> GuardState:
+        """Return whether the guard has halted the programme.
+
+        Raises:
+            RefusedError: The guard is away, or does not accept us.
+
+        """
+        answer = self._ask("/v1/state", b"{}")
+        self._check(answer)
+        try:
+            return msgspec.json.decode(answer.body, type=GuardState)
+        except UNREADABLE as exc:
+            raise _unusable("the guard's state cannot be read", exc) from exc
 
     def cosign(self, log: Log, witness_key: str) -> str:
         """Return a checkpoint over all of *log* with the witness's cosignature.

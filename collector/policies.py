@@ -27,6 +27,7 @@ from wire.policy import Policy, decode_policy, policy_digest, verify
 FILES: Final = ("root.json", "targets.json", "policy.json")
 LARGEST_BYTES: Final = 1 << 20
 _KNOWN: Final = select(policies.c.policy).where(policies.c.digest == bindparam("digest"))
+_NEWEST_DIGEST: Final = select(policies.c.digest).order_by(policies.c.number.desc()).limit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,11 @@ def latest(connection: Connection) -> Published | None:
     newest = select(func.max(policies.c.number)).scalar_subquery()
     row = connection.execute(select(policies).where(policies.c.number == newest)).one_or_none()
     return None if row is None else _published(row)
+
+
+def latest_digest(connection: Connection) -> PolicyDigest:
+    """Return the digest of the policy in force; empty if none was published yet."""
+    return PolicyDigest(connection.execute(_NEWEST_DIGEST).scalar() or b"")
 
 
 def in_force(connection: Connection) -> Published:

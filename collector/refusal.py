@@ -55,6 +55,7 @@ class Why(Enum):
     MONTH_REFUSED = ("month-refused", HTTPStatus.UNPROCESSABLE_ENTITY)
 
     HALTED = ("halted", HTTPStatus.SERVICE_UNAVAILABLE)
+    STOPPED = ("stopped", HTTPStatus.SERVICE_UNAVAILABLE)
     GUARD_UNREACHABLE = ("guard-unreachable", HTTPStatus.SERVICE_UNAVAILABLE)
     NOT_READY = ("not-ready", HTTPStatus.SERVICE_UNAVAILABLE)
 

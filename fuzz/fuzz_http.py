@@ -25,6 +25,7 @@ from fuzz.campaign import Tally, Target, randomness, scratch, silence
 from fuzz.fuzz_frames import TENANT, Receivers, Still, receivers
 from fuzz.mutation import mutate, odd_json
 from guard.app import Guard, make_app
+from guard.halt import Halts
 from guard.keys import Keys
 from guard.trust import read_policy_set
 from guard.witness import Witness
@@ -276,6 +277,7 @@ def _guard(folder: Path) -> Iterator[Server]:
             keys=keys,
             witness=witness,
             policy_set=lambda: installed,
+            halts=Halts(folder / "halt.json"),
             clock=Still(),
         )
     )

@@ -17,7 +17,7 @@ from base.clock import require_plausible_clock
 from base.command import run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
-from governance import policy_set
+from governance import halting, policy_set
 from governance.approve import (
     add_approval,
     check_against_policy,
@@ -281,6 +281,27 @@ def sign_command(
         if missing
         else f"next: assent-govern verify {folder}, then install it at guard and collector"
     )
+
+
+@cli.command("halt")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("why")
+@click.option("--key", type=EXISTING_FILE, required=True, help="A policy key of your party.")
+@click.option("--out", type=ANY_FILE, required=True, help="The statement to write.")
+@PASSPHRASE
+def halt_command(folder: Path, why: str, key: Path, out: Path, passphrase_file: Path) -> None:
+    """Halt the programme in your party's name.
+
+    FOLDER holds the policy. Hand the statement to who runs collector or guard.
+
+    \b
+    Example:
+      assent-govern halt acme "the council was not heard" --key rep/policy-key.pem --out halt.json
+    """
+    private = read_private(key, _passphrase(passphrase_file))
+    party = halting.call(folder, out, private, why, _now())
+    click.echo(f"{out}  the halt of {party}")
+    click.echo(f"next: assent-collector halt --statement {out} (or assent-guard)")
 
 
 @cli.command("show")

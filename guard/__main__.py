@@ -21,10 +21,12 @@ from base.process import become_undumpable
 from base.serving import Clients, Credentials, Listener
 from guard.app import make_app
 from guard.config import Config
+from guard.halt import Halts
 from guard.premises import Card, Premises, move_in
 from guard.trust import check_successor, install, load, read_policy_set
 from wire.category import Category
 from wire.errors import WireError
+from wire.halting import LONGEST_WHY, decode_halt, verify_halt
 from wire.ids import SubjectId, WallInstant
 from wire.parties import signers
 from wire.policy import Policy, policy_digest
@@ -200,9 +202,43 @@ def status(as_json: bool) -> None:
         return
     _show_card(premises.card(), premises, as_json=False)
     click.echo(f"{'policy':15} {facts['policy_trouble'] or facts['policy']}")
+    if facts["halted"]:
+        click.echo(f"{'HALTED':15} {facts['halted']}")
     for name in ("keys", "subjects", "erasures", "log_size"):
         if facts[name] is not None:
             click.echo(f"{name:15} {facts[name]}")
+
+
+@cli.command("halt")
+@click.argument("why", required=False)
+@click.option("--statement", type=EXISTING_FILE, help="A halt that a party signed.")
+def halt_command(why: str | None, statement: Path | None) -> None:
+    """Halt the programme for everybody, until a new policy.
+
+    The collector hears it within seconds, and agents close. No key is handed out, nothing is
+    released; erasures go on. Only a new policy, signed by all parties and taken with
+    `assent-guard trust`, lifts it.
+
+    \b
+    Example:
+      assent-guard halt "the dashboards show more than was agreed"
+      assent-guard halt --statement halt.json   (made by `assent-govern halt`)
+    """
+    if (why is None) == (statement is None):
+        raise click.UsageError("say why in one line, or give a party's --statement")
+    premises = _premises()
+    by, installed = f"the guard {premises.config().name}", load(premises.policy_file)
+    if statement is not None:
+        if installed is None:
+            raise SetupError("no policy is installed, so there is nothing to halt")
+        digest = policy_digest(installed.policy)
+        said, by = verify_halt(decode_halt(statement.read_bytes()), installed.root, digest)
+        why = said.why
+    line = " ".join((why or "").split())[:LONGEST_WHY]
+    now = WallInstant(SystemClock().now().wall)
+    changed = Halts(premises.halt_file).call(installed, line, by, now)
+    done = f"The programme is halted, said by {by}. Only a new policy lifts that."
+    click.echo(done if changed else "Nothing changed; it was so already.")
 
 
 @cli.command()
@@ -259,6 +295,7 @@ def _facts(premises: Premises) -> dict[str, object]:
         "policy": f"version {policy.version} of {policy.programme}" if policy else None,
         "policy_digest": policy_digest(installed.policy).hex() if installed else None,
         "policy_trouble": trouble,
+        "halted": Halts(premises.halt_file).state(installed).why,
         "keys": count.keys,
         "subjects": count.subjects,
         "erasures": count.erasures,

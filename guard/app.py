@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 from base.clock import Clock, why_implausible
 from base.errors import AssentError, RetryableError, SetupError
 from base.pki import CertificateError, Client, Role, client_of
+from guard.halt import Halts
 from guard.keys import ErasedError, Keys, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
 from guard.trust import PolicySet
@@ -30,6 +31,7 @@ from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
 from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.guard_http import (
     LARGEST_RELEASE,
+    GuardState,
     KeyAnswer,
     KeyRequest,
     LoggedBatch,
@@ -68,6 +70,7 @@ class Guard:
     keys: Keys
     witness: Witness
     policy_set: Callable[[], PolicySet | None]
+    halts: Halts
     clock: Clock
 
     def now(self) -> WallInstant:
@@ -107,6 +110,20 @@ class Guard:
         except WireError as exc:
             raise Answered(503, f"this guard's policy is not valid any more: {exc}") from exc
 
+    def state(self) -> GuardState:
+        """Return whether a halt holds here."""
+        return self.halts.state(self.policy_set())
+
+    def check_running(self) -> None:
+        """Check that no halt holds.
+
+        Raises:
+            Answered: One does.
+
+        """
+        if (state := self.state()).halted:
+            raise Answered(503, f"the programme is halted: {state.why} (said by {state.by})")
+
     def log_key(self) -> str:
         """Return the verifier key of the log that the policy names, expired or not.
 
@@ -128,6 +145,11 @@ def make_app(guard: Guard) -> ASGIApp:
         asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
         return _json(await run_in_threadpool(_make_key, guard, asked))
 
+    async def tell_state(request: Request) -> Response:
+        _caller(request, guard, Role.COLLECTOR)
+        await _body(request, LARGEST_SUBMISSION_BYTES)
+        return _json(await run_in_threadpool(guard.state))
+
     async def release_batches(request: Request) -> Response:
         caller = _caller(request, guard, Role.READER)
         asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReleaseRequest)
@@ -137,6 +159,7 @@ def make_app(guard: Guard) -> ASGIApp:
         routes=[
             Route("/add-checkpoint", _said(add_checkpoint), methods=["POST"]),
             Route("/v1/keys", _said(make_key), methods=["POST"]),
+            Route("/v1/state", _said(tell_state), methods=["POST"]),
             Route("/v1/release", _said(release_batches), methods=["POST"]),
         ],
         exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
@@ -158,6 +181,7 @@ def _add_checkpoint(guard: Guard, body: bytes) -> Response:
 
 
 def _make_key(guard: Guard, asked: KeyRequest) -> KeyAnswer:
+    guard.check_running()
     if guard.policy().rule(asked.category) is None:
         raise Answered(403, f"the policy does not ask for {asked.category}")
     key_message(asked, b"")  # refuses a malformed subject or month before a key is made
@@ -175,6 +199,7 @@ def _make_key(guard: Guard, asked: KeyRequest) -> KeyAnswer:
 def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers:
     if len(asked.batches) > LARGEST_RELEASE:
         raise Answered(413, f"at most {LARGEST_RELEASE} batches in one request")
+    guard.check_running()
     outcome = release(
         asked,
         caller=caller,

@@ -9,6 +9,7 @@ state/   keys.sqlite      the second lock itself: in a file of its own, and in n
 but one that ages out
 witness.sqlite   what the log looked like last
 policy-set.json  the signed policy that it acts on
+halt.json        the halt that was called here, and for which policy
 """
 
 import base64
@@ -35,6 +36,7 @@ from base.pki import (
 )
 from guard.app import Guard
 from guard.config import Config, first_config, read_config
+from guard.halt import Halts
 from guard.keys import Keys
 from guard.trust import OwnKeys, load
 from guard.witness import Witness
@@ -79,6 +81,11 @@ class Premises:
     def authority_file(self) -> Path:
         """The certificate of the authority of callers and server."""
         return self.paths.config / "ca.pem"
+
+    @property
+    def halt_file(self) -> Path:
+        """The halt that was called here, if any."""
+        return self.paths.state / "halt.json"
 
     @property
     def policy_file(self) -> Path:
@@ -148,6 +155,7 @@ class Premises:
             keys=self.keys(),
             witness=self.witness(),
             policy_set=lambda: load(self.policy_file),
+            halts=Halts(self.halt_file),
             clock=clock,
         )
 

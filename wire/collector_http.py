@@ -81,10 +81,15 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the programme is halted, and why, in one line for the data subject."""
+    """Whether the programme stands still, and why, in one line for the data subject.
+
+    A halt ends with the policy under which it was called, a stop with its cause: then
+    `stopped` is empty again.
+    """
 
     halted: bool
     why: str
+    stopped: str = ""
 
 
 class StoredFrame(msgspec.Struct, frozen=True, kw_only=True):

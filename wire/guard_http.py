@@ -79,6 +79,14 @@ class ReleaseAnswers(msgspec.Struct, frozen=True, kw_only=True):
     batches: tuple[ReleaseAnswer, ...]
 
 
+class GuardState(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the guard has halted the programme, why, and whose word it is."""
+
+    halted: bool
+    why: str = ""
+    by: str = ""
+
+
 def key_message(request: KeyRequest, public_key: bytes) -> bytes:
     """Return what the guard signs when it hands out *public_key*.
 

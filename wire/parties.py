@@ -79,6 +79,20 @@ def signers(root: bytes, targets: bytes) -> Mapping[str, bool]:
     return said | {party_of(key): True for key in result.signed.values()}
 
 
+def holders(root: bytes) -> Mapping[bytes, str]:
+    """Return whose each key is that signs policies, by its 32 raw bytes.
+
+    Raises:
+        MalformedError: Not a TUF root, or a key that is none.
+
+    """
+    signed = _root(root)
+    role = signed.roles["targets"]
+    keys = [signed.keys[keyid] for keyid in role.keyids if keyid in signed.keys]
+    values = [(str(key.keyval.get("public")), party_of(key)) for key in keys]
+    return {bytes.fromhex(value): party for value, party in values if _PUBLIC.fullmatch(value)}
+
+
 def _root(data: bytes) -> Root:
     try:
         metadata = Metadata[Root].from_bytes(data)

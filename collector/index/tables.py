@@ -186,8 +186,17 @@ halts = Table(
     "halts",
     metadata,
     Column("number", Integer, primary_key=True),
-    Column("halted", Boolean, nullable=False),
+    Column("policy", LargeBinary, nullable=False),  # the digest that was in force, or empty
+    Column("by", Text, nullable=False),  # the party whose word it is
     Column("why", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+)
+
+stops = Table(
+    "stops",  # those that hold; when its cause is gone, so is its row
+    metadata,
+    Column("cause", Text, primary_key=True),
+    Column("why", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
 )

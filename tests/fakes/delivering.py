@@ -27,6 +27,7 @@ from base.proxy import Proxy
 from tests.fakes.site import Site, Workstation
 from tests.fakes.workstation import ShiftedClock
 from wire.category import Category
+from wire.collector_http import State
 from wire.frame import TRAILER_BYTES
 from wire.grant import SignedConsent, grant_hash
 from wire.sealing import recipient_of
@@ -94,8 +95,9 @@ class Delivering:
     def write_down(self, entry: Entry) -> None:
         self.ledger.append(entry, self.clock.now())
 
-    def on_halt(self, why: str) -> None:
-        self.halts.append(why)
+    def on_state(self, state: State) -> None:
+        if state.halted:
+            self.halts.append(state.why)
 
     def on_news(self) -> None:
         pass

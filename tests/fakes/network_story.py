@@ -107,7 +107,7 @@ class NetworkStory(Story[RealCollector]):
             self.life(self.wait_for_renewal)
         assert self.collector.renewals
         self.life(self.deliver, self.halt)
-        self._site.halts(halted=False)
+        self._site.publishes()
         self.check_the_end()
 
     async def wait_for_renewal(self) -> None:

@@ -39,13 +39,14 @@ from collector.assembly import Collector
 from collector.config import with_guard
 from collector.premises import Premises, move_in
 from guard.app import Guard, make_app
+from guard.halt import Halts
 from guard.keys import Keys
 from guard.trust import PolicySet
 from guard.witness import Witness
 from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
-from wire.collector_http import Certified, Enrolment, EnrolRequest, ErrorAnswer, State
+from wire.collector_http import Certified, Enrolment, EnrolRequest, ErrorAnswer
 from wire.frame import Core, decode_core, encode_core, join_unsigned, split
 from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyAnswer
@@ -123,6 +124,7 @@ def guard_site(folder: Path, org: Organisation) -> Iterator[GuardSite]:
         keys=keys,
         witness=witness,
         policy_set=lambda: site.policy,
+        halts=Halts(folder / "halt.json"),
         clock=SystemClock(),
     )
     with listening(listener, make_app(guard), _credentials(folder)):
@@ -165,11 +167,14 @@ class Site:
         self.serve(Listener("127.0.0.1", int(self.origin.rpartition(":")[2])))
 
     def publishes(self, **changes: object) -> Policy:
-        """Put a newer policy in force, signed by the same parties, with *changes* to it."""
+        """Put a newer policy in force here and at the guard, with *changes* to it."""
         folder = self.policy_folder
         newer = {"version": self.policy.version + 1, **changes}
         self.policy = msgspec.structs.replace(self.policy, **newer)
-        self.org.publish(folder, self.policy, at=datetime.now(UTC))
+        signed = self.org.publish(folder, self.policy, at=datetime.now(UTC))
+        self.guard.policy = PolicySet(
+            root=signed.root, targets=signed.targets, policy=signed.policy
+        )
         published = policies.read_folder(folder, self.collector.now())
         self.digest = published.digest
         with self.collector.index.writing() as connection:
@@ -253,9 +258,17 @@ class Site:
         pem = self.premises.authority().certify(signing_request(key), uri)
         return self.with_key(key, Certified(certificate=pem.decode(), expires_at=WallInstant(0)))
 
-    def halts(self, why: str = "", *, halted: bool = True) -> None:
+    def halts(self, why: str = "") -> None:
         with self.collector.index.writing() as connection:
-            halt.set_state(connection, State(halted=halted, why=why), self.collector.now())
+            halt.call_halt(connection, why, self.collector.now())
+
+    def stops(self, why: str = "", cause: halt.Cause = halt.Cause.CALLED) -> None:
+        with self.collector.index.writing() as connection:
+            halt.call_stop(connection, why, self.collector.now(), cause)
+
+    def goes_on(self, cause: halt.Cause = halt.Cause.CALLED) -> None:
+        with self.collector.index.writing() as connection:
+            halt.go_on(connection, self.collector.now(), cause)
 
 
 @dataclass(kw_only=True)

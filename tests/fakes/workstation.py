@@ -292,6 +292,7 @@ class FakeCollector(Door):
     subject: bytes
     reachable: bool = True
     halted: str = ""
+    stopped: str = ""
     answers: dict[str, Outcome] = field(default_factory=dict)  # by method, instead of the truth
     frames: dict[str, bytes] = field(default_factory=dict)
     consents: list[bytes] = field(default_factory=list)
@@ -305,7 +306,7 @@ class FakeCollector(Door):
 
     def state(self) -> State:
         self._reach()
-        return State(halted=bool(self.halted), why=self.halted)
+        return State(halted=bool(self.halted), why=self.halted, stopped=self.stopped)
 
     def policy_file(self, name: str) -> bytes:
         self._reach()

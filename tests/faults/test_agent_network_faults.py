@@ -35,7 +35,7 @@ def told(folder: Path, site: Site, at: int = -1, how: Break = Break.REFUSED) -> 
         try:
             story.tell()
         finally:
-            site.halts(halted=False)
+            site.publishes()
     return story
 
 

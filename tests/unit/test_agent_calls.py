@@ -83,7 +83,7 @@ def test_a_halt_lifts_with_another_policy_only_and_then_every_consent_is_stale(
         async with capturing(station, Category.KEYS) as service:
             first = service.policy.digest
             service.calls.stop("guard", "a drill failed")
-            service.on_halt("for good")
+            service.calls.halt("for good")
             await station.tray.until(is_halted)
             service.calls.lift_stop("guard")
             service.calls.keep_up()
@@ -114,7 +114,7 @@ def test_a_halt_that_came_before_any_policy_is_not_lifted_by_the_first(
         async with running(station) as service:
             known = service.programme.in_force
             service.programme.in_force = _named(known, None, without=True)
-            service.on_halt("early")
+            service.calls.halt("early")
             service.programme.in_force = known
             service.calls.keep_up()
             halted = service.standing.halted
@@ -137,7 +137,7 @@ def test_a_call_that_the_disk_refuses_closes_all_the_same(
             monkeypatch.setattr(service.ledger, "_disk", FullDisk())
             calls: dict[str, Callable[[], None]] = {
                 "stop": lambda: service.calls.stop("guard", "an outage"),
-                "halt": lambda: service.on_halt("halted"),
+                "halt": lambda: service.calls.halt("halted"),
             }
             calls[call]()
             assert service.verdict.reason is Reason.HALTED_BY_ORG

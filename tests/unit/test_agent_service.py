@@ -279,7 +279,7 @@ def test_no_time_of_the_notice_counts_while_something_else_is_in_the_way(
                 case "paused again":
                     await station.tray.say(Pause())
                 case "halt":
-                    service.on_halt("halted")
+                    service.calls.halt("halted")
                 case _:
                     assert service.config.resume == "click"
             for second in range(30, 100):
@@ -632,6 +632,31 @@ def test_a_halt_closes_freezes_uploads_and_survives_a_restart(station: Workstati
         async with running(station):
             await station.tray.until(lambda s: s.reason is Reason.HALTED_BY_ORG)
             assert station.collector.frames == {}
+
+    play(story())
+
+
+def test_a_stop_closes_survives_a_restart_offline_and_ends_with_its_cause(
+    station: Workstation,
+) -> None:
+    """What the collector said last counts until it says something else; then no click is needed."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.collector.stopped = "the guard does not answer"
+            service.delivery.wake()
+            status = await station.tray.until(lambda s: s.reason is Reason.HALTED_BY_ORG)
+            assert "the guard does not answer" in status.detail
+            assert "by itself" in status.detail
+            await eventually(lambda: nothing_is_open(station))
+        station.collector.reachable = False
+        station.collector.stopped = ""
+        async with running(station) as service:
+            await station.tray.until(lambda s: s.reason is Reason.HALTED_BY_ORG)
+            assert nothing_is_open(station)
+            station.collector.reachable = True
+            service.delivery.wake()
+            await eventually(lambda: the(station, "input").is_open)
 
     play(story())
 

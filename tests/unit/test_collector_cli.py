@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.command import outcome
 from base.errors import ExitCode
@@ -23,6 +24,8 @@ from tests.fakes.organisation import Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS, pem_to_der
 from wire.collector_http import Certified, Enrolment, EnrolRequest, State
 from wire.errors import WireError
+from wire.halting import Halt, sign_halt
+from wire.ids import WallInstant
 from wire.policy import policy_digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +135,8 @@ def test_an_interrupted_init_can_be_run_again(home: Path) -> None:
         ("serve",),
         ("token", "--out", "x"),
         ("halt", "why"),
+        ("stop", "why"),
+        ("go-on",),
         ("revoke", "ab"),
     ],
 )
@@ -311,17 +316,53 @@ def test_what_does_not_belong_together_is_not_kept(
     assert read_config(home / "config" / "config.toml").guard is None
 
 
-def test_a_halt_is_set_and_lifted_and_logged(home: Path) -> None:
-    """Each change is a leaf; saying it twice is saying it."""
+def test_a_halt_is_logged_and_no_command_lifts_it(home: Path) -> None:
+    """It is a leaf; saying it twice is saying it; going on is for stops only."""
     initialised()
     assert "is halted" in does("halt", "works council")
     assert "so already" in does("halt", "again")
+    assert "still stands still" in does("go-on")
     facts = json.loads(does("status", "--json"))
-    assert (facts["halted"], facts["why"], facts["counts"]["leaves"]) == (True, "works council", 1)
+    assert (facts["halted"], facts["why"]) == (True, "works council (said by the collector)")
+    assert facts["counts"]["leaves"] == 1
     assert "HALTED: works council" in does("status")
-    assert "is lifted" in does("unhalt", "settled")
+    assert "unhalt" not in cli.commands
+
+
+def test_a_stop_is_logged_and_ends_with_one_word(home: Path) -> None:
+    """Both are leaves, and neither is a halt."""
+    initialised()
+    assert "stands still" in does("stop", "the disk is changed")
+    assert "already" in does("stop", "again")
     facts = json.loads(does("status", "--json"))
-    assert (facts["halted"], facts["why"], facts["counts"]["leaves"]) == (False, "", 2)
+    assert (facts["halted"], facts["stopped"]) == (False, "the disk is changed")
+    assert "STOPPED: the disk is changed" in does("status")
+    assert "is over" in does("go-on")
+    facts = json.loads(does("status", "--json"))
+    assert (facts["stopped"], facts["counts"]["leaves"]) == ("", 2)
+
+
+def test_a_halt_signed_by_one_party_is_taken_and_another_signature_is_not(
+    home: Path, tmp_path: Path
+) -> None:
+    """One party is enough, and it has to be one; another policy's halt halts nothing."""
+    org = signed_policy(tmp_path / "policy", initialised())
+    does("publish", str(tmp_path / "policy"))
+    digest = policy_digest((tmp_path / "policy" / "policy.json").read_bytes())
+    file = tmp_path / "halt.json"
+
+    def says(key: Ed25519PrivateKey, policy: bytes) -> tuple[int, str]:
+        halt = Halt(policy=policy, why="nobody\nasked us", called_at=WallInstant(1))
+        file.write_bytes(msgspec.json.encode(sign_halt(halt, key)))
+        result = CliRunner().invoke(cli, ["halt", "--statement", str(file)])
+        return result.exit_code, str(result.exception) + result.output
+
+    assert "not signed" in says(ed25519(), digest)[1]
+    assert "another policy" in says(org.council, bytes(32))[1]
+    assert json.loads(does("status", "--json"))["halted"] is False
+    code, said = says(org.council, digest)
+    assert (code, "Works Council" in said) == (0, True)
+    assert json.loads(does("status", "--json"))["why"].startswith("nobody asked us")
 
 
 def test_revoke_names_one_thing(home: Path) -> None:
@@ -373,7 +414,7 @@ def test_a_served_collector_enrols_and_shows_a_halt_at_once(home: Path, tmp_path
     assert device[:16] in does("devices")
     does("halt", "works council")
     state = msgspec.json.decode(door.request("GET", "/v1/state").body, type=State)
-    assert state == State(halted=True, why="works council")
+    assert state == State(halted=True, why="works council (said by the collector)")
     assert "Revoked" in does("revoke", device[:8])
     second = subprocess.run(
         command,

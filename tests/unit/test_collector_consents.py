@@ -100,7 +100,7 @@ def test_no_consent_is_taken_during_a_halt(site: Site, workstation: Workstation)
     """A halt freezes what would lead to more."""
     site.halts("stop")
     answer = workstation.registers(workstation.consent())
-    site.halts(halted=False)
+    site.publishes()
     assert refusal(answer) == (503, "halted")
 
 

@@ -146,11 +146,13 @@ def test_nobody_is_enrolled_during_a_halt(site: Site, key: Ed25519PrivateKey) ->
     site.halts("works council")
     answer = site.enrols(token, key)
     state = site.door().request("GET", "/v1/state")
-    site.halts(halted=False)
+    site.publishes()
 
     assert refusal(answer) == (503, "halted")
     assert b"works council" in answer.body
-    assert msgspec.json.decode(state.body, type=State) == State(halted=True, why="works council")
+    assert msgspec.json.decode(state.body, type=State) == State(
+        halted=True, why="works council (said by the collector)"
+    )
 
 
 # --- renewal ----------------------------------------------------------------------------

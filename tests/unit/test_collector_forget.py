@@ -184,7 +184,7 @@ def test_deleting_goes_on_during_a_halt(site: Site, workstation: Workstation) ->
     workstation.puts(frame)
     site.halts("stop")
     answer = workstation.deletes(frame)
-    site.halts(halted=False)
+    site.publishes()
 
     assert answer.status == 200
     assert trace(site, frame) == []

@@ -113,7 +113,7 @@ def test_a_withdrawal_is_taken_during_a_halt(site: Site, workstation: Workstatio
     event = ends(workstation, workstation.consents())
     site.halts("stop")
     answer = tells(workstation, event)
-    site.halts(halted=False)
+    site.publishes()
     assert answer.status == 201
 
 

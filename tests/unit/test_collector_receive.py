@@ -383,7 +383,7 @@ def test_a_halt_that_comes_during_the_upload_wins(
     monkeypatch.setattr(FileStore, "put", put_during_a_halt)
     assert refusal(workstation.puts(frame)) == (503, "halted")
     monkeypatch.undo()
-    site.halts(halted=False)
+    site.publishes()
     reopened(site)
 
     assert not is_stored(site, frame)

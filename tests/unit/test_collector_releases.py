@@ -268,7 +268,7 @@ def test_nothing_is_released_during_a_halt(site: Site, reader: OneDoor, frame: b
     """Halted means for readers too."""
     site.halts("stop")
     answer = order(reader, approved(site), hash_of(frame))
-    site.halts(halted=False)
+    site.publishes()
     assert refusal(answer) == (503, "halted")
 
 

@@ -1,0 +1,78 @@
+"""Looks at the guard every few seconds: has it called a halt, is it there at all?
+
+A guard that has not answered for two minutes stops the programme, because nobody would hear
+of a halt that it calls; the stop ends by itself with the guard's next answer.
+"""
+
+import logging
+import threading
+from typing import Final
+
+from base.clock import NANOSECONDS
+from base.errors import AssentError
+from collector.assembly import Collector
+from collector.halt import Cause, call_halt, call_stop, go_on
+from collector.refusal import RefusedError
+
+_log = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 2.5  # agents look every 5 s, and have to be closed within 10
+OUTAGE_SECONDS: Final = 120  # a guard that is started again is no reason to stop everybody
+
+
+class Watch:
+    """One thread beside the server, for as long as the collector runs."""
+
+    def __init__(self, collector: Collector) -> None:
+        """Nothing is looked at yet."""
+        self._collector = collector
+        self._answered_at = collector.clock.now().boot
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def begin(self) -> None:
+        """Look from now on, every `LOOK_SECONDS`."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except AssentError as exc:
+                _log.error("the guard's state could not be noted: %s", exc)
+
+    def look(self) -> None:
+        """Ask the guard once, and act on what it says or on its silence.
+
+        Raises:
+            AssentError: It could not be written down; the next look tries again.
+
+        """
+        collector = self._collector
+        if collector.guard is None:
+            return
+        try:
+            said = collector.guard.state()
+        except RefusedError:
+            self._missed()
+            return
+        self._answered_at = collector.clock.now().boot
+        with collector.index.writing() as connection:
+            go_on(connection, collector.now(), Cause.GUARD_AWAY)
+            if said.halted and call_halt(connection, said.why, collector.now(), said.by):
+                _log.warning("the guard has halted the programme")
+
+    def _missed(self) -> None:
+        collector = self._collector
+        away = collector.clock.now().boot - self._answered_at
+        if away < OUTAGE_SECONDS * NANOSECONDS:
+            return
+        why = "the guard, who holds the second lock, does not answer"
+        with collector.index.writing() as connection:
+            if call_stop(connection, why, collector.now(), Cause.GUARD_AWAY):
+                _log.warning("the guard does not answer: the programme stands still")
