@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import RetryableError, SetupError
-from collector import auth, consents, enrol, forget, frames, halt, policies
+from collector import auth, consents, enrol, forget, frames, halt, policies, rights
 from collector.assembly import Collector
 from collector.auth import Caller, Device
 from collector.guard_keys import guard_key
@@ -46,6 +46,7 @@ from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.ids import BatchHash, GrantHash
 from wire.receipt import encode_receipt
+from wire.rights import SignedRequest
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -108,6 +109,11 @@ def post_renew(collector: Collector, asked: Asked) -> Response:
     request = asked.decoded(RenewRequest)
     with collector.index.writing() as connection:
         return _json(enrol.renew(connection, collector.registry, request, collector.now()))
+
+
+def post_rights(collector: Collector, asked: Asked) -> Response:
+    """POST /v1/rights: the request's own signature says whose it is; a halt holds up none."""
+    return _json(rights.carry_out(collector, asked.decoded(SignedRequest)))
 
 
 def get_state(collector: Collector, _asked: Asked) -> Response:
@@ -176,6 +182,13 @@ def get_guard_key(collector: Collector, caller: Caller, asked: Asked) -> Respons
     return _json(
         guard_key(collector.index, collector.guard, device, category, month, collector.now())
     )
+
+
+def get_rights(collector: Collector, caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/rights."""
+    device = auth.device(caller)
+    with collector.index.reading() as connection:
+        return _json(rights.for_device(connection, device))
 
 
 def delete_batch(collector: Collector, caller: Caller, asked: Asked) -> Response:
@@ -282,6 +295,8 @@ def answering(act: Callable[[Collector, Caller, Asked], Response]) -> Endpoint:
 ROUTES: Final = (
     Route("/v1/enroll", open_to_all(post_enroll), methods=["POST"]),
     Route("/v1/renew", open_to_all(post_renew), methods=["POST"]),
+    Route("/v1/rights", open_to_all(post_rights), methods=["POST"]),
+    Route("/v1/rights", answering(get_rights), methods=["GET"]),
     Route("/v1/state", open_to_all(get_state), methods=["GET"]),
     Route("/v1/policy/{name}", answering(get_policy), methods=["GET"]),
     Route("/v1/log/checkpoint", answering(get_checkpoint), methods=["GET"]),

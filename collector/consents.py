@@ -15,6 +15,7 @@ from collector.index.tables import consent_events, consents, devices
 from collector.log import append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
+from collector.taken_back import check_not_taken_back
 from wire.category import Category, registry
 from wire.collector_http import KeptConsent
 from wire.consent_event import SignedEvent, verify_event
@@ -56,6 +57,9 @@ def register(
     policy = known(connection, PolicyDigest(record.policy_digest))
     _check(record, policy)
     _check_subject(connection, device, record)
+    check_not_taken_back(
+        connection, SubjectId(record.subject), record.category, "", WallInstant(record.given_at)
+    )
     leaf = append(connection, Kind.GRANT, grant_payload(grant), now)
     connection.execute(
         consents.insert().values(
@@ -66,6 +70,7 @@ def register(
             policy=record.policy_digest,
             record=signed.record,
             signature=signed.signature,
+            given_at=record.given_at,
             received_at=now,
             leaf=leaf,
         )

@@ -5,6 +5,7 @@ file removed; a crash in between leaves a tombstone without `swept_at`, which th
 sweeps.  A deletion can come before its batch does: the tombstone waits for it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -74,17 +75,28 @@ def sweep(
     index: Index, store: BodyStore, batch: BatchHash, device: DeviceId, now: WallInstant
 ) -> None:
     """Remove the file behind this device's tombstone, note that, and overwrite row and salt."""
-    frame = store.get(batch)
-    if frame is not None and _is_of(device, frame):
-        # Safe without a lock: only this device could commit a row for these bytes, and its
-        # tombstone forbids that.
-        store.remove(batch)
-    with index.writing() as connection:
-        connection.execute(
-            update(tombstones)
-            .where(tombstones.c.batch == batch, tombstones.c.device == device)
-            .values(swept_at=now)
-        )
+    sweep_all(index, store, [(batch, device)], now)
+
+
+def sweep_all(
+    index: Index,
+    store: BodyStore,
+    entombed: Sequence[tuple[BatchHash, DeviceId]],
+    now: WallInstant,
+) -> None:
+    """Do that for several tombstones, and empty the index's log once."""
+    for batch, device in entombed:
+        frame = store.get(batch)
+        if frame is not None and _is_of(device, frame):
+            # Safe without a lock: only this device could commit a row for these bytes, and its
+            # tombstone forbids that.
+            store.remove(batch)
+        with index.writing() as connection:
+            connection.execute(
+                update(tombstones)
+                .where(tombstones.c.batch == batch, tombstones.c.device == device)
+                .values(swept_at=now)
+            )
     index.forget_deleted()
 
 

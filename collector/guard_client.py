@@ -20,6 +20,7 @@ from collector.premises import Premises
 from collector.refusal import RefusedError, Why
 from wire.errors import UNREADABLE, WireError
 from wire.guard_http import GuardState, KeyAnswer, KeyRequest, verify_key
+from wire.rights import SignedErasure, SignedRequest, verify_erasure
 from wire.tlog import verify_checkpoint, verify_cosignature
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,22 @@ class GuardClient:
             return msgspec.json.decode(answer.body, type=GuardState)
         except UNREADABLE as exc:
             raise _unusable("the guard's state cannot be read", exc) from exc
+
+    def erase(self, signed: SignedRequest, signing_key: str) -> SignedErasure:
+        """Pass a data subject's request on; return the guard's signed word.
+
+        Raises:
+            RefusedError: The guard is away, does not accept it, or its word does not verify.
+
+        """
+        answer = self._ask("/v1/erase", msgspec.json.encode(signed))
+        self._check(answer)
+        try:
+            word = msgspec.json.decode(answer.body, type=SignedErasure)
+            verify_erasure(word, signed.digest, signing_key)
+        except (*UNREADABLE, WireError) as exc:
+            raise _unusable("the guard's receipt does not verify", exc) from exc
+        return word
 
     def cosign(self, log: Log, witness_key: str) -> str:
         """Return a checkpoint over all of *log* with the witness's cosignature.

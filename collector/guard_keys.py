@@ -18,6 +18,7 @@ from collector.index import Index
 from collector.index.tables import guard_keys
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
+from collector.rights import check_none_outstanding
 from wire.category import Category
 from wire.guard_http import KeyAnswer, KeyRequest
 from wire.ids import WallInstant, key_id
@@ -52,6 +53,8 @@ def guard_key(
         ).one_or_none()
     if kept is not None:
         return KeyAnswer(public_key=kept.public_key, signature=kept.signature)
+    with index.reading() as connection:
+        check_none_outstanding(connection, subject)
     if guard is None:
         raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
     answer = guard.key(KeyRequest(subject=subject, category=category, month=month), signing_key)

@@ -32,6 +32,7 @@ from collector.log import Log, append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
 from collector.store import BodyStore
+from collector.taken_back import check_not_taken_back
 from wire.errors import ForgedError, MalformedError, UnknownVersionError
 from wire.frame import Core, Verified, verify
 from wire.ids import BatchHash, CoreHash, WallInstant
@@ -164,6 +165,7 @@ class Receiver:
             with self.index.writing() as connection:
                 check_running(connection)
                 check_not_erased(connection, device.id, batch)
+                _check_consent(connection, device, verified.core)
                 new = _leaf_of(connection, device, batch) is None
                 if new:
                     _insert(connection, verified, len(frame), now)
@@ -211,6 +213,8 @@ def _check_consent(connection: Connection, device: Device, core: Core) -> None:
         raise RefusedError(Why.NOT_THIS_SUBJECT, "its consent record is of another data subject")
     if consent.category != core.category:
         raise RefusedError(Why.CONSENT_MISMATCH, f"the consent is not for {core.category}")
+    given_at = WallInstant(consent.given_at)
+    check_not_taken_back(connection, core.subject, core.category, core.day, given_at)
     if consent.policy != core.policy:
         raise RefusedError(Why.CONSENT_MISMATCH, "the consent was given under another policy")
 

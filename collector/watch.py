@@ -13,6 +13,7 @@ from base.errors import AssentError
 from collector.assembly import Collector
 from collector.halt import Cause, call_halt, call_stop, go_on
 from collector.refusal import RefusedError
+from collector.rights import pass_on_all
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,8 @@ class Watch:
             go_on(connection, collector.now(), Cause.GUARD_AWAY)
             if said.halted and call_halt(connection, said.why, collector.now(), said.by):
                 _log.warning("the guard has halted the programme")
+        if left := pass_on_all(collector):
+            _log.warning("%d erasures are not confirmed by the guard", left)
 
     def _missed(self) -> None:
         collector = self._collector

@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from base.clock import Clock, why_implausible
+from base.clock import NANOSECONDS, Clock, why_implausible
 from base.errors import AssentError, RetryableError, SetupError
 from base.pki import CertificateError, Client, Role, client_of
 from guard.halt import Halts
@@ -28,7 +28,7 @@ from guard.keys import ErasedError, Keys, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
 from guard.trust import PolicySet
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
-from wire.errors import UNREADABLE, MalformedError, WireError
+from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError, WireError
 from wire.guard_http import (
     LARGEST_RELEASE,
     GuardState,
@@ -43,8 +43,17 @@ from wire.guard_http import (
 )
 from wire.ids import SubjectId, WallInstant
 from wire.policy import Policy, decode_policy
+from wire.rights import (
+    Demand,
+    Erasure,
+    SignedErasure,
+    SignedRequest,
+    sign_erasure,
+    verify_request,
+)
 
 LARGEST_BODY_BYTES: Final = 16 << 20
+BACKUP_DAYS: Final = 7  # docs/guides/guard.md: copies of keys.sqlite age out in so many days
 BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
 LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with many signatures
 
@@ -124,6 +133,10 @@ class Guard:
         if (state := self.state()).halted:
             raise Answered(503, f"the programme is halted: {state.why} (said by {state.by})")
 
+    def origin(self) -> str:
+        """Return the collector that the policy names, expired or not: erasing never ends."""
+        return decode_policy(self.installed().policy).collector.origin
+
     def log_key(self) -> str:
         """Return the verifier key of the log that the policy names, expired or not.
 
@@ -145,6 +158,11 @@ def make_app(guard: Guard) -> ASGIApp:
         asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
         return _json(await run_in_threadpool(_make_key, guard, asked))
 
+    async def erase_keys(request: Request) -> Response:
+        _caller(request, guard, Role.COLLECTOR)
+        asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), SignedRequest)
+        return _json(await run_in_threadpool(_erase, guard, asked))
+
     async def tell_state(request: Request) -> Response:
         _caller(request, guard, Role.COLLECTOR)
         await _body(request, LARGEST_SUBMISSION_BYTES)
@@ -159,6 +177,7 @@ def make_app(guard: Guard) -> ASGIApp:
         routes=[
             Route("/add-checkpoint", _said(add_checkpoint), methods=["POST"]),
             Route("/v1/keys", _said(make_key), methods=["POST"]),
+            Route("/v1/erase", _said(erase_keys), methods=["POST"]),
             Route("/v1/state", _said(tell_state), methods=["POST"]),
             Route("/v1/release", _said(release_batches), methods=["POST"]),
         ],
@@ -194,6 +213,26 @@ def _make_key(guard: Guard, asked: KeyRequest) -> KeyAnswer:
     except OutOfSeasonError as exc:
         raise Answered(422, str(exc)) from exc
     return sign_key(asked, public, guard.signing_key)
+
+
+def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
+    """Erase keys on the data subject's own word; also during a halt, also without a policy."""
+    try:
+        request = verify_request(signed, guard.origin())
+    except (ForgedError, NotCoveredError) as exc:
+        raise Answered(403, str(exc)) from exc
+    if request.demand is not Demand.ERASE:
+        raise Answered(403, "this request asks for no erasure")
+    gone = guard.keys.erase(signed.digest, request, guard.now())
+    _log.info("erased %d keys on a data subject's request", gone.keys)
+    pending_until = WallInstant(gone.erased_at + BACKUP_DAYS * 24 * 3600 * NANOSECONDS)
+    erasure = Erasure(
+        request=signed.digest,
+        keys=gone.keys,
+        erased_at=gone.erased_at,
+        pending_until=pending_until,
+    )
+    return sign_erasure(erasure, guard.signing_key)
 
 
 def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers:

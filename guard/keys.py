@@ -18,6 +18,7 @@ from base.errors import AssentError
 from guard.database import open_database, transaction, truncate_log
 from wire.category import Category
 from wire.ids import KeyId, SubjectId, WallInstant, key_id
+from wire.rights import Request
 from wire.xwing import public_key_of
 
 ALL: Final = ""  # in `erased`: every category, every month
@@ -44,6 +45,16 @@ _ERASED: Final = sa.Table(
 )
 
 
+_REQUESTS: Final = sa.Table(
+    "requests",  # erasures that a data subject asked for; asked again, nothing more goes
+    _TABLES,
+    sa.Column("digest", sa.LargeBinary, primary_key=True),
+    sa.Column("subject", sa.LargeBinary, nullable=False),
+    sa.Column("gone", sa.Integer, nullable=False),
+    sa.Column("erased_at", sa.BigInteger, nullable=False),
+)
+
+
 class ErasedError(AssentError):
     """The key was erased, and will not be made again."""
 
@@ -65,6 +76,14 @@ class Found:
 
     seed: bytes
     key_id: KeyId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """How many keys a request has erased, and when."""
+
+    keys: int
+    erased_at: WallInstant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +144,43 @@ class Keys:
             row = db.execute(_one(subject, category, month)).first()
             if row is not None:
                 return Found(seed=row.seed, key_id=KeyId(row.key_id))
-            if _is_erased(db, subject, category, month):
+            asked = sa.select(_REQUESTS.c.gone).where(_REQUESTS.c.subject == subject)
+            if _is_erased(db, subject, category, month) or db.execute(asked).first() is not None:
                 return Missing.ERASED
             return Missing.NEVER_MADE
+
+    def erase(self, digest: bytes, request: Request, now: WallInstant) -> Gone:
+        """Carry out a data subject's request, once; return what of it is gone, and since when.
+
+        Unlike after `forget`, a new key for the same month can be made: for what is agreed to
+        afterwards.  It opens nothing of what was sealed to the old one.
+        """
+        with transaction(self._engine) as db:
+            # One transaction: a crash leaves either all of it undone or all of it done.
+            before = db.execute(
+                sa.select(_REQUESTS.c.gone, _REQUESTS.c.erased_at).where(
+                    _REQUESTS.c.digest == digest
+                )
+            ).first()
+            if before is not None:
+                return Gone(keys=before.gone, erased_at=WallInstant(before.erased_at))
+            subjects = sa.select(_KEYS.c.category, _KEYS.c.month).where(
+                _KEYS.c.subject == request.subject
+            )
+            meant = [
+                row for row in db.execute(subjects) if request.covers_month(row.category, row.month)
+            ]
+            for row in meant:
+                one = (_KEYS.c.category == row.category, _KEYS.c.month == row.month)
+                db.execute(_KEYS.delete().where(_KEYS.c.subject == request.subject, *one))
+            db.execute(
+                _REQUESTS.insert().values(
+                    digest=digest, subject=request.subject, gone=len(meant), erased_at=now
+                )
+            )
+        # The deleted pages are zero in the database, but still whole in the log before it.
+        truncate_log(self._engine)
+        return Gone(keys=len(meant), erased_at=now)
 
     def forget(
         self,
@@ -170,7 +223,10 @@ class Keys:
                     _KEYS
                 )
             ).one()
-            erasures = db.execute(sa.select(sa.func.count()).select_from(_ERASED)).scalar_one()
+            erasures = sum(
+                db.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+                for table in (_ERASED, _REQUESTS)
+            )
         return Count(keys=keys, subjects=subjects, erasures=erasures)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from wire.errors import UNREADABLE, MalformedError
 from wire.grant import AccessGrant
 from wire.ids import WallInstant
 from wire.leaf import Kind, entry
+from wire.rights import SignedErasure
 from wire.tlog import leaf_hash, verify_checkpoint, verify_inclusion
 
 T = TypeVar("T")
@@ -78,6 +79,14 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
 
     stored: bool  # whether there was something to delete
     tombstone: Logged
+
+
+class Carried(msgspec.Struct, frozen=True, kw_only=True):
+    """A data subject's request as it was carried out; without `guard` its half is outstanding."""
+
+    erased: int  # batches
+    logged: Logged  # kind `deletion`, payload = SHA-256 of the request
+    guard: SignedErasure | None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,6 +60,11 @@ def deletion_payload(batch: BatchHash) -> bytes:
     return batch
 
 
+def request_payload(digest: bytes) -> bytes:
+    """Return the payload of what a data subject demanded: the request's SHA-256."""
+    return digest
+
+
 def policy_payload(policy: PolicyDigest) -> bytes:
     """Return the payload of a published policy: its digest."""
     return policy

@@ -76,6 +76,7 @@ consents = Table(
     Column("policy", LargeBinary(32), nullable=False),
     Column("record", LargeBinary, nullable=False),  # the controller's proof, as signed
     Column("signature", LargeBinary(64), nullable=False),
+    Column("given_at", BigInteger, nullable=False),  # by the device's clock, as signed
     Column("received_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Index("consents_of_device", "device", "category", "received_at"),
@@ -146,6 +147,25 @@ tombstones = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
+)
+
+requests = Table(
+    "requests",  # what data subjects demanded; it holds for what was agreed to before
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("demand", Text, nullable=False),
+    Column("category", Text),  # NULL: all
+    Column("first_day", Text, nullable=False),  # empty: ever
+    Column("last_day", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),  # by the clock of who asked, as grants are
+    Column("by_device", LargeBinary(32), nullable=False),  # its public key; empty: the rights key
+    Column("received_at", BigInteger, nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+    Column("erased", Integer, nullable=False),  # batches
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Column("guard", LargeBinary),  # its signed receipt; NULL: outstanding, or not asked for
+    Index("requests_of_subject", "subject"),
 )
 
 leaves = Table(

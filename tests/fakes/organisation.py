@@ -53,6 +53,7 @@ from wire.policy import (
     encode_policy,
     policy_digest,
 )
+from wire.rights import Speaker, appoint, rights_key_of, subject_of
 from wire.sealing import new_identity, recipient_of, seal, sign
 from wire.tlog import (
     ALGORITHM_COSIGNATURE,
@@ -120,8 +121,23 @@ class Organisation:
     identity: str = field(default_factory=new_identity)
     subject_identity: str = field(default_factory=new_identity)
     guard_seed: bytes = field(default_factory=lambda: secrets.token_bytes(32))
-    subject: SubjectId = field(default_factory=lambda: SubjectId(secrets.token_bytes(16)))
+    subject: SubjectId = SubjectId(b"")  # noqa: RUF009 - bytes; follows from the identity
     tree: Tree = field(default_factory=Tree)
+
+    def __post_init__(self) -> None:
+        self.subject = self.subject or subject_of(raw(self.rights_key))
+
+    @property
+    def rights_key(self) -> Ed25519PrivateKey:
+        return rights_key_of(self.subject_identity)
+
+    def speaker(self, *, device: bool = True) -> Speaker:
+        """Return who may demand for the data subject: the device, or the rights key itself."""
+        rights = raw(self.rights_key)
+        if not device:
+            return Speaker(key=self.rights_key, rights_key=rights)
+        word = appoint(self.rights_key, raw(self.device))
+        return Speaker(key=self.device, rights_key=rights, appointment=word)
 
     @property
     def recipient(self) -> str:

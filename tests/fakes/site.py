@@ -52,7 +52,8 @@ from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyAnswer
 from wire.ids import DeviceId, PolicyDigest, SubjectId, WallInstant, key_id
 from wire.policy import Policy
-from wire.sealing import seal, sign
+from wire.rights import Demand, Request, Requests, SignedRequest, Speaker, sign_request
+from wire.sealing import new_identity, seal, sign
 from wire.xwing import public_key_of
 
 TENANT = "acme"
@@ -221,13 +222,23 @@ class Site:
 
     def workstation(self, label: str = "") -> "Workstation":
         """Enrol a new device of a new data subject."""
-        subject = SubjectId(secrets.token_bytes(16))
-        org = dataclasses.replace(self.org, device=ed25519(), subject=subject)
+        org = dataclasses.replace(
+            self.org,
+            device=ed25519(),
+            subject_identity=new_identity(),
+            subject=SubjectId(b""),
+        )
         answer = self.enrols(self.token(label=label), org.device)
         assert answer.status == 201, answer.body
         certified = msgspec.json.decode(answer.body, type=Certified)
         files = self.keep(org.device, certified)
-        return Workstation(org=org, site=self, door=self.door(*files), files=files)
+        return Workstation(
+            org=org,
+            site=self,
+            door=self.door(*files),
+            files=files,
+            agrees_at=self.collector.now(),
+        )
 
     def reader(self, name: str) -> OneDoor:
         """Return the door of a certified reader."""
@@ -279,6 +290,7 @@ class Workstation:
     site: Site
     door: OneDoor
     files: tuple[Path, Path]  # certificate and key
+    agrees_at: WallInstant
 
     @property
     def id(self) -> DeviceId:
@@ -286,7 +298,7 @@ class Workstation:
 
     def consent(self, category: Category = Category.KEYS, **changes: object) -> SignedConsent:
         """Return a consent record under the policy in force, not yet handed in."""
-        usual: dict[str, object] = {"category": category}
+        usual: dict[str, object] = {"category": category, "given_at": self.agrees_at}
         return self.org.consent(self.site.digest, self.site.policy, **(usual | changes))
 
     def registers(self, signed: SignedConsent) -> Response:
@@ -335,6 +347,30 @@ class Workstation:
     def puts(self, frame: bytes, name: str = "") -> Response:
         name = name or hashlib.sha256(frame).hexdigest()
         return self.door.request("PUT", f"/v1/batches/{name}", frame)
+
+    def demands(self, demand: Demand = Demand.ERASE, **changes: object) -> SignedRequest:
+        """Return a request of this device, about everything until now, not yet handed in."""
+        request = Request(
+            nonce=secrets.token_bytes(16),
+            origin=self.site.origin,
+            subject=self.org.subject,
+            demand=demand,
+            category=None,
+            made_at=self.site.collector.now(),
+        )
+        speaker = changes.pop("speaker", None) or self.org.speaker()
+        assert isinstance(speaker, Speaker)
+        return sign_request(msgspec.structs.replace(request, **changes), speaker)
+
+    def asks(self, signed: SignedRequest) -> Response:
+        """Hand a request in, as anybody can: over a door without a certificate."""
+        return self.site.door().request("POST", "/v1/rights", msgspec.json.encode(signed))
+
+    def hears(self) -> tuple[SignedRequest, ...]:
+        """Return what was demanded elsewhere for this data subject."""
+        answer = self.door.request("GET", "/v1/rights")
+        assert answer.status == 200, answer.body
+        return msgspec.json.decode(answer.body, type=Requests).requests
 
     def deletes(self, frame: bytes) -> Response:
         name = hashlib.sha256(frame).hexdigest()
