@@ -7,7 +7,6 @@ import asyncio
 import functools
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +15,16 @@ import click
 import msgspec
 
 from agent import config as configuration
-from agent import control, doctor, enroll, offline
+from agent import control, doctor, enroll, erasures, offline
 from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
 from agent.installation import Installation, begin_anew, run_until_replaced
+from agent.offline import Restriction
 from agent.receipts_shown import show_receipts
+from agent.rights import rights, rights_card
 from agent.service import Service
+from agent.telling import plain, show, time_of
 from agent.transport import Door
 from base import durable
 from base.clock import SystemClock
@@ -35,6 +37,7 @@ from wire.category import Category
 from wire.control import (
     Answer,
     Done,
+    Erase,
     Forget,
     GetStatus,
     OptOut,
@@ -122,22 +125,24 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
     if rights_key is not None and rights_key.exists():
         raise click.UsageError(f"{rights_key} exists; choose a file that does not")
 
+    wanted = enroll.read_file(file, now)
+
     def keep(identity: str) -> None:
         if enroll.is_in_memory(paths.runtime):
             durable.replace(paths.runtime / enroll.IDENTITY, identity.encode("ascii") + b"\n")
+        card = rights_card(identity, wanted, load_policy(paths.state, now).policy)
         if rights_key is None:
             click.echo("Your rights key follows.  It is shown only now: print it or keep it safe.")
             click.echo(
                 "With it you read, get back and erase what was recorded, without this device."
             )
-            click.echo(identity)
+            click.echo(card, nl=False)
             return
-        durable.replace(rights_key, identity.encode("ascii") + b"\n")
+        durable.replace(rights_key, card.encode("ascii"))
         click.echo(f"Your rights key is in {rights_key}; keep it somewhere safe, not only here.")
 
     proxy = configuration.proxy_of(configuration.load(paths.config))
     open_door = functools.partial(Door, proxy=proxy)
-    wanted = enroll.read_file(file, now)
     if (paths.state / enroll.ENROLMENT).exists():
         if rights_key is not None:
             raise SetupError(
@@ -175,45 +180,7 @@ def show_status(*, as_json: bool) -> None:
     if as_json:
         _print({"running": True, **msgspec.to_builtins(answer)})
     else:
-        _show(answer)
-
-
-def _show(status: Status) -> None:
-    def line(name: str, value: object) -> None:
-        click.echo(f"{name:<12} {value}")
-
-    line("state", f"{status.reason}: {status.detail}")
-    line("recording", ", ".join(status.recording) or "nothing")
-    for each in status.categories:
-        level = f"level {each.level}" if each.offered else "not asked for"
-        granted = "agreed" if each.granted else "not agreed"
-        flag = ", opted out" if each.opted_out else ""
-        line(f"  {each.category}", f"{granted}{flag}, {level}")
-    line("programme", status.programme or "no valid policy")
-    line("indicator", status.indicator or "shown")
-    line("receipts", f"{status.receipts}; see `assent-agent receipts`")
-    line("kept", _counts(status.kept))
-    line("dropped", _counts(status.dropped))
-    spool = status.spool
-    line(
-        "batches",
-        f"{spool.held} held, {spool.waiting} waiting, {spool.sent} sent, "
-        f"{spool.quarantined} set aside, {spool.forgotten} forgotten",
-    )
-    line("disk", f"{spool.bytes / 1e6:.1f} of {spool.quota_bytes / 1e6:.0f} MB")
-    line("collector", status.collector.origin)
-    receipt = status.collector.last_receipt_at
-    line("  receipt", "none yet" if receipt is None else _time(receipt))
-    if status.collector.last_error:
-        line("  trouble", status.collector.last_error)
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())) or "none"
-
-
-def _time(wall: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(wall / 1e9))
+        show(answer)
 
 
 agent.add_command(show_receipts)
@@ -266,18 +233,7 @@ def show_config(*, as_json: bool) -> None:
     for section, values in facts.items():
         click.echo(f"[{section}]")
         for name, value in dict(values).items() or (("none", ""),):
-            click.echo(f"  {name:<13} {_plain(value)}".rstrip())
-
-
-def _plain(value: object) -> str:
-    """Return *value* as a person would write it."""
-    match value:
-        case dict():
-            return ", ".join(f"{name} ({each})" for name, each in value.items())
-        case list() | tuple():
-            return ", ".join(map(str, value)) or "none"
-        case _:
-            return str(value)
+            click.echo(f"  {name:<13} {plain(value)}".rstrip())
 
 
 @agent.command("doctor")
@@ -375,13 +331,50 @@ def forget(*, minutes: int, as_json: bool) -> None:
     _restrict(Forget(minutes=minutes), as_json=as_json)
 
 
+@agent.command("erase")
+@click.option("--from", "first", required=True, metavar="DAY", help="First day, as 2027-03-15.")
+@click.option("--to", "last", required=True, metavar="DAY", help="Last day; in UTC, both count.")
+@click.argument("category", type=CATEGORIES, required=False)
+@as_json
+def erase(*, first: str, last: str, category: str | None, as_json: bool) -> None:
+    """Erase what was recorded on past days.
+
+    Of CATEGORY or of all, here and at the collector; your consent stays. What nobody has
+    confirmed yet is listed by `assent-agent erasures`.
+
+    \b
+    Example:
+      assent-agent erase --from 2027-03-01 --to 2027-03-05 screen
+    """  # noqa: D301 - click's mark
+    chosen = None if category is None else Category(category)
+    _restrict(Erase(first_day=first, last_day=last, category=chosen), as_json=as_json)
+
+
+@agent.command("erasures")
+@as_json
+def show_erasures(*, as_json: bool) -> None:
+    """List what was asked to be erased, and who has confirmed it.
+
+    An erasure is confirmed when the collector's log has it and the guard has signed that its
+    keys are gone; it is pending until the guard's backups of them are gone too (7 days).
+    """
+    now, found = SystemClock().now().wall, erasures.look(paths_for("agent").state)
+    if as_json:
+        _print([{"outstanding": a.is_outstanding, "says": a.words(now)} for a in found])
+        return
+    for asked in found:
+        click.echo(asked.words(now))
+    if not found:
+        click.echo("nothing was asked to be erased")
+
+
 def _category(category: str | None, *, everything: bool) -> Category | None:
     if (category is None) is not everything:
         raise click.UsageError("name one category, or say --all")
     return None if category is None else Category(category)
 
 
-def _restrict(command: OptOut | Withdraw | Pause | Forget, *, as_json: bool) -> None:
+def _restrict(command: Restriction, *, as_json: bool) -> None:
     paths = paths_for("agent").make()
     answer = control.ask(paths.runtime, command)
     if answer is None:
@@ -390,7 +383,7 @@ def _restrict(command: OptOut | Withdraw | Pause | Forget, *, as_json: bool) -> 
     _report(command, answer, as_json=as_json)
 
 
-def _of(command: OptOut | Withdraw | Pause | Forget) -> str:
+def _of(command: Restriction) -> str:
     match command:
         case OptOut(category=Category() as category) | Withdraw(category=Category() as category):
             return f"of {category} "
@@ -398,12 +391,12 @@ def _of(command: OptOut | Withdraw | Pause | Forget) -> str:
             return ""
 
 
-def _report(command: OptOut | Withdraw | Pause | Forget, answer: Answer, *, as_json: bool) -> None:
+def _report(command: Restriction, answer: Answer, *, as_json: bool) -> None:
     match answer:
         case Refused(why=why):
             raise AssentError(why)
         case Silent(at=at, wall=wall):
-            text = f"silent since {_time(wall)}: nothing {_of(command)}later exists anywhere"
+            text = f"silent since {time_of(wall)}: nothing {_of(command)}later exists anywhere"
             facts: dict[str, Any] = {"silent": True, "at": at, "wall": wall}
         case Done(detail=detail):
             text, facts = detail, {"done": detail}
@@ -414,6 +407,8 @@ def _report(command: OptOut | Withdraw | Pause | Forget, answer: Answer, *, as_j
     else:
         click.echo(text)
 
+
+agent.add_command(rights)
 
 # --- what only a click can do -----------------------------------------------------------
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from typing import Final, Protocol, assert_never
 
 from agent.config import EVERYTHING
@@ -22,6 +23,7 @@ from agent.consent.standing import (
     ClickAwaited,
     ClockConfirmed,
     Entry,
+    Erasing,
     Granted,
     NoticeSeen,
     OptedIn,
@@ -35,8 +37,10 @@ from agent.consent.standing import Refused as RefusedEntry
 from agent.consent.states import Consent, Ending
 from agent.delivery import Delivery
 from agent.enroll import Device
+from agent.erasures import Erasures
 from agent.handover import back
 from agent.pipeline import Pipeline
+from agent.programme import Programme
 from agent.spool import Spool
 from agent.status import notice_of, notice_text
 from agent.withdraw import enforce
@@ -50,6 +54,7 @@ from wire.control import (
     Command,
     ConfirmClock,
     Done,
+    Erase,
     Forget,
     GetNotice,
     GetStatus,
@@ -84,7 +89,9 @@ class Host(Protocol):
     device: Device
     ledger: Ledger
     spool: Spool
+    erasures: Erasures
     pipeline: Pipeline
+    programme: Programme
     delivery: Delivery
     seen: SeenClock
     making_pause: bool
@@ -155,6 +162,8 @@ class Commands:
                 return await self._end(category, self._withdrawal(category, erase=erase))
             case Forget(minutes=minutes):
                 return self._forget(minutes)
+            case Erase():
+                return self._erase(command)
             case Quit():
                 self._host.stop()
                 return Done(detail="capture stops; the agent ends")
@@ -208,7 +217,10 @@ class Commands:
         host.closing -= categories
         for each in categories:
             host.pipeline.discard(each)
-        enforce(host.ledger.standing, host.spool)
+        enforce(host.ledger.standing, host.spool, host.erasures)
+        if isinstance(entry, Withdrawn):
+            # What is agreed to later is sealed to new keys: an erasure may have these.
+            host.programme.keys.forget(categories)
         return self._silent(at)
 
     def _withdrawal(self, category: Category | None, *, erase: bool) -> Entry:
@@ -251,6 +263,14 @@ class Commands:
             f"with {batches} sealed batches; what was on its way is asked back"
         )
 
+    def _erase(self, command: Erase) -> Answer:
+        host = self._host
+        now = host.clock.now()
+        ask_for_days(host.erasures, command, now)
+        batches = enforce(host.ledger.standing, host.spool, host.erasures)
+        host.delivery.wake()
+        return Done(detail=f"asked for; {batches} batches of it were still here and are deleted")
+
     def _forget_memory(self, now: Now, minutes: int) -> None:
         if minutes:
             self._host.pipeline.forget_since(back(now, minutes * 60 * NANOSECONDS), now)
@@ -279,7 +299,8 @@ class Commands:
             return Refused(why=str(exc))
         if command.words_sha256 != words:
             return Refused(why="the policy has changed since this was shown; look at it again")
-        enforce(host.ledger.standing, host.spool)  # of what was withdrawn nothing may come back
+        # Of what was withdrawn nothing may come back.
+        enforce(host.ledger.standing, host.spool, host.erasures)
         state = state_of_next(host.ledger.standing, command.category)
         granted = Granted(
             signed=self._signed(policy, digest, command.category, state),
@@ -296,7 +317,7 @@ class Commands:
         for place, closed in host.outside.items():
             if categories & closed:
                 return Refused(why=f"the {place} opts out of this too; change that first")
-        enforce(host.ledger.standing, host.spool)
+        enforce(host.ledger.standing, host.spool, host.erasures)
         host.ledger.append(OptedIn(category=category), host.clock.now())
         host.closing -= categories
         return self._done("the opt-out is lowered")
@@ -333,6 +354,28 @@ class Commands:
         self._host.delivery.wake()
         self._host.poke()
         return Done(detail=detail)
+
+
+def ask_for_days(erasures: Erasures, command: Erase, now: Now) -> None:
+    """Make an erasure of past days durable.
+
+    Raises:
+        AssentError: These are no days, or not past yet.
+        OSError: It is not durable.
+
+    """
+    days = (command.first_day, command.last_day)
+    try:
+        first, last = (date.fromisoformat(day) for day in days)
+    except ValueError:
+        raise AssentError("a day is written as in 2027-03-15") from None
+    if (first.isoformat(), last.isoformat()) != days or last < first:
+        raise AssentError("the first day comes first, each written as in 2027-03-15")
+    if last >= datetime.fromtimestamp(now.wall // NANOSECONDS, UTC).date():
+        # More of today may come under the same consent, and must not be refused as erased.
+        raise AssentError("only past days (UTC) can be erased; of today use forget, or withdraw")
+    one = Erasing(category=command.category, line=-1, wall=now.wall)
+    erasures.ask(one, command.category, days)
 
 
 def _paused(now: Now) -> Entry:

@@ -18,6 +18,7 @@ from agent.consent.standing import Entry, Standing
 from agent.consent.standing import Registered as RegisteredEntry
 from agent.consent.standing import Told as ToldEntry
 from agent.enroll import Device
+from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys
 from agent.handover import Answered, Outcome
 from agent.spool import Spool
@@ -25,8 +26,10 @@ from agent.transport import Door, same_origin
 from agent.upkeep import Upkeep
 from agent.upload import (
     Ack,
+    Carried,
     Confirmed,
     Delete,
+    Erase,
     Gone,
     Holds,
     Idle,
@@ -49,19 +52,22 @@ from agent.upload import (
 from base.clock import NANOSECONDS, Clock
 from base.errors import AssentError, RejectedError, SetupError
 from wire.category import Category
+from wire.collector_http import Carried as CarriedOut
 from wire.collector_http import Deleted, Logged, State, decode, verify_logged
 from wire.consent_event import sign_event
 from wire.errors import WireError
 from wire.frame import core_hash, split
 from wire.ids import BatchHash, GrantHash, WallInstant
-from wire.leaf import Kind, deletion_payload, event_payload, grant_payload
+from wire.leaf import Kind, deletion_payload, event_payload, grant_payload, request_payload
 from wire.policy import Policy
 from wire.receipt import decode_receipt, verify_receipt
+from wire.rights import SignedErasure, SignedRequest, verify_erasure
 
 _LOG: Final = logging.getLogger(__name__)
 
 POLL_SECONDS: Final = 5.0  # a halt has to close within 10 s, and the guard's takes 2.5 to get here
 _CERTIFY_FIRST: Final = 401
+UNCONFIRMED_SECONDS: Final = 30.0  # before the guard's half of an erasure is asked for again
 LOOK_AGAIN_SECONDS: Final = 1.0  # for what nobody announces: a hold that ends
 
 
@@ -81,6 +87,9 @@ class Host(Protocol):
 
     def on_state(self, state: State) -> None:
         """Close, or go on after a stop, as the collector says."""
+
+    async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
+        """Withdraw what the data subject has withdrawn elsewhere."""
 
     def on_news(self) -> None:
         """Look again at what may be captured and at what to show."""
@@ -107,6 +116,7 @@ class Delivery:
         host: Host,
         device: Device,
         spool: Spool,
+        erasures: Erasures,
         keys: GuardKeys,
         clock: Clock,
         open_door: OpenDoor | None = None,
@@ -115,6 +125,7 @@ class Delivery:
         self._opened_by = open_door
         self._host = host
         self._spool = spool
+        self._erasures = erasures
         self._keys = keys
         self._clock = clock
         self._view = View()
@@ -180,7 +191,8 @@ class Delivery:
         """Return what there is to do; without a valid policy there is nobody to do it with."""
         policy = self._host.policy
         if policy.policy is None:
-            return replace(self._view, deletions=(), unregistered=(), untold=(), ready=())
+            nothing = replace(self._view, deletions=(), erasures=(), unregistered=())
+            return replace(nothing, untold=(), ready=())
         standing = self._host.standing
         ready = tuple(Send(name=b.name, grant=b.local.grant) for b in self._spool.ready())
         wanted = {grant.hash for grant in standing.grants.values()}
@@ -190,6 +202,7 @@ class Delivery:
         return replace(
             self._view,
             deletions=tuple(self._spool.deletions()),
+            erasures=tuple(self._erasures.outstanding()),
             unregistered=tuple(sorted(wanted - standing.registered)),
             untold=tuple(Tell(grant=GrantHash(e.grant), state=e.state) for e in standing.untold),
             ready=ready,
@@ -237,6 +250,18 @@ class Delivery:
                     call=lambda: door.delete(name),
                     check=lambda body: verify_logged(
                         decode(body, Deleted).tombstone, Kind.TOMBSTONE, payload, log
+                    ),
+                )
+            case Erase(name=name):
+                asked = self._erasures.find(name).signed
+                return _Knock(
+                    door=door,
+                    call=lambda: door.demand(asked),
+                    check=lambda body: verify_logged(
+                        decode(body, CarriedOut).logged,
+                        Kind.DELETION,
+                        request_payload(asked.digest),
+                        log,
                     ),
                 )
             case Register(grant=grant):
@@ -291,6 +316,8 @@ class Delivery:
                 self._spool.ack(name)
             case Confirmed(name=name):
                 self._spool.deletion_confirmed(name)
+            case Carried(name=name, body=body):
+                self._carried(task, name, decode(body, CarriedOut).guard)
             case Registered(grant=grant):
                 logged = decode(outcome.body, Logged) if isinstance(outcome, Answered) else None
                 self._host.write_down(RegisteredEntry(grant=grant, logged=logged))
@@ -300,8 +327,7 @@ class Delivery:
             case Unknown(grant=grant, after_seconds=after):
                 self._unknown(grant, after)
             case Quarantine(name=name, why=why):
-                self._upload_error = f"a batch is set aside for good: {why}"
-                self._spool.quarantine(name, why)
+                self._set_aside(name, why)
             case Gone(name=name):
                 self._spool.drop(name)
             case _:
@@ -315,6 +341,30 @@ class Delivery:
         for task in waiting:
             if task.grant == grant:
                 self._later(task, after, why, holds=Holds.TASK)
+
+    def _set_aside(self, name: str, why: str) -> None:
+        self._upload_error = f"a batch is set aside for good: {why}"
+        self._spool.quarantine(name, why)
+        if "guard-key-unknown" in why:
+            # An erasure that came late took a new key along: nobody could open more of it.
+            self._keys.forget(Category)
+            self._ask_now.set()
+
+    def _carried(self, task: Task, name: str, word: SignedErasure | None) -> None:
+        """Note what is proved of an erasure: the collector's half, and the guard's if it is."""
+        asked, now = self._erasures.find(name), self._clock.now().wall
+        if asked.collector_at is None:
+            self._spool.erased(asked.request)
+        why = "the guard has yet to confirm an erasure; it is asked again"
+        if word is not None:
+            try:
+                key = self._policy().guard.signing_key
+                verify_erasure(word, asked.signed.digest, key)
+            except WireError as exc:
+                word, why = None, f"the guard's receipt for an erasure does not hold ({exc})"
+        self._erasures.carried(name, now, word)
+        if word is None:
+            self._later(task, UNCONFIRMED_SECONDS, why, holds=Holds.TASK)
 
     def _later(self, task: Task, seconds: float, why: str, *, holds: Holds) -> None:
         self._upload_error = why
@@ -364,6 +414,7 @@ class Delivery:
         door = self._open_door(policy)
         state = await asyncio.to_thread(door.state)
         self._host.on_state(state)
+        await self._host.on_demands(await asyncio.to_thread(door.rights))
         self._keys.use_guard(policy.guard.signing_key)
         standing = self._host.standing
         granted = [

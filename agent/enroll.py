@@ -11,7 +11,6 @@ user name, no hardware address.
 """
 
 import hashlib
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.consent.policy import FILES, PolicyFiles, install
+from agent.erasures import Asker
 from agent.transport import Door, same_origin
 from base import durable
 from base.clock import Now, why_implausible
@@ -39,6 +39,7 @@ from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
 from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.ids import DeviceId, SubjectId
+from wire.rights import appoint, rights_key_of, subject_of
 from wire.sealing import new_identity, recipient_of
 
 KEY: Final = "device.key"
@@ -53,8 +54,10 @@ class Enrolment(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True
     origin: str
     tls_pins: tuple[str, ...]
     ca_pem: str
-    subject: bytes  # SubjectId, 16 random bytes
+    subject: bytes  # SubjectId: follows from the rights key
     subject_key: str
+    rights_key: bytes  # public, raw Ed25519
+    appointment: bytes  # by it, so that this device may ask for erasures
     enrolled_at: int
 
 
@@ -76,6 +79,18 @@ class Device:
     def subject(self) -> SubjectId:
         """The data subject's pseudonym."""
         return SubjectId(self.enrolment.subject)
+
+    @property
+    def asker(self) -> Asker:
+        """In whose name this device asks for erasures, and where."""
+        enrolment = self.enrolment
+        return Asker(
+            key=self.key,
+            subject=self.subject,
+            rights_key=enrolment.rights_key,
+            appointment=enrolment.appointment,
+            origin=enrolment.origin,
+        )
 
     def door(self, pins: tuple[str, ...]) -> Door:
         """Return the way to the collector, with this device's certificate."""
@@ -167,12 +182,16 @@ def enroll(
     door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
     _fetch_policy(door, file, folder, now)
     identity = new_identity()
+    rights = rights_key_of(identity)
+    rights_key = rights.public_key().public_bytes_raw()
     enrolment = Enrolment(
         origin=file.origin,
         tls_pins=file.tls_pins,
         ca_pem=file.ca_pem,
-        subject=secrets.token_bytes(16),
+        subject=subject_of(rights_key),
         subject_key=recipient_of(identity),
+        rights_key=rights_key,
+        appointment=appoint(rights, key.public_key().public_bytes_raw()),
         enrolled_at=now.wall,
     )
     keep(identity)

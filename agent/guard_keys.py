@@ -71,11 +71,25 @@ class GuardKeys:
 
         """
         self._take(category, month, answer)
+        self._save()
+
+    def _save(self) -> None:
         kept = [
             _Kept(category=category, month=month, answer=answer)
             for (category, month), answer in self._kept.items()
         ]
         durable.replace(self._path, msgspec.json.encode(kept))
+
+    def forget(self, categories: Iterable[Category]) -> None:
+        """Use these keys no more: the guard erases them, and what they seal nobody opens."""
+        gone = set(categories)
+        kept = {(k.category, k.month): k.answer for k in self._read()} | self._kept
+        self._kept = {key: answer for key, answer in kept.items() if key[0] not in gone}
+        self._keys = {key: public for key, public in self._keys.items() if key[0] not in gone}
+        try:
+            self._save()
+        except OSError as exc:
+            _LOG.warning("the guard's keys stay noted (%s), and are not used", exc.strerror)
 
     def has(self, category: Category, now: Now) -> bool:
         """Whether *category* could be sealed at *now*."""

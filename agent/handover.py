@@ -5,11 +5,12 @@ gate -> Permit -> roll -> Rolled -> seal -> SealedBatch -> spool
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
 
-from base.clock import Now
+from base.clock import NANOSECONDS, Now
 from wire.batch import Gap
 from wire.category import Category
 from wire.event import Event
@@ -57,6 +58,17 @@ class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.boot_id == since.boot_id and self.last_boot >= since.boot:
             return True
         return self.last_wall >= since.wall
+
+    def touches(self, first_day: str, last_day: str) -> bool:
+        """Whether anything in it is of these days (UTC, inclusive)."""
+        return _day(self.first_wall) <= last_day and first_day <= _day(self.last_wall)
+
+
+def _day(wall: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(wall // NANOSECONDS, UTC):%Y-%m-%d}"
+    except (OverflowError, ValueError):
+        return "9999-12-31"  # nobody knows when
 
 
 class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):

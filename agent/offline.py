@@ -4,10 +4,15 @@ The same order as in the running agent: written down first, then what must not r
 deleted.  There is nothing to silence, since nothing of ours runs (the lock says so).
 """
 
+from typing import TypeAlias
+
+from agent.commands import ask_for_days
 from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
 from agent.consent.ledger import Ledger
 from agent.consent.standing import Entry, OptedOut, Paused, Withdrawn
 from agent.enroll import load_device
+from agent.erasures import Erasures
+from agent.guard_keys import GuardKeys
 from agent.handover import back
 from agent.lock import only_one
 from agent.numbers import Numbers
@@ -15,10 +20,14 @@ from agent.spool import Spool
 from agent.withdraw import enforce
 from base.clock import NANOSECONDS, Clock, Now
 from base.paths import Paths
-from wire.control import Done, Forget, OptOut, Pause, Withdraw
+from wire.category import Category
+from wire.control import Done, Erase, Forget, OptOut, Pause, Withdraw
+
+Restriction: TypeAlias = OptOut | Withdraw | Pause | Forget | Erase
+"""What a person may ask of an agent that does not run."""
 
 
-def restrict(paths: Paths, command: OptOut | Withdraw | Pause | Forget, clock: Clock) -> Done:
+def restrict(paths: Paths, command: Restriction, clock: Clock) -> Done:
     """Carry out *command* on the state of an agent that does not run.
 
     Raises:
@@ -33,12 +42,19 @@ def restrict(paths: Paths, command: OptOut | Withdraw | Pause | Forget, clock: C
         entry = _entry(command, now)
         if entry is not None:
             ledger.append(entry, now)
-        deleted = enforce(ledger.standing, spool) + _forget(command, spool, now)
+        erasures = Erasures(paths.state, device.asker)
+        if isinstance(command, Erase):
+            ask_for_days(erasures, command, now)
+        deleted = enforce(ledger.standing, spool, erasures) + _forget(command, spool, now)
+        if isinstance(command, Withdraw):
+            category = command.category
+            gone = tuple(Category) if category is None else (category,)
+            GuardKeys(paths.state, device.subject).forget(gone)
     batches = "1 batch was" if deleted == 1 else f"{deleted} batches were"
     return Done(detail=f"it holds from the next start on; {batches} deleted here")
 
 
-def _entry(command: OptOut | Withdraw | Pause | Forget, now: Now) -> Entry | None:
+def _entry(command: Restriction, now: Now) -> Entry | None:
     match command:
         case OptOut(category=category):
             return OptedOut(category=category)
@@ -47,11 +63,11 @@ def _entry(command: OptOut | Withdraw | Pause | Forget, now: Now) -> Entry | Non
         case Pause():
             until = deadline_after(now, PAUSE_NANOSECONDS)
             return Paused(until_wall=until.wall, until_boot=until.boot)
-        case Forget():
+        case Forget() | Erase():
             return None
 
 
-def _forget(command: OptOut | Withdraw | Pause | Forget, spool: Spool, now: Now) -> int:
+def _forget(command: Restriction, spool: Spool, now: Now) -> int:
     match command:
         case Forget(minutes=minutes) | Pause(forget_minutes=minutes) if minutes:
             return spool.forget(since=back(now, minutes * 60 * NANOSECONDS))

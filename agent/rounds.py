@@ -17,6 +17,7 @@ from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
 from agent.consent.standing import ClockDoubted, Entry, Standing
 from agent.consent.states import Flag
+from agent.erasures import Erasures
 from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.receipts import Receipts
@@ -38,6 +39,7 @@ class Host(Protocol):
     ledger: Ledger
     receipts: Receipts
     spool: Spool
+    erasures: Erasures
     programme: Programme
     pipeline: Pipeline
     commands: Commands
@@ -86,7 +88,7 @@ class Rounds:
         host, policy = self._host, self._host.policy.policy
         before, self.trouble = self.trouble, ""
         try:
-            enforce(host.standing, host.spool)
+            enforce(host.standing, host.spool, host.erasures)
             if policy is not None and not (self.clock_doubt or host.standing.clock_doubt):
                 # By a clock that jumped, a hold would be over that has just begun.
                 host.spool.leave_hold(now, policy.hold_seconds)

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent import control
+from agent.afar import to_withdraw
 from agent.calls import Calls
 from agent.children import Starter, start_process
 from agent.commands import Commands
@@ -35,6 +36,7 @@ from agent.counters import Counters
 from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor
 from agent.enroll import Device
+from agent.erasures import Erasures
 from agent.heard import Heard
 from agent.indicator import IndicatorWatch
 from agent.lock import Lock
@@ -56,7 +58,16 @@ from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.paths import Paths
 from wire.category import Category
 from wire.collector_http import State
-from wire.control import Answer, Command, NoticeInSight, Settings, SpoolStatus, Status
+from wire.control import (
+    Answer,
+    Command,
+    NoticeInSight,
+    Settings,
+    SpoolStatus,
+    Status,
+    Withdraw,
+)
+from wire.rights import SignedRequest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -110,7 +121,8 @@ class Service:
         numbers, disk = Numbers(paths.state), SpareRoom(paths.state)
         files, quota, then = paths.state / "spool", config.quota_bytes, now if believed else None
         self.spool = Spool(files, device.key, numbers, then, quota_bytes=quota, disk=disk)
-        enforce(self.ledger.standing, self.spool)
+        self.erasures = Erasures(paths.state, device.asker)
+        enforce(self.ledger.standing, self.spool, self.erasures)
         self.receipts = Receipts(paths.state, device.key)
         self.programme = Programme(paths.state, device, now)
         self.counters = Counters()
@@ -129,7 +141,7 @@ class Service:
         self.tray = Tray(start, self, watch.icon)
         self._session, self._session_watch = SessionSeen(), watch.session(self)
         self.delivery = Delivery(
-            self, device, self.spool, self.programme.keys, self.clock, open_door
+            self, device, self.spool, self.erasures, self.programme.keys, self.clock, open_door
         )
         self.commands = Commands(self)
         # Restrictions that count from the moment they are asked for, until they are on the
@@ -216,6 +228,7 @@ class Service:
             indicator=self.tray.why_hidden(now),
             session=self._session.why_not(),
             storage=next(filter(None, unstorable), ""),
+            unconfirmed=self.erasures.words(now.wall),
             trouble=self.heard.trouble(),
             resumes_in=self.resuming.seconds_left(),
             counting=self.resuming.is_counting(now),
@@ -336,6 +349,11 @@ class Service:
     def on_state(self, state: State) -> None:
         """Close, or go on after a stop, as the collector says."""
         self.calls.hear(state)
+
+    async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
+        """Withdraw what the data subject has withdrawn elsewhere, as a click here would."""
+        for category in sorted(to_withdraw(demands, self.standing, self.device.asker)):
+            await self.answer(Withdraw(category=category))
 
     # --- with time --------------------------------------------------------------------
 

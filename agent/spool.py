@@ -33,6 +33,7 @@ from base.clock import NANOSECONDS, Now
 from base.stored import refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
+from wire.rights import Request
 from wire.sealing import sign
 
 QUOTA_BYTES: Final = 1 << 30
@@ -210,9 +211,13 @@ class Spool:
     # --- forget -----------------------------------------------------------------------
 
     def forget(
-        self, category: Category | None = None, since: Now | None = None, why: str = "forgotten"
+        self,
+        category: Category | None = None,
+        since: Now | None = None,
+        why: str = "forgotten",
+        days: tuple[str, str] | None = None,
     ) -> int:
-        """Delete batches of *category* (or all) that reach to *since* (or all); return how many.
+        """Delete batches of *category*, that reach to *since*, of *days* (or all); return how many.
 
         What may have been sent is asked of the collector first, durably.
 
@@ -225,6 +230,7 @@ class Spool:
             for spooled in self._batches.values()
             if (category is None or spooled.local.category in (None, category))
             and (since is None or spooled.local.span.reaches(since))
+            and (days is None or spooled.local.span.touches(*days))
         ]
         if found:
             # A crash after this leaves some of them: the next start forgets the rest.  A full
@@ -292,6 +298,17 @@ class Spool:
             del self._sent[sent.hash]
         self._disk.remove(self._folder / DELETIONS / f"{name}.json")
         self._deletions.discard(name)
+
+    def erased(self, request: Request) -> None:
+        """Note of what was sent that the collector has proved an erasure that covers it.
+
+        Raises:
+            OSError: Not all of it is noted; what was asked of single batches goes on.
+
+        """
+        if not request.has_span:
+            for sent in self.sent(request.category):
+                self.deletion_confirmed(sent.hash.hex())
 
     # --- how much ---------------------------------------------------------------------
 

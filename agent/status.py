@@ -72,6 +72,7 @@ class Told:
     indicator: str
     session: str  # why it is not known to be ours; empty when it is
     storage: str  # why nothing can be kept; empty when it can
+    unconfirmed: tuple[str, ...]  # erasures that somebody has yet to confirm
     trouble: str  # of a sensor; empty when there is none
     resumes_in: int | None = None  # seconds of the notice that are left, if it may end a pause
     counting: bool = False  # and they run
@@ -103,6 +104,7 @@ def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told
         stopped=verdict.shown is Reason.HALTED_BY_ORG and _is_only_stopped(situation),
         resumes_in=told.resumes_in,
         counting=told.counting,
+        unconfirmed=told.unconfirmed,
     )
 
 

@@ -30,6 +30,7 @@ from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
+from wire.rights import Requests, SignedRequest
 
 TIMEOUT_SECONDS: Final = 30.0
 # What neither waiting nor a renewal mends.
@@ -111,6 +112,16 @@ class Door:
         said = decode(self._ask("GET", "/v1/state").body, State)
         return State(halted=said.halted, why=_line(said.why), stopped=_line(said.stopped))
 
+    def rights(self) -> tuple[SignedRequest, ...]:
+        """Return what the data subject demanded elsewhere, unverified.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The collector does not know the question.
+
+        """
+        return decode(self._ask("GET", "/v1/rights").body, Requests).requests
+
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         """Return the guard's key for this subject, a category and a month, unverified.
 
@@ -143,6 +154,10 @@ class Door:
     def delete(self, name: str) -> Outcome:
         """Ask the collector to delete a batch, now or when it comes."""
         return self._try("DELETE", f"/v1/batches/{name}")
+
+    def demand(self, signed: SignedRequest) -> Outcome:
+        """Hand in a request of the data subject; it needs no certificate."""
+        return self._try("POST", "/v1/rights", msgspec.json.encode(signed))
 
     def _request(self, method: str, path: str, body: bytes | None) -> Response:
         answer = self._door.request(method, path, body)

@@ -1,8 +1,8 @@
 """Stage 7: what to say to the collector next, and what its answer means.  Pure.
 
-    task = next_task(view, now)      Delete | Register | Tell | Send | Wait | Idle
-    step = on_response(task, ...)    Confirmed | Registered | Told | Ack | Retry | Unknown |
-                                     Quarantine | Gone
+    task = next_task(view, now)      Erase | Delete | Register | Tell | Send | Wait | Idle
+    step = on_response(task, ...)    Carried | Confirmed | Registered | Told | Ack | Retry |
+                                     Unknown | Quarantine | Gone
 
 The service carries out tasks and steps; nothing here touches disk, clock or network.
 Deletions and withdrawals come first, also while uploads are frozen: a no of the data
@@ -44,6 +44,13 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Erase:
+    """Tell the collector, and through it the guard, of a request of erasure."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Register:
     """Show the collector a consent record, so that its log has it."""
 
@@ -78,7 +85,7 @@ class Idle:
     """There is nothing to do."""
 
 
-Task: TypeAlias = Delete | Register | Tell | Send
+Task: TypeAlias = Delete | Erase | Register | Tell | Send
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +97,7 @@ class View:
     """
 
     deletions: tuple[str, ...] = ()
+    erasures: tuple[str, ...] = ()
     unregistered: tuple[GrantHash, ...] = ()
     untold: tuple[Tell, ...] = ()
     ready: tuple[Send, ...] = ()
@@ -114,6 +122,7 @@ def _not_before(view: View, task: Task) -> int:
 
 
 def _tasks(view: View) -> Iterator[Task]:
+    yield from (Erase(name=name) for name in view.erasures)
     yield from (Delete(name=name) for name in view.deletions)
     yield from (tell for tell in view.untold if tell.grant not in view.unregistered)
     if view.frozen:
@@ -130,6 +139,14 @@ class Confirmed:
     """The collector has deleted it."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """The collector has proved its half of an erasure; `body` may hold the guard's."""
+
+    name: str
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +214,9 @@ class Gone:
     name: str
 
 
-Step: TypeAlias = Confirmed | Registered | Told | Ack | Retry | Unknown | Quarantine | Gone
+Step: TypeAlias = (
+    Confirmed | Carried | Registered | Told | Ack | Retry | Unknown | Quarantine | Gone
+)
 
 
 def on_response(
@@ -255,6 +274,8 @@ def _accepted(task: Task, answer: Answered, check: Callable[[bytes], None]) -> S
     match task:
         case Delete(name=name):
             return Confirmed(name=name)
+        case Erase(name=name):
+            return Carried(name=name, body=answer.body)
         case Register(grant=grant):
             return Registered(grant=grant)
         case Tell(grant=grant, state=state):

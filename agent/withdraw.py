@@ -7,6 +7,7 @@ changes nothing where there is nothing left to do, so it may always be called.
 
 from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag
+from agent.erasures import Erasures
 from agent.spool import Spool
 from wire.category import Category
 
@@ -21,17 +22,19 @@ def banned(standing: Standing) -> frozenset[Category]:
     )
 
 
-def enforce(standing: Standing, spool: Spool) -> int:
+def enforce(standing: Standing, spool: Spool, erasures: Erasures) -> int:
     """Delete what must not remain, and ask for what was to be erased; return how many batches.
+
+    One request covers all that was ever sent of a category, or of everything.
 
     Raises:
         OSError: Not everything is gone yet; calling again goes on.
 
     """
     deleted = sum(spool.forget(category, why="no consent") for category in banned(standing))
-    for category in standing.erasing:
-        asked = set(spool.deletions())
-        for sent in spool.sent(category):
-            if sent.hash.hex() not in asked:
-                spool.ask_deletion(sent.hash, "withdrawn")
+    for each in standing.erasing:
+        erasures.ask(each, each.category)
+    for span in erasures.spans():
+        days = (span.first_day, span.last_day)
+        deleted += spool.forget(span.category, days=days, why="erased")
     return deleted

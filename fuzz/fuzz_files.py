@@ -158,6 +158,8 @@ def _workstation(folder: Path, org: Organisation) -> tuple[Target, ...]:
         ca_pem="-----BEGIN CERTIFICATE-----\n",
         subject=org.subject,
         subject_key=org.recipient,
+        rights_key=org.speaker().rights_key,
+        appointment=org.speaker().appointment,
         enrolled_at=1,
     )
     (folder / "device").mkdir()

@@ -199,6 +199,17 @@ class Forget(_Message, frozen=True, kw_only=True):
     minutes: int
 
 
+class Erase(_Message, frozen=True, kw_only=True):
+    """Delete what was recorded on these past days (UTC, inclusive), wherever it is.
+
+    Of one category or of all (None).  The consent stays: to end that, withdraw.
+    """
+
+    first_day: str
+    last_day: str
+    category: Category | None = None
+
+
 class Quit(_Message, frozen=True, kw_only=True):
     """Stop capture and end agent, sensors and tray until the next session."""
 
@@ -255,6 +266,7 @@ Command: TypeAlias = (
     | OptOut
     | Withdraw
     | Forget
+    | Erase
     | Quit
     | Grant
     | OptIn
@@ -322,6 +334,7 @@ class Status(_Message, frozen=True, kw_only=True):
     stopped: bool = False  # HALTED_BY_ORG by a stop only, which lifts without a new policy
     resumes_in: int | None = None  # seconds of the notice that are left; None: it takes a click
     counting: bool = False  # they run: the notice is in sight, and you are there
+    unconfirmed: tuple[str, ...] = ()  # erasures that somebody has yet to confirm, in words
 
 
 class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):

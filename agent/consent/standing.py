@@ -234,6 +234,15 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Erasing:
+    """Something that was sent is to be erased; `line` and `wall` name the act that said so."""
+
+    category: Category | None  # None: all
+    line: int
+    wall: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """The sum of all lines."""
 
@@ -250,7 +259,7 @@ class Standing:
         default_factory=dict
     )  # of all that were ever given: what a receipt shows
     untold: tuple[ConsentEvent, ...] = ()  # what became of them, not yet told to the collector
-    erasing: frozenset[Category] = frozenset()  # withdrawn, and what was sent is to be deleted
+    erasing: tuple[Erasing, ...] = ()  # asked for with a withdrawal, oldest first
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
     ending: Ending = Ending.NOTICE
@@ -280,7 +289,8 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
         case Refused():
             return _refused(moved, line.entry, device)
         case Withdrawn(category=category, erase=erase):
-            return _withdrawn(moved, _named(category), erase=erase)
+            one = Erasing(category=category, line=line.n, wall=line.wall)
+            return _withdrawn(moved, _named(category), (one,) if erase else ())
         case Expired(grant=grant):
             return _expired(moved, GrantHash(grant))
         case OptedOut(category=category):
@@ -372,7 +382,6 @@ def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> St
         consents={**standing.consents, category: state},
         grants={**standing.grants, category: grant},
         evidence={**standing.evidence, grant.hash: shown},
-        erasing=standing.erasing - {category},
         lost="",
     )
 
@@ -380,11 +389,13 @@ def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> St
 def _refused(standing: Standing, entry: Refused, device: Ed25519PublicKey) -> Standing:
     record = verify_consent(entry.signed, device)
     shown = Evidence(signed=entry.signed, words=entry.words, notice=entry.notice)
-    moved = _withdrawn(standing, (record.category,), erase=False)
+    moved = _withdrawn(standing, (record.category,), ())
     return replace(moved, evidence={**moved.evidence, grant_hash(entry.signed): shown})
 
 
-def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: bool) -> Standing:
+def _withdrawn(
+    standing: Standing, categories: tuple[Category, ...], erasing: tuple[Erasing, ...]
+) -> Standing:
     moved = {c: consent_after(standing.consents[c], Act.WITHDRAW) for c in categories}
     for category in standing.grants.keys() & set(categories):
         standing = _ended(standing, standing.grants[category].hash, ConsentState.WITHDRAWN)
@@ -393,7 +404,7 @@ def _withdrawn(standing: Standing, categories: tuple[Category, ...], *, erase: b
         standing,
         consents={**standing.consents, **moved},
         grants=kept,
-        erasing=standing.erasing | set(categories) if erase else standing.erasing,
+        erasing=standing.erasing + erasing,
     )
 
 

@@ -212,7 +212,7 @@ def check_names_nobody(station: Workstation, organisation: Organisation) -> None
         )
     state = station.agent.home / "state"
     secrets = [WHO, str(station.env["HOME"]), TITLE, TYPED, station.pseudonym]
-    secrets += station.rights_key.read_text("ascii").split()
+    secrets += station.rights_key.read_text("ascii").split()[:1]
     secrets += (state / "device.key").read_text("ascii").splitlines()[1:-1]
     host = socket.gethostname()
     secrets += [host] if len(host) > 4 else []

@@ -19,6 +19,7 @@ from agent.consent.policy import FILES, PolicyInForce, load
 from agent.consent.standing import Entry, Granted, Standing
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, Enrolment, load_device
+from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys
 from agent.handover import SealedBatch, Span
 from agent.numbers import Numbers
@@ -30,6 +31,7 @@ from wire.category import Category
 from wire.collector_http import State
 from wire.frame import TRAILER_BYTES
 from wire.grant import SignedConsent, grant_hash
+from wire.rights import SignedRequest
 from wire.sealing import recipient_of
 
 
@@ -61,6 +63,8 @@ class Delivering:
             ca_pem=site.premises.trusted_pem(),
             subject=station.org.subject,
             subject_key=recipient_of(station.org.subject_identity),
+            rights_key=station.org.speaker().rights_key,
+            appointment=station.org.speaker().appointment,
             enrolled_at=0,
         )
         (folder / ENROLMENT).write_bytes(msgspec.json.encode(enrolment))
@@ -99,6 +103,9 @@ class Delivering:
         if state.halted:
             self.halts.append(state.why)
 
+    async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
+        pass
+
     def on_news(self) -> None:
         pass
 
@@ -127,8 +134,9 @@ class Delivering:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Delivery]:
         """Let the delivery run until the block ends."""
+        erasures = Erasures(self.folder, self.device.asker)
         keys = GuardKeys(self.folder, self.device.subject)
-        delivery = Delivery(self, self.device, self.spool, keys, self.clock)
+        delivery = Delivery(self, self.device, self.spool, erasures, keys, self.clock)
         task = asyncio.create_task(delivery.run())
         try:
             yield delivery

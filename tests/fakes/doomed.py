@@ -220,7 +220,9 @@ class Life:
         await eventually(lambda: not service.spool.batches(), SECONDS)
         erase = Withdraw(category=Category.POINTER, erase=True)
         await self._say("withdraw pointer", erase)
-        await eventually(lambda: not service.spool.deletions(), SECONDS)
+        await eventually(
+            lambda: not (service.spool.deletions() or service.erasures.outstanding()), SECONDS
+        )
 
     async def _say(self, act: str, command: Command) -> None:
         tell(Told(act=act, done=False))

@@ -116,7 +116,7 @@ class Story(Generic[C]):
                 rights_key = self.folder / f"rights-{number - 1}.key"
                 break
         device = load_device(self.station.paths.state)
-        identity = rights_key.read_text("ascii").strip()
+        identity = rights_key.read_text("ascii").split()[0]
         assert recipient_of(identity) == device.enrolment.subject_key
         assert (self.station.paths.runtime / IDENTITY).read_text("ascii").strip() == identity
         organisation.device, organisation.subject_identity = device.key, identity
@@ -322,7 +322,8 @@ class Story(Generic[C]):
 
     def _is_delivered(self) -> bool:
         spool = self.service.spool
-        return not (spool.ready() or spool.number_held() or spool.deletions())
+        waiting = spool.deletions() or self.service.erasures.outstanding()
+        return not (spool.ready() or spool.number_held() or waiting)
 
     def _now(self) -> Any:  # noqa: ANN401 - Now
         return self.station.clock.now()

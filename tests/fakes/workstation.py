@@ -10,6 +10,7 @@ import hashlib
 import secrets
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,7 +36,7 @@ from base.pki import Authority, Role, client_uri, private_pem, signing_request, 
 from tests.fakes.organisation import Organisation
 from wire.batch import decode_batch
 from wire.category import Category
-from wire.collector_http import Deleted, Logged, State
+from wire.collector_http import Carried, Deleted, Logged, State
 from wire.consent_event import ConsentEvent, SignedEvent, verify_event
 from wire.control import (
     Answer,
@@ -56,14 +57,23 @@ from wire.control import (
     Status,
 )
 from wire.event import Event, Key, Move
-from wire.frame import core_hash, split, verify
+from wire.frame import core_hash, decode_core, split, verify
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, sign_key
 from wire.ids import BatchHash, BootInstant, WallInstant
-from wire.leaf import Kind, batch_payload, deletion_payload, entry, event_payload, grant_payload
+from wire.leaf import (
+    Kind,
+    batch_payload,
+    deletion_payload,
+    entry,
+    event_payload,
+    grant_payload,
+    request_payload,
+)
 from wire.opening import open_body
 from wire.policy import Policy, words_sha256
 from wire.receipt import Receipt, encode_receipt
+from wire.rights import Erasure, Request, SignedRequest, sign_erasure, verify_request
 from wire.sealing import recipient_of
 from wire.shelf import unshelve
 from wire.tlog import leaf_hash
@@ -300,6 +310,10 @@ class FakeCollector(Door):
     deleted: list[str] = field(default_factory=list)
     closed: bool = False
     published: Path | None = None  # the folder of the policy that it serves
+    demands: tuple[SignedRequest, ...] = ()  # made elsewhere
+    demanded: list[Request] = field(default_factory=list)
+    guard_answers: bool = True
+    guard: Ed25519PrivateKey | None = None  # who signs in the guard's place
 
     def close(self) -> None:
         self.closed = True
@@ -360,6 +374,27 @@ class FakeCollector(Door):
             checkpoint=logged.checkpoint,
         )
         return Answered(status=201, body=encode_receipt(receipt))
+
+    def rights(self) -> tuple[SignedRequest, ...]:
+        self._reach()
+        return self.demands
+
+    def demand(self, signed: SignedRequest) -> Outcome:
+        if not self.reachable:
+            return NoAnswer(why="nobody answers")
+        request = verify_request(signed, self.organisation.policy().collector.origin)
+        self.demanded.append(request)
+        self.frames = {
+            name: frame
+            for name, frame in self.frames.items()
+            if not request.covers((core := decode_core(split(frame).core)).category, core.day)
+        }
+        at = WallInstant(time.time_ns())
+        word = Erasure(request=signed.digest, keys=1, erased_at=at, pending_until=at)
+        logged = self._log(Kind.DELETION, request_payload(signed.digest))
+        guard = sign_erasure(word, self.guard or self.organisation.guard)
+        answer = Carried(erased=1, logged=logged, guard=guard if self.guard_answers else None)
+        return Answered(status=200, body=msgspec.json.encode(answer))
 
     def delete(self, name: str) -> Outcome:
         if not self.reachable:
@@ -446,6 +481,8 @@ class Workstation:
             ca_pem="",
             subject=organisation.subject,
             subject_key=recipient_of(organisation.subject_identity),
+            rights_key=organisation.speaker().rights_key,
+            appointment=organisation.speaker().appointment,
             enrolled_at=self.clock.now().wall,
         )
         durable.replace(state / ENROLMENT, msgspec.json.encode(enrolment))

@@ -165,6 +165,8 @@ def move_in(folder: Path, site: Site, enrolled: Enrolled) -> None:
         ca_pem=site.premises.authority().pem.decode(),
         subject=enrolled.org.subject,
         subject_key=recipient_of(enrolled.org.subject_identity),
+        rights_key=enrolled.org.speaker().rights_key,
+        appointment=enrolled.org.speaker().appointment,
         enrolled_at=0,
     )
     durable.replace(state / ENROLMENT, msgspec.json.encode(enrolment))

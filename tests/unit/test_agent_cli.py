@@ -89,7 +89,7 @@ def test_a_no_needs_no_running_agent(station: Workstation) -> None:
     assert standing.flags[Category.SCREEN] is Flag.OPTED_OUT
     assert standing.flags[Category.KEYS] is Flag.CLEAR
     assert standing.consents[Category.KEYS] is Consent.WITHDRAWN
-    assert standing.erasing == {Category.KEYS}
+    assert [each.category for each in standing.erasing] == [Category.KEYS]
     assert standing.pause is Pause.PAUSED
 
 
@@ -176,7 +176,9 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], comma
 def test_there_is_no_command_that_lets_more_in() -> None:
     """What is there is this list; a new command has to be thought about here."""
     assert set(agent.commands) == {
-        "run", "enroll", "status", "config", "doctor", "receipts",  # look
-        "pause", "opt-out", "withdraw", "forget",  # restrict
+        "run", "enroll", "status", "config", "doctor",  # look
+        "receipts", "erasures",
+        "pause", "opt-out", "withdraw", "forget", "erase",  # restrict
+        "rights",  # the same without the device
         "grant", "opt-in", "resume",  # refuse, and say where
     }  # fmt: skip

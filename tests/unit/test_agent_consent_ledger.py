@@ -206,7 +206,7 @@ def test_what_the_acts_add_up_to(tmp_path: Path, organisation: Organisation) -> 
     assert standing.consents[Category.SCREEN] is Consent.GIVEN
     assert set(standing.grants) == {Category.SCREEN}
     assert len(standing.evidence) == 2
-    assert standing.erasing == {Category.KEYS}
+    assert [each.category for each in standing.erasing] == [Category.KEYS]
     assert standing.flags[Category.POINTER] is Flag.OPTED_OUT
     assert standing.pause is Pause.PAUSED
     assert standing.paused_until is not None

@@ -381,15 +381,19 @@ def test_withdrawing_with_erase_asks_for_all_that_was_sent(station: Workstation)
             await asyncio.sleep(HOLD_BACK + 0.2)
             await station.tray.say(Pause())
             await eventually(lambda: service.spool.number_sent() == 1)
-            sent = list(station.collector.frames)
+            assert station.collector.frames != {}
             await station.tray.say(Withdraw(category=Category.KEYS, erase=True))
-            await eventually(lambda: station.collector.deleted == sent)
-            await eventually(lambda: service.spool.deletions() == [])
+            await eventually(lambda: service.erasures.outstanding() == [])
             assert station.collector.frames == {}
+            assert station.collector.deleted == []  # one request, not one for each batch
+            [request] = station.collector.demanded
+            assert (request.category, request.has_span) == (Category.KEYS, False)
+            assert service.spool.number_sent() == 0
             status = await station.tray.until(lambda s: s.reason is Reason.NOT_CONSENTED)
             assert not any(each.granted for each in status.categories)
         async with running(station) as service:
-            assert service.spool.deletions() == []
+            assert service.erasures.outstanding() == []
+            assert len(station.collector.demanded) == 1
 
     play(story())
 

@@ -34,6 +34,7 @@ TOLD = Told(
     indicator="the panel is gone",
     session="It is locked (logind).",
     storage="The guard's key has not come yet.",
+    unconfirmed=(),
     trouble="the input sensor ended",
 )
 
@@ -46,6 +47,8 @@ def status(**changes: object) -> Status:
         ca_pem="",
         subject=b"",
         subject_key="",
+        rights_key=b"",
+        appointment=b"",
         enrolled_at=0,
     )
     device = Device(enrolment=enrolment, key=ORGANISATION.device, folder=Path())

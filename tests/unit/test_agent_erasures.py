@@ -1,0 +1,145 @@
+"""Erasures of the whole agent: asked durably, told again until proved, and listed until then."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.consent.ledger import Ledger
+from agent.consent.standing import Withdrawn
+from agent.erasures import Erasures, look
+from agent.withdraw import enforce
+from base.clock import SystemClock
+from tests.fakes.organisation import Organisation, ed25519
+from tests.fakes.workstation import (
+    Workstation,
+    capturing,
+    eventually,
+    nothing_is_open,
+    play,
+    running,
+)
+from wire.category import Category
+from wire.control import Done, Erase, Reason, Refused, Withdraw
+from wire.ids import WallInstant
+from wire.rights import Demand, Request, SignedRequest, sign_request
+
+
+@pytest.fixture
+def station(tmp_path: Path) -> Workstation:
+    return Workstation.enrolled(tmp_path)
+
+
+@pytest.mark.parametrize("guard", ["silent", "false"])
+def test_an_erasure_without_the_guards_receipt_stays_listed(
+    station: Workstation, guard: str
+) -> None:
+    """A collector that only says so proves nothing; the data subject is told what is missing."""
+
+    async def story() -> None:
+        station.collector.guard_answers = guard == "false"
+        station.collector.guard = ed25519()
+        async with capturing(station, Category.KEYS) as service:
+            await station.tray.say(Withdraw(erase=True))
+            status = await station.tray.until(
+                lambda s: any("NOT confirmed by the guard" in line for line in s.unconfirmed)
+            )
+            assert "everything" in status.unconfirmed[0]
+        station.collector.guard_answers, station.collector.guard = True, None
+        async with running(station) as service:  # and it is asked again after a restart
+            await eventually(lambda: service.erasures.outstanding() == [])
+            assert "confirmed" in service.erasures.all()[0].words(0)
+        assert len(set(map(repr, station.collector.demanded))) == 1
+
+    play(story())
+
+
+def test_what_is_demanded_elsewhere_with_the_rights_key_ends_consent_here(
+    station: Workstation,
+) -> None:
+    """Only with this data subject's key, and only what was agreed to before."""
+
+    def demand(org: Organisation, *, device: bool = False) -> SignedRequest:
+        request = Request(
+            nonce=bytes(16),
+            origin=station.policy.collector.origin,
+            subject=org.subject,
+            demand=Demand.WITHDRAW,
+            category=None,
+            made_at=WallInstant(station.clock.now().wall),
+        )
+        return sign_request(request, org.speaker(device=device))
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            own = demand(station.organisation)
+            forged = msgspec.structs.replace(own, signature=bytes(64))
+            for false in (demand(Organisation()), forged):
+                await service.on_demands((false,))
+            assert Category.KEYS in service.standing.grants
+            station.collector.demands = (own,)
+            service.delivery.wake()
+            await station.tray.until(lambda s: s.reason is Reason.NOT_CONSENTED)
+            await eventually(lambda: nothing_is_open(station))
+            await station.agree(Category.KEYS)  # a click afterwards is a new consent
+            await service.on_demands((own,))
+            assert Category.KEYS in service.standing.grants
+
+    play(story())
+
+
+def test_days_that_are_past_can_be_erased_and_today_cannot(station: Workstation) -> None:
+    """What of them is here is deleted; the consent stays."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            today = f"{datetime.now(UTC):%Y-%m-%d}"
+            for first, last in ((today, today), ("2026-01-02", "2026-01-01"), ("x", "y")):
+                said = await service.answer(Erase(first_day=first, last_day=last))
+                assert isinstance(said, Refused)
+            assert isinstance(
+                await service.answer(Erase(first_day="2026-01-01", last_day="2026-01-02")), Done
+            )
+            await eventually(lambda: service.erasures.outstanding() == [])
+            [request] = station.collector.demanded
+            assert (request.first_day, request.last_day) == ("2026-01-01", "2026-01-02")
+            assert Category.KEYS in service.standing.grants
+
+    play(story())
+
+
+def test_a_crash_between_the_ledger_and_the_request_makes_the_same_request(
+    station: Workstation,
+) -> None:
+    """However often it is made again: to the byte, so nobody carries it out twice."""
+    device, now = station.device, SystemClock().now()
+    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
+    ledger.append(Withdrawn(category=Category.SCREEN, erase=True), now)
+    service = station.service()  # the next start
+    [asked] = service.erasures.all()
+    assert (asked.request.category, asked.is_outstanding) == (Category.SCREEN, True)
+    before = {path.name: path.read_bytes() for path in (station.paths.state / "erasures").iterdir()}
+    enforce(service.standing, service.spool, service.erasures)
+    again = Erasures(station.paths.state, device.asker)
+    assert not any(again.ask(each, each.category) for each in service.standing.erasing)
+    after = {path.name: path.read_bytes() for path in (station.paths.state / "erasures").iterdir()}
+    assert before == after
+    assert look(station.paths.state) == [asked]
+
+
+def test_a_damaged_request_is_put_aside_and_asked_anew_from_the_ledger(
+    station: Workstation,
+) -> None:
+    """Nothing is lost with the file: what was withdrawn stands in the ledger."""
+    device, now = station.device, SystemClock().now()
+    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
+    ledger.append(Withdrawn(category=None, erase=True), now)
+    erasures = Erasures(station.paths.state, device.asker)
+    assert erasures.ask(ledger.standing.erasing[0], None)
+    [path] = (station.paths.state / "erasures").iterdir()
+    path.write_bytes(b"{}")
+    damaged = Erasures(station.paths.state, device.asker)
+    assert damaged.all() == []
+    assert damaged.ask(ledger.standing.erasing[0], None)
+    assert path.with_suffix(".unreadable").exists()
