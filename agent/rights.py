@@ -15,10 +15,12 @@ from typing import Final
 
 import click
 
+from agent import config as configuration
 from agent.handover import Answered, NoAnswer
 from agent.transport import Door
 from base.clock import SystemClock, require_plausible_clock
 from base.errors import RejectedError, RetryableError, SetupError
+from base.paths import paths_for
 from wire.category import Category
 from wire.collector_http import Carried, Enrolment, decode, verify_logged
 from wire.errors import WireError
@@ -204,7 +206,8 @@ def _carry_out(file: Path, demand: Demand, category: str | None) -> Carried:
     require_plausible_clock()
     card, now = read_card(file), WallInstant(SystemClock().now().wall)
     chosen = None if category is None else Category(category)
-    door = Door(card.origin, card.pins, card.ca_pem)
+    proxy = configuration.proxy_of(configuration.load(paths_for("agent").config))
+    door = Door(card.origin, card.pins, card.ca_pem, proxy=proxy)
     try:
         return say(card, request_of(card, demand, chosen, now), door)
     finally:
