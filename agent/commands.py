@@ -30,6 +30,7 @@ from agent.consent.standing import (
     OptedOut,
     Paused,
     Resumed,
+    Standing,
     Withdrawn,
     state_of_next,
 )
@@ -247,7 +248,7 @@ class Commands:
             record_id=str(uuid.uuid4()),
             subject=device.subject,
             device=device.id,
-            given_at=WallInstant(self._host.clock.now().wall),
+            given_at=_after_erasures(self._host.ledger.standing, self._host.clock.now()),
             state=state,
         )
         return sign_consent(record, device.key)
@@ -354,6 +355,14 @@ class Commands:
         self._host.delivery.wake()
         self._host.poke()
         return Done(detail=detail)
+
+
+def _after_erasures(standing: Standing, now: Now) -> WallInstant:
+    """Return *now*, but after what was to be erased before: a clock may have been set back.
+
+    An erasure covers what was agreed to until then, and this is agreed to afterwards.
+    """
+    return WallInstant(max(now.wall, *(each.wall + 1 for each in standing.erasing), 0))
 
 
 def ask_for_days(erasures: Erasures, command: Erase, now: Now) -> None:

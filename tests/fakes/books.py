@@ -43,7 +43,7 @@ RESTRICTIONS: Final = (Pause, OptOut, Withdraw, Forget)
 
 # What may lie in the state folder of an agent that has ended.
 EXPECTED: Final = re.compile(
-    r"(agent\.lock|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
+    r"(agent\.lock|spare-room|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
     r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json|policy\.json"
     r"|root\.json|spare-room|targets\.json|receipts/(device\.pem|[\w-]+\.json)"
     r"|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"

@@ -143,3 +143,20 @@ def test_a_damaged_request_is_put_aside_and_asked_anew_from_the_ledger(
     assert damaged.all() == []
     assert damaged.ask(ledger.standing.erasing[0], None)
     assert path.with_suffix(".unreadable").exists()
+
+
+def test_agreeing_again_is_later_than_the_erasure_whatever_the_clock_says(
+    station: Workstation,
+) -> None:
+    """A clock that was set back in between must not make the new consent part of what went."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            await station.tray.say(Withdraw(category=Category.KEYS, erase=True))
+            station.clock.wall_shift -= 2 * 10**9
+            await station.agree(Category.KEYS)
+            given_at = service.standing.grants[Category.KEYS].record.given_at
+            [asked] = service.erasures.all()
+            assert given_at > asked.request.made_at
+
+    play(story())
