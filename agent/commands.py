@@ -44,7 +44,6 @@ from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.spool import Spool
 from agent.status import notice_of, notice_text
-from agent.withdraw import enforce
 from base.clock import NANOSECONDS, Clock, Now
 from base.errors import AssentError
 from wire.category import Category
@@ -117,6 +116,10 @@ class Host(Protocol):
 
     def poke(self) -> None:
         """Decide, and let sources and tray follow."""
+
+    def enforce(self) -> int:
+        """Delete what must not remain; return how many batches.  Raises OSError."""
+        ...
 
     def stop(self) -> None:
         """End the agent."""
@@ -218,7 +221,7 @@ class Commands:
         host.closing -= categories
         for each in categories:
             host.pipeline.discard(each)
-        enforce(host.ledger.standing, host.spool, host.erasures)
+        host.enforce()
         if isinstance(entry, Withdrawn):
             # What is agreed to later is sealed to new keys: an erasure may have these.
             host.programme.keys.forget(categories)
@@ -268,7 +271,7 @@ class Commands:
         host = self._host
         now = host.clock.now()
         ask_for_days(host.erasures, command, now)
-        batches = enforce(host.ledger.standing, host.spool, host.erasures)
+        batches = host.enforce()
         host.delivery.wake()
         return Done(detail=f"asked for; {batches} batches of it were still here and are deleted")
 
@@ -301,7 +304,7 @@ class Commands:
         if command.words_sha256 != words:
             return Refused(why="the policy has changed since this was shown; look at it again")
         # Of what was withdrawn nothing may come back.
-        enforce(host.ledger.standing, host.spool, host.erasures)
+        host.enforce()
         state = state_of_next(host.ledger.standing, command.category)
         granted = Granted(
             signed=self._signed(policy, digest, command.category, state),
@@ -318,7 +321,7 @@ class Commands:
         for place, closed in host.outside.items():
             if categories & closed:
                 return Refused(why=f"the {place} opts out of this too; change that first")
-        enforce(host.ledger.standing, host.spool, host.erasures)
+        host.enforce()
         host.ledger.append(OptedIn(category=category), host.clock.now())
         host.closing -= categories
         return self._done("the opt-out is lowered")

@@ -7,6 +7,7 @@ it *and* the guard has signed that its keys are gone.  Until then it is outstand
 listed.  A confirmed one stays, with the guard's receipt: it is the data subject's proof.
 """
 
+import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -116,6 +117,19 @@ class Erasures:
             OSError: It is not durable; nobody will be told.
 
         """
+        signed = self._signed(entry, category, days)
+        if signed.digest.hex() in self._asked:
+            return False
+        self._keep(Asked(signed=signed))
+        return True
+
+    def has(self, entry: Erasing) -> bool:
+        """Whether what *entry* says was asked for, durably."""
+        return self._signed(entry, entry.category, ("", "")).digest.hex() in self._asked
+
+    def _signed(
+        self, entry: Erasing, category: Category | None, days: tuple[str, str]
+    ) -> SignedRequest:
         asker = self._asker
         place = f"{entry.line} {entry.wall} {category} {days}".encode()
         nonce = hashlib.sha256(_NONCE_LABEL + asker.subject + place).digest()[:16]
@@ -130,11 +144,7 @@ class Erasures:
             made_at=WallInstant(entry.wall),
         )
         speaker = Speaker(key=asker.key, rights_key=asker.rights_key, appointment=asker.appointment)
-        signed = sign_request(request, speaker)
-        if signed.digest.hex() in self._asked:
-            return False
-        self._keep(Asked(signed=signed))
-        return True
+        return sign_request(request, speaker)
 
     def outstanding(self) -> list[str]:
         """Return the names of those that somebody has yet to confirm, the oldest first."""
@@ -198,7 +208,8 @@ def _read(folder: Path) -> list[tuple[Path, Asked]]:
         except UNREADABLE:
             # No crash leaves that.  What it asked for stands in the ledger, and is asked anew.
             _LOG.error("%s cannot be read, and is put aside", path.name)
-            path.rename(path.with_suffix(".unreadable"))
+            with contextlib.suppress(OSError):  # then it is tried again at the next start
+                path.rename(path.with_suffix(".unreadable"))
             continue
         found.append((path, asked))
     return found

@@ -81,15 +81,17 @@ class GuardKeys:
         durable.replace(self._path, msgspec.json.encode(kept))
 
     def forget(self, categories: Iterable[Category]) -> None:
-        """Use these keys no more: the guard erases them, and what they seal nobody opens."""
+        """Use these keys no more: the guard erases them, and what they seal nobody opens.
+
+        Raises:
+            OSError: They stay noted, and are not used until the agent ends.
+
+        """
         gone = set(categories)
         kept = {(k.category, k.month): k.answer for k in self._read()} | self._kept
         self._kept = {key: answer for key, answer in kept.items() if key[0] not in gone}
         self._keys = {key: public for key, public in self._keys.items() if key[0] not in gone}
-        try:
-            self._save()
-        except OSError as exc:
-            _LOG.warning("the guard's keys stay noted (%s), and are not used", exc.strerror)
+        self._save()
 
     def has(self, category: Category, now: Now) -> bool:
         """Whether *category* could be sealed at *now*."""

@@ -20,7 +20,6 @@ from agent.spool import Spool
 from agent.withdraw import enforce
 from base.clock import NANOSECONDS, Clock, Now
 from base.paths import Paths
-from wire.category import Category
 from wire.control import Done, Erase, Forget, OptOut, Pause, Withdraw
 
 Restriction: TypeAlias = OptOut | Withdraw | Pause | Forget | Erase
@@ -45,11 +44,8 @@ def restrict(paths: Paths, command: Restriction, clock: Clock) -> Done:
         erasures = Erasures(paths.state, device.asker)
         if isinstance(command, Erase):
             ask_for_days(erasures, command, now)
-        deleted = enforce(ledger.standing, spool, erasures) + _forget(command, spool, now)
-        if isinstance(command, Withdraw):
-            category = command.category
-            gone = tuple(Category) if category is None else (category,)
-            GuardKeys(paths.state, device.subject).forget(gone)
+        keys = GuardKeys(paths.state, device.subject)
+        deleted = enforce(ledger.standing, spool, erasures, keys) + _forget(command, spool, now)
     batches = "1 batch was" if deleted == 1 else f"{deleted} batches were"
     return Done(detail=f"it holds from the next start on; {batches} deleted here")
 

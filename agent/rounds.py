@@ -17,12 +17,10 @@ from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
 from agent.consent.standing import ClockDoubted, Entry, Standing
 from agent.consent.states import Flag
-from agent.erasures import Erasures
 from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.receipts import Receipts
 from agent.spool import Spool
-from agent.withdraw import enforce
 from base.clock import Now
 from wire.category import Category
 
@@ -39,7 +37,6 @@ class Host(Protocol):
     ledger: Ledger
     receipts: Receipts
     spool: Spool
-    erasures: Erasures
     programme: Programme
     pipeline: Pipeline
     commands: Commands
@@ -55,6 +52,10 @@ class Host(Protocol):
 
     def write_down(self, entry: Entry) -> None:
         """Make an entry of the ledger durable; raises LedgerError."""
+
+    def enforce(self) -> int:
+        """Delete what must not remain; return how many batches.  Raises OSError."""
+        ...
 
     def poke(self) -> None:
         """Decide, and let sources and tray follow."""
@@ -88,7 +89,7 @@ class Rounds:
         host, policy = self._host, self._host.policy.policy
         before, self.trouble = self.trouble, ""
         try:
-            enforce(host.standing, host.spool, host.erasures)
+            host.enforce()
             if policy is not None and not (self.clock_doubt or host.standing.clock_doubt):
                 # By a clock that jumped, a hold would be over that has just begun.
                 host.spool.leave_hold(now, policy.hold_seconds)

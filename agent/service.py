@@ -122,9 +122,9 @@ class Service:
         files, quota, then = paths.state / "spool", config.quota_bytes, now if believed else None
         self.spool = Spool(files, device.key, numbers, then, quota_bytes=quota, disk=disk)
         self.erasures = Erasures(paths.state, device.asker)
-        enforce(self.ledger.standing, self.spool, self.erasures)
         self.receipts = Receipts(paths.state, device.key)
         self.programme = Programme(paths.state, device, now)
+        self.enforce()
         self.counters = Counters()
         self.heard = Heard(self)
         self.pipeline = Pipeline(
@@ -144,8 +144,7 @@ class Service:
             self, device, self.spool, self.erasures, self.programme.keys, self.clock, open_door
         )
         self.commands = Commands(self)
-        # Restrictions that count from the moment they are asked for, until they are on the
-        # disk; the disk may refuse, and then they go on counting.
+        # Restrictions that count from when they are asked for until the disk has them, if ever.
         self.making_pause = False
         self.closing: set[Category] = set()
         self.restrictions = 0  # under way; what leads to more capture waits for their end
@@ -346,14 +345,18 @@ class Service:
         """Look again at what may be captured and at what to show."""
         self.poke()
 
+    def enforce(self) -> int:
+        """Delete what must not remain; return how many batches.  Raises OSError."""
+        return enforce(self.standing, self.spool, self.erasures, self.programme.keys)
+
     def on_state(self, state: State) -> None:
         """Close, or go on after a stop, as the collector says."""
         self.calls.hear(state)
 
     async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
         """Withdraw what the data subject has withdrawn elsewhere, as a click here would."""
-        for category in sorted(to_withdraw(demands, self.standing, self.device.asker)):
-            await self.answer(Withdraw(category=category))
+        for each in sorted(to_withdraw(demands, self.standing, self.device.asker)):
+            await self.answer(Withdraw(category=each))
 
     # --- with time --------------------------------------------------------------------
 

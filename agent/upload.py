@@ -295,7 +295,8 @@ def _refused(task: Task, answer: Answered) -> Step:
     if isinstance(task, Send | Tell) and answer.says.startswith("consent-unknown"):
         return Unknown(grant=task.grant)
     # A consent or a deletion is never given up: it is asked again, and shown as unconfirmed.
-    return Retry(after_seconds=LARGEST_BACK_OFF_SECONDS, why=_said(answer), holds=Holds.TASK)
+    after = UNKNOWN_SECONDS if isinstance(task, Erase) else LARGEST_BACK_OFF_SECONDS
+    return Retry(after_seconds=after, why=_said(answer), holds=Holds.TASK)
 
 
 def _later_version(answer: Answered) -> Retry:

@@ -8,6 +8,7 @@ changes nothing where there is nothing left to do, so it may always be called.
 from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag
 from agent.erasures import Erasures
+from agent.guard_keys import GuardKeys
 from agent.spool import Spool
 from wire.category import Category
 
@@ -22,7 +23,7 @@ def banned(standing: Standing) -> frozenset[Category]:
     )
 
 
-def enforce(standing: Standing, spool: Spool, erasures: Erasures) -> int:
+def enforce(standing: Standing, spool: Spool, erasures: Erasures, keys: GuardKeys) -> int:
     """Delete what must not remain, and ask for what was to be erased; return how many batches.
 
     One request covers all that was ever sent of a category, or of everything.
@@ -33,7 +34,11 @@ def enforce(standing: Standing, spool: Spool, erasures: Erasures) -> int:
     """
     deleted = sum(spool.forget(category, why="no consent") for category in banned(standing))
     for each in standing.erasing:
-        erasures.ask(each, each.category)
+        if not erasures.has(each):
+            # The keys first: a crash between the two leaves keys to be fetched again.  The other
+            # way round it would leave some that the guard erases, and nobody opens what they seal.
+            keys.forget(Category if each.category is None else (each.category,))
+            erasures.ask(each, each.category)
     for span in erasures.spans():
         days = (span.first_day, span.last_day)
         deleted += spool.forget(span.category, days=days, why="erased")

@@ -47,7 +47,7 @@ EXPECTED: Final = re.compile(
     r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json|policy\.json"
     r"|root\.json|spare-room|targets\.json|receipts/(device\.pem|[\w-]+\.json)"
     r"|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
-    r"|erasures/[0-9a-f]{64}\.json|spool/deletions/[0-9a-f]{64}\.json)$"
+    r"|erasures/[0-9a-f]{64}\.(json|unreadable)|spool/deletions/[0-9a-f]{64}\.json)$"
 )
 
 

@@ -170,6 +170,8 @@ class Story(Generic[C]):
             state / "spool" / ".sent.jsonl.77.tmp",
             state / "spool" / "held" / ".a.frame.77.tmp",
             state / "spool" / "deletions" / ".a.json.77.tmp",
+            state / "erasures" / ".a.json.77.tmp",
+            state / "erasures" / f"{'0' * 64}.json",
         ):
             write(part, b"part")
         write(state / LEDGER, b'{"n":', "ab")

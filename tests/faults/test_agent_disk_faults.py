@@ -34,6 +34,7 @@ QUIET: Final = {
     ("agent/consent/seen.py", "self._disk.replace"): "an older reading of the clock will do",
     ("agent/consent/ledger.py", "self._mark.touch"): "what it marks is written down next",
     ("agent/consent/ledger.py", "self._mark.unlink"): "the next start asks for a click",
+    ("agent/erasures.py", "path.rename"): "a request that cannot be read is put aside later",
     ("agent/spool.py", "FORGETTING"): "it is for a crash within what is done next",
     ("agent/spare_room.py", "secrets.token_bytes"): "the next removal makes it",
 }

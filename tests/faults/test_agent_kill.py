@@ -260,7 +260,9 @@ def check_workstation(folder: Path) -> None:
     """Nothing lies around on the device: 4 and 5."""
     left = {str(path.relative_to(folder / "state")) for path in files_below(folder / "state")}
     receipts = {name for name in left if re.fullmatch(r"receipts/[\w-]+\.(json|pem)", name)}
-    assert left - receipts - {"consent.torn", SPARE_ROOM} == {
+    requests = {name for name in left if name.startswith("erasures/")}  # the person's proofs
+    assert requests
+    assert left - receipts - requests - {"consent.torn", SPARE_ROOM} == {
         *("agent.lock", "clock.json", "consent.jsonl", "guard-keys.json", "numbers.json"),
         *("root.json", "targets.json", "policy.json", KEY, CERTIFICATE, ENROLMENT),
         "spool/sent.jsonl",

@@ -9,7 +9,6 @@ import pytest
 from agent.consent.ledger import Ledger
 from agent.consent.standing import Withdrawn
 from agent.erasures import Erasures, look
-from agent.withdraw import enforce
 from base.clock import SystemClock
 from tests.fakes.organisation import Organisation, ed25519
 from tests.fakes.workstation import (
@@ -120,7 +119,7 @@ def test_a_crash_between_the_ledger_and_the_request_makes_the_same_request(
     [asked] = service.erasures.all()
     assert (asked.request.category, asked.is_outstanding) == (Category.SCREEN, True)
     before = {path.name: path.read_bytes() for path in (station.paths.state / "erasures").iterdir()}
-    enforce(service.standing, service.spool, service.erasures)
+    service.enforce()
     again = Erasures(station.paths.state, device.asker)
     assert not any(again.ask(each, each.category) for each in service.standing.erasing)
     after = {path.name: path.read_bytes() for path in (station.paths.state / "erasures").iterdir()}
@@ -160,3 +159,23 @@ def test_agreeing_again_is_later_than_the_erasure_whatever_the_clock_says(
             assert given_at > asked.request.made_at
 
     play(story())
+
+
+def test_the_guards_keys_are_forgotten_here_before_an_erasure_is_asked_for(
+    station: Workstation,
+) -> None:
+    """Also when a crash comes between: what is agreed to later is not sealed to a key that goes."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            pass
+
+    play(story())
+    kept = station.paths.state / "guard-keys.json"
+    assert b'"keys"' in kept.read_bytes()
+    device, now = station.device, SystemClock().now()
+    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
+    ledger.append(Withdrawn(category=Category.KEYS, erase=True), now)
+    station.service()  # the next start
+    assert b'"keys"' not in kept.read_bytes()
+    assert len(look(station.paths.state)) == 1
