@@ -52,16 +52,15 @@ from agent.upload import (
 from base.clock import NANOSECONDS, Clock
 from base.errors import AssentError, RejectedError, SetupError
 from wire.category import Category
-from wire.collector_http import Carried as CarriedOut
-from wire.collector_http import Deleted, Logged, State, decode, verify_logged
+from wire.collector_http import Deleted, Logged, State, decode, verify_carried, verify_logged
 from wire.consent_event import sign_event
 from wire.errors import WireError
 from wire.frame import core_hash, split
 from wire.ids import BatchHash, GrantHash, WallInstant
-from wire.leaf import Kind, deletion_payload, event_payload, grant_payload, request_payload
+from wire.leaf import Kind, deletion_payload, event_payload, grant_payload
 from wire.policy import Policy
 from wire.receipt import decode_receipt, verify_receipt
-from wire.rights import SignedErasure, SignedRequest, verify_erasure
+from wire.rights import SignedRequest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class _Knock:
 
     door: Door
     call: Callable[[], Outcome]
-    check: Callable[[bytes], None]
+    check: Callable[[bytes], object]
 
 
 class Delivery:
@@ -257,12 +256,7 @@ class Delivery:
                 return _Knock(
                     door=door,
                     call=lambda: door.demand(asked),
-                    check=lambda body: verify_logged(
-                        decode(body, CarriedOut).logged,
-                        Kind.DELETION,
-                        request_payload(asked.digest),
-                        log,
-                    ),
+                    check=lambda body: verify_carried(body, asked.digest, log),
                 )
             case Register(grant=grant):
                 signed = self._host.standing.evidence[grant].signed
@@ -317,7 +311,7 @@ class Delivery:
             case Confirmed(name=name):
                 self._spool.deletion_confirmed(name)
             case Carried(name=name, body=body):
-                self._carried(task, name, decode(body, CarriedOut).guard)
+                self._carried(task, name, body)
             case Registered(grant=grant):
                 logged = decode(outcome.body, Logged) if isinstance(outcome, Answered) else None
                 self._host.write_down(RegisteredEntry(grant=grant, logged=logged))
@@ -327,7 +321,9 @@ class Delivery:
             case Unknown(grant=grant, after_seconds=after):
                 self._unknown(grant, after)
             case Quarantine(name=name, why=why):
-                self._set_aside(name, why)
+                self._upload_error = f"a batch is set aside for good: {why}"
+                self._spool.quarantine(name, why)
+                self._keys.doubt(why)
             case Gone(name=name):
                 self._spool.drop(name)
             case _:
@@ -342,29 +338,12 @@ class Delivery:
             if task.grant == grant:
                 self._later(task, after, why, holds=Holds.TASK)
 
-    def _set_aside(self, name: str, why: str) -> None:
-        self._upload_error = f"a batch is set aside for good: {why}"
-        self._spool.quarantine(name, why)
-        if "guard-key-unknown" in why:
-            # An erasure that came late took a new key along: nobody could open more of it.
-            self._keys.forget(Category)
-            self._ask_now.set()
-
-    def _carried(self, task: Task, name: str, word: SignedErasure | None) -> None:
-        """Note what is proved of an erasure: the collector's half, and the guard's if it is."""
-        asked, now = self._erasures.find(name), self._clock.now().wall
-        if asked.collector_at is None:
+    def _carried(self, task: Task, name: str, body: bytes) -> None:
+        if (asked := self._erasures.find(name)).collector_at is None:
             self._spool.erased(asked.request)
-        why = "the guard has yet to confirm an erasure; it is asked again"
-        if word is not None:
-            try:
-                key = self._policy().guard.signing_key
-                verify_erasure(word, asked.signed.digest, key)
-            except WireError as exc:
-                word, why = None, f"the guard's receipt for an erasure does not hold ({exc})"
-        self._erasures.carried(name, now, word)
-        if word is None:
-            self._later(task, UNCONFIRMED_SECONDS, why, holds=Holds.TASK)
+        key, now = self._policy().guard.signing_key, self._clock.now().wall
+        if missing := self._erasures.carried(name, now, body, key):
+            self._later(task, UNCONFIRMED_SECONDS, missing, holds=Holds.TASK)
 
     def _later(self, task: Task, seconds: float, why: str, *, holds: Holds) -> None:
         self._upload_error = why

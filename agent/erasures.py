@@ -24,7 +24,8 @@ from base import durable
 from base.clock import NANOSECONDS
 from base.stored import Versioned, refuse_newer
 from wire.category import Category
-from wire.errors import UNREADABLE
+from wire.collector_http import Carried, decode
+from wire.errors import UNREADABLE, WireError
 from wire.ids import SubjectId, WallInstant
 from wire.rights import (
     Demand,
@@ -34,6 +35,7 @@ from wire.rights import (
     SignedRequest,
     Speaker,
     sign_request,
+    verify_erasure,
 )
 
 _LOG: Final = logging.getLogger(__name__)
@@ -167,14 +169,25 @@ class Erasures:
         """Return what was ever asked, the oldest first."""
         return sorted(self._asked.values(), key=lambda asked: asked.request.made_at)
 
-    def carried(self, name: str, now: int, guard: SignedErasure | None) -> None:
-        """Note what was proved: the collector's half, and with *guard* the guard's.
+    def carried(self, name: str, now: int, body: bytes, signing_key: str) -> str:
+        """Note what is proved: the collector's half, and what *body* has of the guard's.
+
+        Returns what is missing, in words; empty when all is confirmed.
 
         Raises:
             OSError: It is not durable; it is asked once more, which does no harm.
 
         """
-        self._keep(msgspec.structs.replace(self._asked[name], collector_at=now, guard=guard))
+        asked, word, missing = self._asked[name], decode(body, Carried).guard, ""
+        try:
+            if word is None:
+                missing = "the guard has yet to confirm an erasure; it is asked again"
+            else:
+                verify_erasure(word, asked.signed.digest, signing_key)
+        except WireError as exc:
+            word, missing = None, f"the guard's receipt for an erasure does not hold ({exc})"
+        self._keep(msgspec.structs.replace(asked, collector_at=now, guard=word))
+        return missing
 
     def _keep(self, asked: Asked) -> None:
         name = asked.signed.digest.hex()

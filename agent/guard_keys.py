@@ -93,6 +93,18 @@ class GuardKeys:
         self._keys = {key: public for key, public in self._keys.items() if key[0] not in gone}
         self._save()
 
+    def doubt(self, why: str) -> None:
+        """Fetch all keys again if the collector refused a batch for its key.
+
+        An erasure that came late took a new key along, and nobody could open more of it.
+
+        Raises:
+            OSError: They stay noted, and are not used until the agent ends.
+
+        """
+        if "guard-key-unknown" in why:
+            self.forget(Category)
+
     def has(self, category: Category, now: Now) -> bool:
         """Whether *category* could be sealed at *now*."""
         return (category, month_at(now)) in self._keys

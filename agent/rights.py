@@ -22,10 +22,9 @@ from base.clock import SystemClock, require_plausible_clock
 from base.errors import RejectedError, RetryableError, SetupError
 from base.paths import paths_for
 from wire.category import Category
-from wire.collector_http import Carried, Enrolment, decode, verify_logged
+from wire.collector_http import Carried, Enrolment, verify_carried
 from wire.errors import WireError
 from wire.ids import WallInstant
-from wire.leaf import Kind, request_payload
 from wire.policy import Policy
 from wire.rights import (
     Demand,
@@ -129,9 +128,7 @@ def say(card: Card, signed: SignedRequest, door: Door) -> Carried:
             raise RetryableError(f"{why}; nothing is done yet, try again later")
         case Answered(status=200, body=body):
             try:
-                carried = decode(body, Carried)
-                payload = request_payload(signed.digest)
-                verify_logged(carried.logged, Kind.DELETION, payload, card.log)
+                carried = verify_carried(body, signed.digest, card.log)
                 if carried.guard is not None:
                     verify_erasure(carried.guard, signed.digest, card.guard)
             except WireError as exc:

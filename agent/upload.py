@@ -225,7 +225,7 @@ def on_response(
     *,
     failures: int,
     dice: float,
-    check: Callable[[bytes], None],
+    check: Callable[[bytes], object],
 ) -> Step:
     """Return what *outcome* means for *task*.
 
@@ -264,7 +264,7 @@ def until(now: int, after_seconds: float) -> int:
     return now + int(after_seconds * NANOSECONDS)
 
 
-def _accepted(task: Task, answer: Answered, check: Callable[[bytes], None]) -> Step:
+def _accepted(task: Task, answer: Answered, check: Callable[[bytes], object]) -> Step:
     try:
         check(answer.body)
     except WireError as exc:

@@ -292,15 +292,12 @@ def sign_command(
 def halt_command(folder: Path, why: str, key: Path, out: Path, passphrase_file: Path) -> None:
     """Halt the programme in your party's name.
 
-    FOLDER holds the policy. Hand the statement to who runs collector or guard.
-
     \b
     Example:
       assent-govern halt acme "the council was not heard" --key rep/policy-key.pem --out halt.json
     """
     private = read_private(key, _passphrase(passphrase_file))
-    party = halting.call(folder, out, private, why, _now())
-    click.echo(f"{out}  the halt of {party}")
+    click.echo(f"{out}  the halt of {halting.call(folder, out, private, why, _now())}")
     click.echo(f"next: assent-collector halt --statement {out} (or assent-guard)")
 
 

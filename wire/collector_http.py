@@ -13,7 +13,7 @@ from wire.category import Category
 from wire.errors import UNREADABLE, MalformedError
 from wire.grant import AccessGrant
 from wire.ids import WallInstant
-from wire.leaf import Kind, entry
+from wire.leaf import Kind, entry, request_payload
 from wire.rights import SignedErasure
 from wire.tlog import leaf_hash, verify_checkpoint, verify_inclusion
 
@@ -184,6 +184,18 @@ def newer_protocol(said: str) -> bool:
     major, dot, minor = said.partition(".")
     digits = all(part.isascii() and part.isdigit() and len(part) < 6 for part in (major, minor))
     return bool(dot) and digits and (int(major), int(minor)) > PROTOCOL
+
+
+def verify_carried(body: bytes, request: bytes, log_key: str) -> Carried:
+    """Return the answer to the request with this digest, if the log has the request.
+
+    Raises:
+        WireError: It is none, or the log of this verifier key has not.
+
+    """
+    carried = decode(body, Carried)
+    verify_logged(carried.logged, Kind.DELETION, request_payload(request), log_key)
+    return carried
 
 
 def verify_logged(logged: Logged, kind: Kind, payload: bytes, log_key: str) -> None:
