@@ -6,6 +6,7 @@ Nothing of it can start capture; a halt that it hears of closes it.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -154,7 +155,8 @@ class Delivery:
         a policy that will not do, for the one in force holds.
         """
         refused, policy = self._upkeep.certificate_error, self._upkeep.policy_error
-        return refused or self._upload_error or self._poll_error or self._upkeep.waits or policy
+        first = refused or self._keys.unkept or self._upload_error
+        return first or self._poll_error or self._upkeep.waits or policy
 
     def wake(self) -> None:
         """Look at once: there may be something to send, to delete or to ask for."""
@@ -364,11 +366,9 @@ class Delivery:
 
     async def _rest(self, seconds: float) -> None:
         self._wake_up.clear()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(seconds, 0.01)):
                 await self._wake_up.wait()
-        except TimeoutError:
-            return
 
     # --- halts, keys -----------------------------------------------------------------
 
@@ -381,11 +381,9 @@ class Delivery:
             except (AssentError, WireError, OSError) as exc:
                 self._poll_error = str(exc)
             self._host.on_news()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):
                     await self._ask_now.wait()
-            except TimeoutError:
-                continue
 
     async def _ask(self) -> None:
         """Ask whether the programme is halted, and for the keys that are missing."""
@@ -395,6 +393,7 @@ class Delivery:
         self._host.on_state(state)
         await self._host.on_demands(await asyncio.to_thread(door.rights))
         self._keys.use_guard(policy.guard.signing_key)
+        self._keys.keep()
         standing = self._host.standing
         granted = [
             category

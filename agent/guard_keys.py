@@ -42,6 +42,7 @@ class GuardKeys:
         self._path = folder / FILE_NAME
         self._subject = subject
         self._signing_key = ""
+        self.unkept = ""  # what the disk said when it took no keys; `keep` tries again
         self._kept: dict[tuple[Category, str], KeyAnswer] = {}
         self._keys: dict[tuple[Category, str], bytes] = {}
 
@@ -73,18 +74,33 @@ class GuardKeys:
         self._take(category, month, answer)
         self._save()
 
+    def keep(self) -> None:
+        """Try again what the disk has refused, if anything.
+
+        Raises:
+            OSError: It refuses still.
+
+        """
+        if self.unkept:
+            self._save()
+
     def _save(self) -> None:
         kept = [
             _Kept(category=category, month=month, answer=answer)
             for (category, month), answer in self._kept.items()
         ]
-        durable.replace(self._path, msgspec.json.encode(kept))
+        try:
+            durable.replace(self._path, msgspec.json.encode(kept))
+        except OSError as exc:
+            self.unkept = f"the guard's keys could not be kept: {exc.strerror}"
+            raise
+        self.unkept = ""
 
     def forget(self, categories: Iterable[Category]) -> None:
         """Use these keys no more: the guard erases them, and what they seal nobody opens.
 
         Raises:
-            OSError: They stay noted, and are not used until the agent ends.
+            OSError: They stay noted until `keep` succeeds, and are not used until the agent ends.
 
         """
         gone = set(categories)

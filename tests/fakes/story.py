@@ -219,12 +219,14 @@ class Story(Generic[C]):
         await self.say(Resume())
 
     async def erase(self) -> None:
-        """Withdraw, with what was sent, and agree again."""
+        """Withdraw, with what was sent, and agree again, which takes a new key of the guard."""
         await self.say(Withdraw(category=POINTER, erase=True))
         await self.until(self._is_delivered)
         await self.say(
             Grant(category=POINTER, words_sha256=words_sha256(self.station.policy, POINTER))
         )
+        keys = self.service.programme.keys
+        await self.until(lambda: keys.has(POINTER, self._now()) and not keys.unkept)
 
     async def doubt_the_clock(self) -> None:
         """Set the clock by a minute, and say that it is right."""

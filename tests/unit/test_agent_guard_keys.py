@@ -1,5 +1,7 @@
 """The guard's keys at hand: only those that the policy's guard signed, for exactly this."""
 
+import errno
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,3 +93,26 @@ def test_months_are_utc() -> None:
     """As in the frame's day."""
     assert month_at(MARCH_15) == "2027-03"
     assert month_at(Now(boot=0, wall=MARCH_15.wall - 14 * DAY - 1, boot_id="b")) == "2027-02"
+
+
+def test_what_the_disk_refused_is_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is used meanwhile; after a restart it would have to be fetched anew."""
+    broken = keys(tmp_path)
+    with monkeypatch.context() as disk:
+        disk.setattr("base.durable.replace", _full)
+        with pytest.raises(OSError, match="No space"):
+            broken.add(Category.KEYS, "2027-03", answer())
+        assert broken.keys
+        assert "No space left on device" in broken.unkept
+        with pytest.raises(OSError, match="No space"):
+            broken.keep()
+    assert keys(tmp_path).keys == {}
+    broken.keep()
+    assert broken.unkept == ""
+    assert keys(tmp_path).keys == broken.keys
+
+
+def _full(_path: Path, _data: bytes) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
