@@ -4,6 +4,7 @@ import json
 import stat
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import select
 
+from base.clock import NANOSECONDS
 from base.https import Response
 from collector import facts, proof
 from collector.__main__ import cli
@@ -147,7 +149,9 @@ def test_the_controller_can_prove_each_consent_and_sees_no_content(
     with site.collector.index.reading() as connection:
         [known] = proof.everything(connection)
     shown = msgspec.json.decode(msgspec.json.encode(known))
-    assert (shown["state"], shown["given_at"][:4]) == ("dpv:ConsentWithdrawn", "2027")
+    agreed = datetime.fromtimestamp(workstation.agrees_at // NANOSECONDS, UTC)
+    assert shown["state"] == "dpv:ConsentWithdrawn"
+    assert shown["given_at"].startswith(f"{agreed:%Y-%m-%dT%H:%M}")
     assert known.record["@context"] == CONTEXT
     record = msgspec.json.encode(known.record)
     assert record == signed.record
