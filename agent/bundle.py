@@ -31,7 +31,7 @@ import msgspec
 from agent import config as configuration
 from agent import enroll, on_disk
 from agent.consent.ledger import FILE_NAME as LEDGER
-from agent.consent.policy import FILES as POLICY
+from agent.consent.policy import IN_FORCE
 from agent.consent.policy import load as load_policy
 from agent.consent.seen import FILE_NAME as CLOCK
 from agent.guard_keys import FILE_NAME as GUARD_KEYS
@@ -58,7 +58,7 @@ PACKAGES: Final = (
     "urllib3",
 )
 KEPT: Final = (
-    *(enroll.ENROLMENT, enroll.KEY, enroll.CERTIFICATE, *POLICY, LEDGER),
+    *(enroll.ENROLMENT, enroll.KEY, enroll.CERTIFICATE, IN_FORCE, LEDGER),
     *(NUMBERS, CLOCK, GUARD_KEYS, "spool/sent.jsonl"),
 )
 DESKTOP: Final = ("XDG_CURRENT_DESKTOP", "XDG_SESSION_TYPE", "DESKTOP_SESSION", "LANG")

@@ -189,11 +189,18 @@ class Delivery:
                     await self._do(task)
 
     def _look(self) -> View:
-        """Return what there is to do; without a valid policy there is nobody to do it with."""
+        """Return what there is to do; without a valid policy only what takes data back."""
         policy = self._host.policy
         if policy.policy is None:
-            nothing = replace(self._view, deletions=(), erasures=(), unregistered=())
-            return replace(nothing, untold=(), ready=())
+            taking_back = policy.lapsed is not None  # it still says where the collector is
+            return replace(
+                self._view,
+                deletions=tuple(self._spool.deletions()) if taking_back else (),
+                erasures=tuple(self._erasures.outstanding()) if taking_back else (),
+                unregistered=(),
+                untold=(),
+                ready=(),
+            )
         standing = self._host.standing
         ready = tuple(Send(name=b.name, grant=b.local.grant) for b in self._spool.ready())
         wanted = {grant.hash for grant in standing.grants.values()}
@@ -392,6 +399,9 @@ class Delivery:
         state = await asyncio.to_thread(door.state)
         self._host.on_state(state)
         await self._host.on_demands(await asyncio.to_thread(door.rights))
+        shut = is_frozen(self._host.standing) or self._host.policy.policy is None
+        if shut and not (state.halted or state.stopped):
+            self._upkeep.wake()  # what lifts that is another policy, or a new lease
         self._keys.use_guard(policy.guard.signing_key)
         self._keys.keep()
         standing = self._host.standing
@@ -426,7 +436,7 @@ class Delivery:
     # --- the door ---------------------------------------------------------------------
 
     def _policy(self) -> Policy:
-        policy = self._host.policy.policy
+        policy = self._host.policy.reachable
         if policy is None:
             raise SetupError(self._host.policy.problem)
         return policy

@@ -341,7 +341,7 @@ def _proxy(paths: Paths, environment: Mapping[str, str]) -> Finding:
 
 
 async def _collector(paths: Paths, clock: Clock) -> Finding:
-    name, policy = "collector", load_policy(paths.state, clock.now()).policy
+    name, policy = "collector", load_policy(paths.state, clock.now()).reachable
     if policy is None:
         return Finding(name=name, what="not asked: there is no valid policy")
     try:

@@ -19,7 +19,8 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from agent.consent.policy import FILES, PolicyFiles, install
+from agent.consent.policy import PolicyInForce
+from agent.consent.refresh import refresh, trust
 from agent.erasures import Asker
 from agent.transport import Door, same_origin
 from base import durable
@@ -37,7 +38,7 @@ from base.proxy import Proxy
 from base.stored import Versioned, refuse_newer
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.collector_http import decode
-from wire.errors import UNREADABLE, MalformedError, WireError
+from wire.errors import UNREADABLE, MalformedError
 from wire.ids import DeviceId, SubjectId
 from wire.rights import appoint, rights_key_of, subject_of
 from wire.sealing import new_identity, recipient_of
@@ -157,8 +158,8 @@ def enroll(
 ) -> None:
     """Enrol this device in *folder*, and let *keep* have the data subject's identity.
 
-    1. make the device key; 2. have it certified with the token; 3. fetch root, targets and
-    policy, and verify them from the root in the enrolment file down; 4. make the data
+    1. make the device key; 2. have it certified with the token; 3. fetch the
+    policy and its lease, and verify them from the root in the enrolment file on; 4. make the data
     subject's pseudonym and identity; 5. hand the identity over, which is kept nowhere here;
     6. note it all.  The order of the last two matters: a device whose data subject never got
     the identity would record what its subject can never get back.
@@ -258,19 +259,27 @@ def _device_key(folder: Path) -> Ed25519PrivateKey:
 
 
 def _fetch_policy(door: Door, file: EnrolmentFile, folder: Path, now: Now) -> None:
-    root, targets, text = (door.policy_file(name) for name in FILES)
-    if hashlib.sha256(root).hexdigest() != file.root_sha256:
+    root = door.policy_file(f"{file.root_sha256}.root.json")
+    if root is None or hashlib.sha256(root).hexdigest() != file.root_sha256:
         raise RejectedError(
             "the collector's root is not the one in the enrolment file; nothing was "
             "recorded or sent; ask who gave you the file"
         )
-    files = PolicyFiles(root=root, targets=targets, text=text)
+    trust(folder, root)
     try:
-        policy = files.verified(now)
-    except WireError as exc:
+        refresh(folder, door.policy_file, now, from_origin(file.origin))
+    except RejectedError as exc:
         raise RejectedError(f"{exc}; ask who gave you the enrolment file") from exc
-    same_origin(policy.collector.origin, file.origin)
-    install(folder, files)
+
+
+def from_origin(origin: str) -> Callable[[PolicyInForce], None]:
+    """Return what refuses a policy that names another collector than that of the enrolment."""
+
+    def accept(offered: PolicyInForce) -> None:
+        if offered.policy is not None:
+            same_origin(offered.policy.collector.origin, origin)
+
+    return accept
 
 
 def is_in_memory(folder: Path) -> bool:

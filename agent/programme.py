@@ -7,7 +7,7 @@ permit a grant leads to, what a batch is sealed to.
 from pathlib import Path
 from typing import Final
 
-from agent.consent.policy import FILES, PolicyInForce, load
+from agent.consent.policy import IN_FORCE, PolicyInForce, load
 from agent.consent.standing import Grant
 from agent.enroll import Device
 from agent.guard_keys import GuardKeys
@@ -34,8 +34,10 @@ class Programme:
         self._read(now)
 
     def keep_up(self, now: Now) -> None:
-        """Read the policy again if it is another, or that was long ago: it may have expired."""
-        if now.boot - self._read_at >= READ_NANOSECONDS or _stamp(self._folder) != self._stamp:
+        """Read the policy again if it is another, its lease has ended, or that was long ago."""
+        lapsed = self.in_force.policy is not None and not self.in_force.holds(now)
+        another = _stamp(self._folder) != self._stamp
+        if lapsed or another or now.boot - self._read_at >= READ_NANOSECONDS:
             self._read(now)
 
     @property
@@ -101,7 +103,7 @@ class Programme:
 def _stamp(folder: Path) -> tuple[int, int]:
     """Return what changes when the policy's file is replaced."""
     try:
-        found = (folder / FILES[-1]).stat()
+        found = (folder / IN_FORCE).stat()
     except OSError:
         return 0, 0
     return found.st_ino, found.st_mtime_ns

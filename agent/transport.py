@@ -35,6 +35,8 @@ from wire.rights import Requests, SignedRequest
 TIMEOUT_SECONDS: Final = 30.0
 # What neither waiting nor a renewal mends.
 _ENROL_AGAIN: Final = frozenset({"absent-too-long", "revoked", "unknown-client"})
+NOT_FOUND: Final = 404
+LARGEST_ANSWER_BYTES: Final = 2 << 20  # a policy file has at most half of it; the rest is small
 SLICE_BYTES: Final = 64 << 10  # what may still leave after a batch was taken back
 
 
@@ -57,7 +59,16 @@ class Door:
             SetupError: The origin or a pin is none, or a file cannot be used.
 
         """
-        self._door = OneDoor(origin, pins, ca_pem, certificate, key, TIMEOUT_SECONDS, proxy=proxy)
+        self._door = OneDoor(
+            origin,
+            pins,
+            ca_pem,
+            certificate,
+            key,
+            TIMEOUT_SECONDS,
+            largest_answer_bytes=LARGEST_ANSWER_BYTES,
+            proxy=proxy,
+        )
 
     is_newer: bool = False  # whether the collector said last that it knows more than this version
 
@@ -91,15 +102,16 @@ class Door:
 
     # --- what the agent needs to know -------------------------------------------------
 
-    def policy_file(self, name: str) -> bytes:
-        """Return one of the three files of the policy, unverified.
+    def policy_file(self, name: str) -> bytes | None:
+        """Return a file of the policy, unverified; None when the collector has none of that name.
 
         Raises:
             RetryableError: No answer that may be believed.
             RejectedError: The collector has no policy, or the device is not accepted.
 
         """
-        return self._ask("GET", f"/v1/policy/{name}").body
+        answer = self._request("GET", f"/v1/policy/{name}", None)
+        return None if answer.status == NOT_FOUND else _expected(answer).body
 
     def state(self) -> State:
         """Return whether the programme is halted or has stopped.
@@ -178,19 +190,23 @@ class Door:
 
     def _ask(self, method: str, path: str, message: msgspec.Struct | None = None) -> Response:
         body = None if message is None else msgspec.json.encode(message)
-        answer = self._request(method, path, body)
-        if answer.status in (200, 201):
-            return answer
-        says = _says(answer)
-        said = f"the collector answered {answer.status}"
-        said += f": {says}" if says else " without a reason; ask who runs it"
-        if says.partition(":")[0] in _ENROL_AGAIN:
-            raise RejectedError(said)
-        if answer.status in (401, 409, 429) or answer.status >= 500:
-            raise RetryableError(
-                f"{said}; trying again later", retry_after_seconds=answer.retry_after_seconds
-            )
+        return _expected(self._request(method, path, body))
+
+
+def _expected(answer: Response) -> Response:
+    """Return *answer* if it is what was asked for; raises as `Door` says."""
+    if answer.status in (200, 201):
+        return answer
+    says = _says(answer)
+    said = f"the collector answered {answer.status}"
+    said += f": {says}" if says else " without a reason; ask who runs it"
+    if says.partition(":")[0] in _ENROL_AGAIN:
         raise RejectedError(said)
+    if answer.status in (401, 409, 429) or answer.status >= 500:
+        raise RetryableError(
+            f"{said}; trying again later", retry_after_seconds=answer.retry_after_seconds
+        )
+    raise RejectedError(said)
 
 
 class _Body:

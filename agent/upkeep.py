@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from agent.consent.policy import put_right
+from agent.consent.policy import load
 from agent.enroll import Device
 from agent.refresh import pins_of, refresh
 from agent.renewal import renew
@@ -23,7 +23,8 @@ from wire.errors import WireError
 
 _LOG: Final = logging.getLogger(__name__)
 
-UPKEEP_SECONDS: Final = 3600.0  # certificates live days, policies longer
+UPKEEP_SECONDS: Final = 300.0  # how late another policy comes; the lease itself could wait longer
+LEAST_SECONDS: Final = 5.0  # between two looks
 AFTER_SUSPEND_SECONDS: Final = 30.0
 
 
@@ -65,7 +66,14 @@ class Upkeep:
             failures = 0 if await self._kept_up() else failures + 1
             self._on_news()
             dice = random.random()  # noqa: S311 - jitter, no secret
-            await self._sleep(back_off(failures, dice) if failures else UPKEEP_SECONDS)
+            await self._sleep(back_off(failures, dice) if failures else self._pause())
+
+    def _pause(self) -> float:
+        """Return how long all is well: at most until half of the lease is over."""
+        now = self._clock.now()
+        lease = load(self.device.folder, now).lease
+        left = UPKEEP_SECONDS if lease is None else lease.half_seconds(now)
+        return min(UPKEEP_SECONDS, max(LEAST_SECONDS, left))
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep by the boot clock: a suspend counts, and after it certificates have run out."""
@@ -105,7 +113,6 @@ class Upkeep:
 
     async def _renew(self) -> None:
         now = self._clock.now()
-        put_right(self.device.folder, now)
         pins = pins_of(self.device)
         device = await asyncio.to_thread(renew, self.device, now, pins)
         if device is not None:

@@ -89,6 +89,7 @@ def init(
         "tenant": tenant,
         "tls_pin": premises.tls_pin(),
         "log_key": premises.log_verifier_key(),
+        "lease_key": premises.lease_public_key(),
         "ca_pem": str(premises.client_authority),
         "guard_csr": str(premises.guard_folder / "client.csr"),
         "config": str(premises.config_file),
@@ -98,7 +99,8 @@ def init(
         return
     for name, value in shown.items():
         click.echo(f"{name:9} {value}")
-    click.echo("A policy names origin, tenant, tls_pin and log_key. The guard certifies guard_csr.")
+    click.echo("A policy names origin, tenant, tls_pin, log_key and lease_key.")
+    click.echo("The guard certifies guard_csr.")
 
 
 @cli.command("connect-guard")
@@ -135,7 +137,8 @@ def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certific
 def publish(folder: Path) -> None:
     """Put the signed policy in FOLDER in force.
 
-    FOLDER holds root.json, targets.json and policy.json.
+    FOLDER holds root.json, snapshot.json, targets.json and policy.json. The guard trusts the same
+    folder: it renews the lease for nothing else.
 
     \b
     Example:
@@ -151,6 +154,7 @@ def publish(folder: Path) -> None:
         tenant=config.tenant,
         pin=premises.tls_pin(),
         log=premises.log_verifier_key(),
+        lease_key=premises.lease_public_key(),
     )
     with opened_index(premises) as index, index.writing() as connection:
         new = policies.publish(connection, published, _now())

@@ -128,10 +128,11 @@ def get_state(collector: Collector, _asked: Asked) -> Response:
 def get_policy(collector: Collector, _caller: Caller, asked: Asked) -> Response:
     """GET /v1/policy/{name}."""
     name = asked.path["name"]
-    if name not in policies.FILES:
-        raise RefusedError(Why.NOT_FOUND, f"there are {', '.join(policies.FILES)}")
-    with collector.index.reading() as connection:
-        content = policies.in_force(connection).file(name)
+    if name == policies.TIMESTAMP_NAME:
+        content = collector.leases.timestamp()
+    else:
+        with collector.index.reading() as connection:
+            content = policies.file(connection, name)
     return Response(content, media_type="application/json")
 
 

@@ -16,6 +16,7 @@ from collector.forget import sweep, unswept
 from collector.guard_client import GuardClient
 from collector.index import Index
 from collector.index.tables import batches
+from collector.lease import Leases
 from collector.log import Log
 from collector.premises import Premises
 from collector.receive import Receiver
@@ -40,6 +41,7 @@ class Collector:
     registry: Registry
     receiver: Receiver
     releaser: Releaser
+    leases: Leases
 
     @classmethod
     def open(cls, premises: Premises, clock: Clock | None = None) -> "Collector":
@@ -55,9 +57,10 @@ class Collector:
         log = Log(index, premises.log_key(), config.log_name)
         guard = GuardClient(premises, config.guard) if config.guard is not None else None
         authority = premises.authority()
+        clock = clock or SystemClock()
         collector = cls(
             config=config,
-            clock=clock or SystemClock(),
+            clock=clock,
             index=index,
             store=store,
             log=log,
@@ -78,6 +81,13 @@ class Collector:
                 spare_bytes=config.limits.spare_bytes,
             ),
             releaser=Releaser(index=index, log=log, guard=guard),
+            leases=Leases(
+                index=index,
+                guard=guard,
+                key=premises.lease_key(),
+                path=premises.lease_file,
+                now=lambda: _plausible(clock),
+            ),
         )
         collector.put_right()
         return collector
@@ -89,10 +99,7 @@ class Collector:
             RetryableError: It is wrong for sure; what it judged would be refused for good.
 
         """
-        wall = self.clock.now().wall
-        if why := why_implausible(wall):
-            raise RetryableError(why)
-        return WallInstant(wall)
+        return _plausible(self.clock)
 
     def put_right(self) -> None:
         """Finish what a crash interrupted: frames without a row go, deletions are completed."""
@@ -114,3 +121,10 @@ class Collector:
     def close(self) -> None:
         """Close the index."""
         self.index.close()
+
+
+def _plausible(clock: Clock) -> WallInstant:
+    wall = clock.now().wall
+    if why := why_implausible(wall):
+        raise RetryableError(why)
+    return WallInstant(wall)

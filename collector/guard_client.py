@@ -20,6 +20,8 @@ from collector.premises import Premises
 from collector.refusal import RefusedError, Why
 from wire.errors import UNREADABLE, WireError
 from wire.guard_http import GuardState, KeyAnswer, KeyRequest, verify_key
+from wire.lease import verify_lease
+from wire.metadata import Timestamp, metadata_of
 from wire.rights import SignedErasure, SignedRequest, verify_erasure
 from wire.tlog import verify_checkpoint, verify_cosignature
 
@@ -104,6 +106,26 @@ class GuardClient:
             raise _unusable("the guard's receipt does not verify", exc) from exc
         return word
 
+    def lease(self, offered: bytes, root: bytes, snapshot: bytes) -> bytes:
+        """Return the *offered* lease with the guard's signature, too.
+
+        Raises:
+            RefusedError: The guard is away, or does not sign it: it may have another policy.
+
+        """
+        answer = self._ask("/v1/lease", offered)
+        if answer.status != 200:
+            _log.error("the guard did not sign a lease: %s", _line(answer.body))
+        self._check(answer)
+        try:
+            given = verify_lease(root=root, snapshot=snapshot, timestamp=answer.body)
+            asked = metadata_of(offered, Timestamp).signed
+        except WireError as exc:
+            raise _unusable("the guard's lease does not verify", exc) from exc
+        if (given.version, given.expires) != (asked.version, asked.expires):
+            raise _unusable("the guard signed another lease than it was asked for", None)
+        return answer.body
+
     def cosign(self, log: Log, witness_key: str) -> str:
         """Return a checkpoint over all of *log* with the witness's cosignature.
 
@@ -162,6 +184,11 @@ def _size(body: bytes) -> int:
     if not text.isdigit():
         raise _unusable("the guard did not say which checkpoint it has seen", None)
     return int(text)
+
+
+def _line(body: bytes) -> str:
+    """Return what the guard said, as far as it may stand in a log."""
+    return "".join(c for c in body.decode("utf-8", "replace")[:300] if c.isprintable())
 
 
 def _unusable(said: str, exc: Exception | None) -> RefusedError:

@@ -4,28 +4,29 @@ A batch that was sealed under an older policy may still arrive.  Whether it may 
 under it at all is decided on the device, where narrowing applies at once.
 """
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from base.clock import NANOSECONDS
 from base.errors import RejectedError, SetupError
-from collector.index.tables import policies
+from collector.index.tables import policies, policy_files
 from collector.log import append
 from collector.refusal import RefusedError, Why
 from wire.ids import PolicyDigest, WallInstant
 from wire.leaf import Kind, policy_payload
+from wire.metadata import Root, Snapshot, Targets, follow_roots, sha256, version_of
 from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, policy_digest, verify
 
-FILES: Final = ("root.json", "targets.json", "policy.json")
+FILES: Final = ("root.json", "snapshot.json", "targets.json", "policy.json")
+TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collector.lease`
 LARGEST_BYTES: Final = 1 << 20
+_FILE: Final = select(policy_files.c.content).where(policy_files.c.name == bindparam("file"))
 _KNOWN: Final = select(policies.c.policy).where(policies.c.digest == bindparam("digest"))
 _NEWEST_DIGEST: Final = select(policies.c.digest).order_by(policies.c.number.desc()).limit(1)
 
@@ -36,13 +37,31 @@ class Published:
 
     digest: PolicyDigest
     root: bytes
+    snapshot: bytes
     targets: bytes
     text: bytes
     policy: Policy
+    earlier_roots: tuple[bytes, ...] = ()  # that lead to this one; known when it is published
 
-    def file(self, name: str) -> bytes:
-        """Return one of `FILES`."""
-        return dict(zip(FILES, (self.root, self.targets, self.text), strict=True))[name]
+    def files(self) -> dict[str, bytes]:
+        """Return the newest of each file by its plain name."""
+        return dict(zip(FILES, (self.root, self.snapshot, self.targets, self.text), strict=True))
+
+    def lasting_files(self) -> dict[str, bytes]:
+        """Return the files by the names that never mean another content.
+
+        TUF's consistent snapshots (the specification, 6.2), and each root by its digest, which
+        is what an enrolment file trusts.
+        """
+        named = {
+            f"{version_of(self.snapshot, Snapshot)}.snapshot.json": self.snapshot,
+            f"{version_of(self.targets, Targets)}.targets.json": self.targets,
+            f"{self.digest.hex()}.policy.json": self.text,
+        }
+        for root in (*self.earlier_roots, self.root):
+            named[f"{version_of(root, Root)}.root.json"] = root
+            named[f"{sha256(root)}.root.json"] = root
+        return named
 
 
 def read_folder(folder: Path, now: WallInstant) -> Published:
@@ -54,24 +73,39 @@ def read_folder(folder: Path, now: WallInstant) -> Published:
 
     """
     try:
-        root, targets, text = ((folder / name).read_bytes() for name in FILES)
+        root, snapshot, targets, text = ((folder / name).read_bytes() for name in FILES)
+        earlier = tuple(path.read_bytes() for path in _earlier_roots(folder))
     except OSError as exc:
         raise SetupError(f"{folder}: {exc.filename} is missing; sign the policy first") from exc
-    if max(map(len, (root, targets, text))) > LARGEST_BYTES:
+    if max(map(len, (root, snapshot, targets, text, *earlier))) > LARGEST_BYTES:
         raise SetupError(f"{folder}: a policy of more than {LARGEST_BYTES} bytes is none")
     moment = datetime.fromtimestamp(now / NANOSECONDS, UTC)
-    policy = verify(root=root, targets=targets, policy=text, now=moment)
+    policy = verify(root=root, snapshot=snapshot, targets=targets, policy=text, now=moment)
     check_parties(root, policy)
     return Published(
-        digest=policy_digest(text), root=root, targets=targets, text=text, policy=policy
+        digest=policy_digest(text),
+        root=root,
+        snapshot=snapshot,
+        targets=targets,
+        text=text,
+        policy=policy,
+        earlier_roots=earlier,
     )
 
 
-def check_is_about(published: Published, *, origin: str, tenant: str, pin: str, log: str) -> None:
+def _earlier_roots(folder: Path) -> list[Path]:
+    """Return the roots that lead to the newest, the oldest first."""
+    named = ((path.name.partition(".")[0], path) for path in folder.glob("*.root.json"))
+    return [path for _, path in sorted((int(n), path) for n, path in named if n.isdecimal())]
+
+
+def check_is_about(
+    published: Published, *, origin: str, tenant: str, pin: str, log: str, lease_key: str
+) -> None:
     """Check that the policy sends devices to this very collector.
 
     Raises:
-        RejectedError: It names another origin, tenant, TLS key or log.
+        RejectedError: It names another origin, tenant, TLS key, log or lease key.
 
     """
     named = published.policy.collector
@@ -79,6 +113,7 @@ def check_is_about(published: Published, *, origin: str, tenant: str, pin: str, 
         ("origin", named.origin, origin),
         ("tenant", named.tenant, tenant),
         ("log", named.log, log),
+        ("lease_key", named.lease_key, lease_key),
     ):
         if theirs != ours:
             raise RejectedError(f"the policy names the {what} {theirs}, but this one has {ours}")
@@ -97,27 +132,61 @@ def publish(connection: Connection, published: Published, now: WallInstant) -> b
     """
     current = latest(connection)
     if current is not None:
-        if current.targets == published.targets and current.digest == published.digest:
+        if current.files() == published.files():
             return False
         _check_newer(current, published)
-        if current.digest == published.digest:
-            connection.execute(
-                update(policies)
-                .where(policies.c.digest == published.digest)
-                .values(targets=published.targets, published_at=now)
+    _keep(connection, published)
+    if current is not None and current.digest == published.digest:
+        connection.execute(
+            update(policies)
+            .where(policies.c.digest == published.digest)
+            .values(
+                root=published.root,
+                snapshot=published.snapshot,
+                targets=published.targets,
+                published_at=now,
             )
-            return True
+        )
+        return True
     append(connection, Kind.POLICY, policy_payload(published.digest), now)
     connection.execute(
         policies.insert().values(
             digest=published.digest,
             root=published.root,
+            snapshot=published.snapshot,
             targets=published.targets,
             policy=published.text,
             published_at=now,
         )
     )
     return True
+
+
+def _keep(connection: Connection, published: Published) -> None:
+    """Keep each file under the names by which devices ask for it, for as long as this runs."""
+    for name, content in published.lasting_files().items():
+        known = connection.execute(_FILE, {"file": name}).scalar_one_or_none()
+        if known is None:
+            connection.execute(policy_files.insert().values(name=name, content=content))
+        elif known != content:
+            raise RejectedError(f"{name} was published already with another content")
+
+
+def file(connection: Connection, name: str) -> bytes:
+    """Return a file of the policy: the newest by its plain name, any by its lasting one.
+
+    Raises:
+        RefusedError: There is none of that name, or none was published yet.
+
+    """
+    newest = in_force(connection).files()
+    if name in newest:
+        return newest[name]
+    found: bytes | None = connection.execute(_FILE, {"file": name}).scalar_one_or_none()
+    if found is None:
+        known = ", ".join((TIMESTAMP_NAME, *FILES))
+        raise RefusedError(Why.NOT_FOUND, f"there are {known}, and versions of them")
+    return found
 
 
 def latest(connection: Connection) -> Published | None:
@@ -147,7 +216,7 @@ def in_force(connection: Connection) -> Published:
 
 def root_sha256(published: Published) -> str:
     """Return the digest of the root, hexadecimal: what a device trusts from its enrolment on."""
-    return hashlib.sha256(published.root).hexdigest()
+    return sha256(published.root)
 
 
 def known(connection: Connection, digest: PolicyDigest) -> Policy:
@@ -172,6 +241,7 @@ def _published(row: Row[tuple[object, ...]]) -> Published:
     return Published(
         digest=PolicyDigest(row.digest),
         root=row.root,
+        snapshot=row.snapshot,
         targets=row.targets,
         text=row.policy,
         policy=_decoded(row.policy),
@@ -179,24 +249,18 @@ def _published(row: Row[tuple[object, ...]]) -> Published:
 
 
 def _check_newer(current: Published, offered: Published) -> None:
-    if current.root != offered.root:
-        raise RejectedError("the policy has another root; devices trust the first one only")
+    follow_roots(current.root, [*offered.earlier_roots, offered.root])
+    if version_of(offered.root, Root) < version_of(current.root, Root):
+        raise RejectedError("the policy has an older root than the one in force")
     newer = offered.policy.version > current.policy.version
     if not newer and offered.digest != current.digest:
         raise RejectedError(
             f"policy version {offered.policy.version} is not newer than {current.policy.version}"
         )
-    if _version(offered.targets) <= _version(current.targets):
-        raise RejectedError("the policy's targets metadata are not newer than those in force")
-
-
-class _Signed(msgspec.Struct):
-    version: int
-
-
-class _Metadata(msgspec.Struct):
-    signed: _Signed
-
-
-def _version(metadata: bytes) -> int:
-    return msgspec.json.decode(metadata, type=_Metadata).signed.version
+    roles: tuple[tuple[type[Any], bytes, bytes], ...] = (
+        (Targets, current.targets, offered.targets),
+        (Snapshot, current.snapshot, offered.snapshot),
+    )
+    for role, before, now in roles:
+        if version_of(now, role) <= version_of(before, role):
+            raise RejectedError(f"the policy's {role.type} metadata are not newer than in force")

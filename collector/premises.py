@@ -6,8 +6,10 @@
              tls.key tls.pem        server certificate; agents pin the key
              tls.next.key tls.next.pem      the one to come, once it was announced
              log.key                signs checkpoints
+             lease.key              its half of the lease
              guard/                 how to reach the guard: ca.pem client.key client.csr client.pem
     state/   index.sqlite           who and what, never what is inside
+             timestamp.json         the lease in force, signed by the guard, too
              objects/               the sealed batches
              lock                   held by the one server
 
@@ -15,6 +17,7 @@ None of these opens a batch: that takes a reader's identity and a guard's key, a
 is ever here.
 """
 
+import base64
 import fcntl
 import os
 import re
@@ -146,6 +149,20 @@ class Premises:
         """The key to come."""
         return self.paths.config / "tls.next.key"
 
+    def lease_key(self) -> Ed25519PrivateKey:
+        """Return the key that is this collector's half of the lease."""
+        return load_ed25519(self.paths.config / "lease.key")
+
+    def lease_public_key(self) -> str:
+        """Return the public half of the lease key, as policies name it."""
+        raw = self.lease_key().public_key().public_bytes_raw()
+        return base64.b64encode(raw).decode("ascii")
+
+    @property
+    def lease_file(self) -> Path:
+        """The lease in force."""
+        return self.paths.state / "timestamp.json"
+
     def tls_pin(self) -> str:
         """Return the pin of the server's key, hexadecimal."""
         return _pin(self.tls_certificate)
@@ -192,7 +209,8 @@ def move_in(
     authority = Authority.create(f"Assent collector of {tenant}")
     authority.save(premises.paths.config)
     certify_server(premises, authority, new_server_key(), (host, *hosts))
-    for path in (premises.paths.config / "log.key", _guard_key_file(premises)):
+    config = premises.paths.config
+    for path in (config / "log.key", config / "lease.key", _guard_key_file(premises)):
         durable.private_folder(path.parent)
         durable.replace(path, private_pem(Ed25519PrivateKey.generate()))
     request = signing_request(load_ed25519(_guard_key_file(premises)))

@@ -203,6 +203,8 @@ class Organisation:
             *("--log-key", collector["log_key"]),
             *("--guard-name", "the council's guard", "--guard-run-by", REPRESENTATIVES),
             *("--guard-key", guard["signing_key"], "--witness", guard["witness"]),
+            *("--guard-lease-key", guard["lease_key"]),
+            *("--collector-lease-key", collector["lease_key"]),
             *("--recipient", f"{READER}={reader['recipient']}"),
             *("--threshold", "2", "--hold", str(plan.hold_seconds)),
             *("--assessment", "DPIA-2026-DEMO", "--assessment-expires", next_year.isoformat()),

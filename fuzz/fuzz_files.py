@@ -339,9 +339,7 @@ def _elsewhere(folder: Path, org: Organisation) -> tuple[Target, ...]:
     release = folder / "library" / "releases" / f"{batch.hex()}.json"
     public = {"role": "policy", "party": CONTROLLER, "name": "x", "key": raw(org.controller)}
     signed_set = org.publish(folder / "signed")
-    policy_set = guard.trust.PolicySet(
-        root=signed_set.root, targets=signed_set.targets, policy=signed_set.policy
-    )
+    policy_set = signed_set.policy_set()
     return (
         _at(
             release,

@@ -27,6 +27,7 @@ from fuzz.mutation import mutate, odd_json
 from guard.app import Guard, make_app
 from guard.halt import Halts
 from guard.keys import Keys
+from guard.lease import Leases
 from guard.trust import read_policy_set
 from guard.witness import Witness
 from tests.fakes.organisation import MONTH, READER, WITNESS_NAME, Organisation, ed25519
@@ -276,6 +277,7 @@ def _guard(folder: Path) -> Iterator[Server]:
             signing_key=org.guard,
             keys=keys,
             witness=witness,
+            leases=Leases.open(folder / "lease.json", org.guard_lease),
             policy_set=lambda: installed,
             halts=Halts(folder / "halt.json"),
             clock=Still(),

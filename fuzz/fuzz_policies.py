@@ -18,6 +18,7 @@ from securesystemslib.formats import encode_canonical
 import agent.consent.policy
 import governance.policy_set
 import guard.trust
+from agent.consent.policy import Fetched
 from base.clock import Now
 from base.errors import RejectedError, SetupError
 from collector import policies
@@ -33,7 +34,7 @@ from wire.policy import Policy, decode_policy
 
 AT: Final = Now(boot=1, wall=wall(NOW), boot_id="fuzz")
 Read: TypeAlias = Callable[[Path], object]
-FILES: Final = ("root.json", "targets.json", "policy.json")
+FILES: Final = ("root.json", "snapshot.json", "targets.json", "policy.json")
 
 
 def campaign(count: int, seed: int) -> Tally:
@@ -46,6 +47,7 @@ def targets(folder: Path) -> tuple[Target, ...]:
     """Return every reader of a policy, below *folder*."""
     org = Organisation()
     signed = org.publish(folder / "signed")
+    lease = org.lease(signed)
     policy = org.policy()
     again = _Signers(org)
     both = (SetupError, RejectedError, WireError)
@@ -81,7 +83,7 @@ def targets(folder: Path) -> tuple[Target, ...]:
             )
             for name in FILES
             for who, read, refuses in (
-                ("agent", _by_agent, ()),
+                ("agent", lambda where: _by_agent(where, lease), ()),
                 ("collector", _by_collector, both),
                 ("guard", lambda where: _by_guard(where, org, signed), both),
                 ("governance", lambda where: _by_governance(where, org), both),
@@ -106,8 +108,21 @@ def _read_root(data: bytes, policy: Policy) -> object:
     return None
 
 
-def _by_agent(folder: Path) -> object:
-    return agent.consent.policy.load(folder, AT)
+def _by_agent(folder: Path, lease: bytes) -> object:
+    """Judge what a refresh would have brought."""
+    signed = PolicyFolder(folder)
+    fetched = Fetched(
+        root=signed.root,
+        snapshot=signed.snapshot,
+        targets=signed.targets,
+        policy=signed.policy,
+        timestamp=lease,
+        boot=AT.boot,
+        wall=AT.wall,
+        boot_id=AT.boot_id,
+        first_boot=AT.boot,
+    )
+    return agent.consent.policy.judge(fetched, AT)
 
 
 def _by_collector(folder: Path) -> object:
@@ -115,7 +130,9 @@ def _by_collector(folder: Path) -> object:
 
 
 def _by_guard(folder: Path, org: Organisation, installed: PolicyFolder) -> object:
-    own = guard.trust.OwnKeys(signing_key=raw(org.guard), witness=org.witness_key)
+    own = guard.trust.OwnKeys(
+        signing_key=raw(org.guard), witness=org.witness_key, lease_key=raw(org.guard_lease)
+    )
     before = guard.trust.read_policy_set(installed.folder)
     offered = guard.trust.read_policy_set(folder)
     return guard.trust.check_successor(offered, before, own, NOW)
@@ -131,7 +148,7 @@ def _by_governance(folder: Path, org: Organisation) -> object:
 
 
 class _WithOne:
-    """Reads a folder in which one of the three files is what is tried."""
+    """Reads a folder in which one of the files is what is tried."""
 
     def __init__(self, folder: Path, signed: PolicyFolder, name: str, read: Read) -> None:
         self._folder, self._signed, self._name, self._read = folder, signed, name, read

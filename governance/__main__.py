@@ -31,6 +31,7 @@ from governance.files import read, read_text
 from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
 from governance.receipt import receipt
+from governance.roots import PARTIES_NAME, ROOT_NAME, next_root
 from governance.wishes import wishes_of
 from wire.category import Category
 from wire.errors import WireError
@@ -117,9 +118,11 @@ def keys_new(
 @click.option("--origin", help="The collector: https://host:port.")
 @click.option("--pin", "pins", multiple=True, help="SHA-256 of its public key; repeatable.")
 @click.option("--log-key", help="Verifier key of its log.")
+@click.option("--collector-lease-key", help="Its half of the lease, base64.")
 @click.option("--guard-name", help="What the guard is called.")
 @click.option("--guard-run-by", help="Who runs the guard; never the controller.")
 @click.option("--guard-key", help="Its signing key, base64.")
+@click.option("--guard-lease-key", help="Its half of the lease, base64.")
 @click.option("--witness", help="Its witness's verifier key.")
 @click.option(
     "--recipient",
@@ -165,6 +168,7 @@ def keys_new(
     help="A program that may be recorded: executable and window class; repeatable.",
 )
 @click.option("--hold", "hold_seconds", type=int, help="Seconds before a batch may leave.")
+@click.option("--lease", "lease_seconds", type=int, help="Seconds a device goes on unheard.")
 @click.option("--retention", "retention_days", type=int, help="Days for every category.")
 @click.option("--assessment", help="Id of the data protection impact assessment.")
 @click.option("--assessment-expires", help="YYYY-MM-DD.")
@@ -236,7 +240,7 @@ def lint_command(file: Path, as_json: bool) -> None:
     "publics",
     multiple=True,
     type=EXISTING_FILE,
-    help="A party's public key; once for each party, at the first signature.",
+    help="A party's public key; for each at the first signature, later for a key that changes.",
 )
 @PASSPHRASE
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -252,8 +256,9 @@ def sign_command(
     The lint and your own eyes come first.
 
     FOLDER holds policy.json. The first signature makes root.json over the parties' keys
-    (valid for a year) and targets.json over the policy (90 days). Hand the folder on until
-    every party has signed.
+    (valid for a year), and targets.json and snapshot.json over the policy (90 days). Hand the
+    folder on until every party has signed. Where a key changes, whoever changes it signs twice:
+    with the old key and with the new one.
 
     \b
     Example:
@@ -270,6 +275,7 @@ def sign_command(
     private = read_private(key, _passphrase(passphrase_file))
     click.echo("You are about to sign this:")
     _echo_all(policy_in_words(policy))
+    _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, now).changes))
     if not yes:
         click.confirm("Do you agree to all of it?", abort=True)
     standing = policy_set.sign(folder, private, now)
@@ -402,12 +408,11 @@ def _show(standing: policy_set.Standing, *, as_json: bool) -> None:
 
 
 def _add_party(folder: Path, public: Path) -> None:
-    if (folder / policy_set.ROOT_NAME).exists():
-        raise SetupError("root.json is there already; its parties are settled, omit --public")
     part = read_public(public)
     name = "".join(c if c.isalnum() else "-" for c in part.party.lower())
-    target = private_folder(folder / policy_set.PARTIES_NAME) / f"{name}.json"
-    if target.exists() and target.read_bytes() != public.read_bytes():
+    target = private_folder(folder / PARTIES_NAME) / f"{name}.json"
+    first = not (folder / ROOT_NAME).exists()
+    if first and target.exists() and target.read_bytes() != public.read_bytes():
         raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
     replace(target, public.read_bytes(), mode=0o644)
 

@@ -20,6 +20,7 @@ from wire.age import decode_recipient
 from wire.category import Category, registry
 from wire.ed25519 import public_key
 from wire.errors import MalformedError
+from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import Policy
 from wire.tlog import ALGORITHM_COSIGNATURE, ALGORITHM_ED25519, parse_verifier_key
 
@@ -27,6 +28,7 @@ TO_FILL_IN: Final = "FILL IN"
 PROHIBITED_ALWAYS: Final = "performance-evaluation"
 LONGEST_RETENTION_DAYS: Final = 730  # two years; what trains longer than that is a new purpose
 LONGEST_HOLD_SECONDS: Final = 14 * 86_400  # beyond, a full spool stops capture instead
+SHORTEST_LEASE_SECONDS: Final = 60  # shorter, and every hiccup of a network stops capture
 LEAST_PARTIES: Final = 2
 HIGHEST_RATE_HZ: Final = {
     Category.KEYS: 1_000.0,  # more than any keyboard sends
@@ -167,6 +169,11 @@ def hold(policy: Policy, _today: date) -> Iterator[str]:
         yield f"hold_seconds is {policy.hold_seconds}"
 
 
+def lease(policy: Policy, _today: date) -> Iterator[str]:
+    if not SHORTEST_LEASE_SECONDS <= policy.lease_seconds <= LONGEST_LEASE_SECONDS:
+        yield f"lease_seconds is {policy.lease_seconds}"
+
+
 # --- who may open, and who guards ---------------------------------------------------------
 
 
@@ -188,7 +195,7 @@ def guard_is_controller(policy: Policy, _today: date) -> Iterator[str]:
 
 
 def bad_key(policy: Policy, _today: date) -> Iterator[str]:
-    raw = {"guard signing_key": policy.guard.signing_key} | {
+    raw = _raw_keys(policy) | {
         f"approver {approver.name!r}": approver.key for approver in policy.approvers
     }
     for where, text in raw.items():
@@ -209,9 +216,17 @@ def bad_key(policy: Policy, _today: date) -> Iterator[str]:
             yield f"{where} is not a C2SP verifier key of algorithm {wanted}"
 
 
+def _raw_keys(policy: Policy) -> dict[str, str]:
+    return {
+        "guard signing_key": policy.guard.signing_key,
+        "guard lease_key": policy.guard.lease_key,
+        "collector lease_key": policy.collector.lease_key,
+    }
+
+
 def same_key_twice(policy: Policy, _today: date) -> Iterator[str]:
     holders: dict[bytes, list[str]] = {}
-    named = [("guard signing_key", _raw(policy.guard.signing_key))]
+    named = [(where, _raw(text)) for where, text in _raw_keys(policy).items()]
     named += [(f"approver {a.name!r}", _raw(a.key)) for a in policy.approvers]
     named += [(f"recipient {r.name!r}", r.key.strip().lower().encode()) for r in policy.recipients]
     for where, text in (("guard witness", policy.guard.witness), ("log", policy.collector.log)):

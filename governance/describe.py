@@ -24,6 +24,7 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
     lines += [
         f"Only in: {programs}" if programs else "In no program at all: the list is empty",
         f"Held on the device for {policy.hold_seconds} s before it may leave",
+        f"A device goes on for {policy.lease_seconds} s without hearing from collector and guard",
         f"Goes to {policy.collector.origin} and nowhere else",
         f"Readers: {', '.join(r.name for r in policy.recipients)}; each access needs "
         f"{policy.approval_threshold} of "

@@ -13,6 +13,7 @@ import msgspec
 from governance.checks import LEAST_PARTIES, PROHIBITED_ALWAYS, TO_FILL_IN
 from wire.category import Category, registry
 from wire.policy import (
+    LEASE_SECONDS,
     Application,
     Approver,
     Assessment,
@@ -57,10 +58,12 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = f"{TO_FILL_IN}: https://host:port of the collector"
     pins: tuple[str, ...] = (f"{TO_FILL_IN}: as `assent-collector init` printed it",)
     log_key: str = f"{TO_FILL_IN}: as `assent-collector init` printed it"
+    collector_lease_key: str = f"{TO_FILL_IN}: as `assent-collector init` printed it"
     guard_name: str = "the guard"
     guard_run_by: str = f"{TO_FILL_IN}: who runs the guard; never the controller"
     guard_key: str = f"{TO_FILL_IN}: as `assent-guard init` printed it"
     witness: str = f"{TO_FILL_IN}: as `assent-guard init` printed it"
+    guard_lease_key: str = f"{TO_FILL_IN}: as `assent-guard init` printed it"
     recipients: tuple[Recipient, ...] = ()
     approvers: tuple[Approver, ...] = ()
     threshold: int = LEAST_PARTIES
@@ -69,6 +72,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     rates: tuple[tuple[Category, float], ...] = ()
     applications: tuple[Application, ...] = ()
     hold_seconds: int = HOLD_SECONDS
+    lease_seconds: int = LEASE_SECONDS
     retention_days: int = RETENTION_DAYS
     assessment: str = f"{TO_FILL_IN}: id of the data protection impact assessment"
     assessment_expires: str = f"{TO_FILL_IN}: YYYY-MM-DD"
@@ -100,18 +104,21 @@ def draft(wishes: Wishes) -> Policy:
         categories=rules,
         applications=wishes.applications,
         hold_seconds=wishes.hold_seconds,
+        lease_seconds=wishes.lease_seconds,
         recipients=wishes.recipients,
         guard=Guard(
             name=wishes.guard_name,
             run_by=wishes.guard_run_by,
             signing_key=wishes.guard_key,
             witness=wishes.witness,
+            lease_key=wishes.guard_lease_key,
         ),
         collector=Collector(
             origin=wishes.origin,
             tenant=wishes.tenant,
             tls_pins=wishes.pins,
             log=wishes.log_key,
+            lease_key=wishes.collector_lease_key,
         ),
         approvers=wishes.approvers,
         approval_threshold=wishes.threshold,

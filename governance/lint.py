@@ -12,6 +12,7 @@ from typing import Final
 
 from governance import checks
 from wire.category import Category
+from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import Policy
 
 
@@ -154,6 +155,13 @@ RULES: Final = (
         why="Without a hold nobody can take back the last minutes before they leave.",
         mend=f"Hold batches for 1 to {checks.LONGEST_HOLD_SECONDS} seconds; 600 is a usual start.",
         broken=checks.hold,
+    ),
+    Rule(
+        name="lease-out-of-range",
+        why="A long lease lets a device go on that nobody can reach any more.",
+        mend=f"Ask for {checks.SHORTEST_LEASE_SECONDS} to {LONGEST_LEASE_SECONDS} seconds;"
+        " 14400 (4 hours) is usual.",
+        broken=checks.lease,
     ),
     Rule(
         name="no-recipient",

@@ -1,12 +1,11 @@
-"""The signed policy: `root.json`, `targets.json` and `policy.json` in one folder.
+"""The signed policy in one folder: `root.json`, `snapshot.json`, `targets.json`, `policy.json`.
 
 TUF metadata (python-tuf), signed offline: each party in turn runs `sign` on a copy of the
-folder with its own key.  `parties/` holds the parties' public keys for the first root.
-Snapshot is in the root's roles from the start, so that publishing through a full TUF
-repository later needs no new root.
+folder with its own key.  `parties/` holds the parties' public keys; where they, the lease keys
+that the policy names or the calendar ask for it, `sign` makes the next root (`governance.roots`).
+The timestamp is not here: collector and guard make it together, again and again (`wire.lease`).
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,29 +15,27 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.exceptions import KeyMismatchError
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import (  # type: ignore[attr-defined]  # re-exported
-    Metadata,
-    Root,
-    TargetFile,
-    Targets,
-)
-from tuf.api.serialization import DeserializationError
+from tuf.api.metadata import MetaFile, TargetFile  # type: ignore[attr-defined]  # re-exported
 from tuf.api.serialization.json import JSONSerializer
 
 from base.durable import replace
 from base.errors import RejectedError, SetupError
 from governance.files import read
-from governance.keys import PublicKey, Role, read_public
 from governance.lint import Refusal, lint
-from wire.parties import LEAST_THRESHOLD, PARTY_FIELD, SIGNING_ROLES, check_parties, signers
-from wire.policy import TARGET_NAME, Policy, decode_policy, policy_digest, verify
+from governance.roots import ROOT_NAME, NextRoot, keep_earlier, load, next_root
+from wire.metadata import Metadata, Root, Snapshot, Targets, sha256
+from wire.parties import check_parties, signers
+from wire.policy import (
+    TARGET_NAME,
+    TARGETS_NAME,
+    Policy,
+    decode_policy,
+    policy_digest,
+    verify,
+)
 
-ROOT_DAYS: Final = 365  # keys are looked at again each year
 TARGETS_DAYS: Final = 90  # a policy that nobody confirms any more ends by itself
-ROOT_NAME: Final = "root.json"
-TARGETS_NAME: Final = "targets.json"
-PARTIES_NAME: Final = "parties"
+SNAPSHOT_NAME: Final = "snapshot.json"
 _SERIALIZER: Final = JSONSerializer(compact=False)
 
 
@@ -66,13 +63,15 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
-    """Add this party's signature to root and targets; make both when they are not there yet.
+    """Add this party's signature to root, snapshot and targets; make those that are missing.
 
     1. The policy passes the lint.
-    2. Root: the one that is there, else a new one over the keys in `parties/`.
-    3. No party alone reaches a threshold of that root, and this key is one of its keys.
-    4. Targets: the ones that name this policy, else new ones with a higher version.
-    5. Sign both; write the root first, since targets mean nothing without it.
+    2. Root: the one that is there, or the next one where keys or calendar ask for it.
+    3. No party alone reaches a threshold of that root, and this key is one of its keys, or one
+       of those that it replaces: then it signs the root alone.
+    4. Targets: the ones that name this policy, else new ones with a higher version; snapshot
+       likewise, naming these targets.
+    5. Sign all; write the root first, since the others mean nothing without it.
 
     Raises:
         LintError: The policy must not be signed.
@@ -86,15 +85,21 @@ def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
     refusals = lint(policy, now.date())
     if refusals:
         raise LintError(refusals)
-    root = _root_of(folder, policy, now)
+    planned = next_root(folder, policy, now)
+    root = planned.root
     check_parties(root.to_bytes(_SERIALIZER), policy)
-    signer = _signer_for(root.signed, key)
-    targets = _targets_for(folder, document, policy, now)
-    for metadata in (root, targets):
-        metadata.sign(signer, append=True)
+    signer, signs_all = _signer_for(planned, key)
+    targets = _targets_for(folder, document, policy, now, anew=bool(planned.changes))
+    snapshot = _snapshot_for(folder, targets, now)
+    root.sign(signer, append=True)
+    if signs_all:
+        for metadata in (snapshot, targets):
+            metadata.sign(signer, append=True)
     # A crash in between leaves a root with one signature more than the targets; signing
     # again adds what is missing.
+    keep_earlier(folder, planned)
     replace(folder / ROOT_NAME, root.to_bytes(_SERIALIZER), mode=0o644)
+    replace(folder / SNAPSHOT_NAME, snapshot.to_bytes(_SERIALIZER), mode=0o644)
     replace(folder / TARGETS_NAME, targets.to_bytes(_SERIALIZER), mode=0o644)
     return standing(folder)
 
@@ -107,14 +112,15 @@ def standing(folder: Path) -> Standing:
         MalformedError: They are not in their format.
 
     """
-    document, root, targets = _signed(folder)
+    files = _signed(folder)
+    root, targets = files["root"], files["targets"]
     return Standing(
-        policy=decode_policy(document),
-        digest=policy_digest(document).hex(),
-        root_sha256=hashlib.sha256(root).hexdigest(),
+        policy=decode_policy(files["policy"]),
+        digest=policy_digest(files["policy"]).hex(),
+        root_sha256=sha256(root),
         signers=signers(root, targets),
-        root_expires=_load(root, Root, ROOT_NAME).signed.expires,
-        targets_expires=_load(targets, Targets, TARGETS_NAME).signed.expires,
+        root_expires=load(root, Root, ROOT_NAME).signed.expires,
+        targets_expires=load(targets, Targets, TARGETS_NAME).signed.expires,
     )
 
 
@@ -126,54 +132,21 @@ def verified(folder: Path, now: datetime) -> Standing:
         SetupError: Files are missing.
 
     """
-    document, root, targets = _signed(folder)
-    policy = verify(root=root, targets=targets, policy=document, now=now)
-    check_parties(root, policy)
+    files = _signed(folder)
+    check_parties(files["root"], verify(**files, now=now))
     return standing(folder)
 
 
-def _check_given(parties: Sequence[PublicKey], policy: Policy) -> None:
-    """Check that the first root gets a key of each party that the policy names.
-
-    Raises:
-        SetupError: One is missing.
-
-    """
-    for name in (policy.controller.name, policy.representatives.name):
-        if name not in {party.party for party in parties}:
-            raise SetupError(
-                f"the public policy key of {name} is missing; give --public for each party, "
-                "each made with --party as the policy has it"
-            )
-
-
-def _root_of(folder: Path, policy: Policy, now: datetime) -> Metadata[Any]:
-    path = folder / ROOT_NAME
-    if path.exists():
-        return _load(read(path), Root, ROOT_NAME)
-    parties = [read_public(file) for file in sorted((folder / PARTIES_NAME).glob("*.json"))]
-    if not parties:
-        raise SetupError(
-            f"{folder / PARTIES_NAME} has no public keys; give --public for each party"
-        )
-    _check_given(parties, policy)
-    root = Root(version=1, expires=_after(now, ROOT_DAYS), consistent_snapshot=True)
-    for party in parties:
-        _refuse_approver(party)
-        for role in SIGNING_ROLES:
-            root.add_key(_tuf_key(party), role)
-            root.roles[role].threshold = LEAST_THRESHOLD
-    return Metadata(root)
-
-
-def _targets_for(folder: Path, document: bytes, policy: Policy, now: datetime) -> Metadata[Any]:
+def _targets_for(
+    folder: Path, document: bytes, policy: Policy, now: datetime, *, anew: bool
+) -> Metadata[Any]:
     path = folder / TARGETS_NAME
     version = 1
     if path.exists():
-        there = _load(read(path), Targets, TARGETS_NAME)
+        there = load(read(path), Targets, TARGETS_NAME)
         named = there.signed.targets.get(TARGET_NAME)
         same = named is not None and named.hashes.get("sha256") == policy_digest(document).hex()
-        if same and not there.signed.is_expired(now):
+        if same and not anew and not there.signed.is_expired(now):
             return there
         before = (named.custom or {}).get("version", 0) if named is not None else 0
         if not same and policy.version <= before:
@@ -189,49 +162,49 @@ def _targets_for(folder: Path, document: bytes, policy: Policy, now: datetime) -
     return Metadata(signed)
 
 
-def _signer_for(root: Any, key: Ed25519PrivateKey) -> CryptoSigner:  # noqa: ANN401 - tuf's Root
+def _snapshot_for(folder: Path, targets: Metadata[Any], now: datetime) -> Metadata[Any]:
+    """Return the snapshot that names *targets*; by version, since signatures are still to come."""
+    path, version = folder / SNAPSHOT_NAME, 1
+    if path.exists():
+        there = load(read(path), Snapshot, SNAPSHOT_NAME)
+        named = there.signed.meta.get(TARGETS_NAME)
+        same = named is not None and named.version == targets.signed.version
+        if same and not there.signed.is_expired(now):
+            return there
+        version = there.signed.version + 1
+    meta = {TARGETS_NAME: MetaFile(version=targets.signed.version)}
+    return Metadata(Snapshot(version=version, expires=targets.signed.expires, meta=meta))
+
+
+def _signer_for(planned: NextRoot, key: Ed25519PrivateKey) -> tuple[CryptoSigner, bool]:
+    """Return what signs with *key*, and whether it may sign more than the root."""
     mine = SSlibKey.from_crypto(key.public_key())
-    if mine.keyid not in root.roles["targets"].keyids:
-        raise SetupError("this key is not one of the parties' keys in root.json")
+    root, before = planned.root.signed, planned.before
+    if mine.keyid in root.roles["targets"].keyids:
+        return _signing(key, root.keys[mine.keyid]), True
+    if before is not None and mine.keyid in before.signed.roles["root"].keyids:
+        return _signing(key, before.signed.keys[mine.keyid]), False
+    raise SetupError("this key is not one of the parties' keys in root.json")
+
+
+def _signing(key: Ed25519PrivateKey, named: SSlibKey) -> CryptoSigner:
     try:
-        return CryptoSigner(key, root.keys[mine.keyid])
+        return CryptoSigner(key, named)
     except KeyMismatchError:
         raise SetupError(
             "root.json has another key under the name of yours; make it anew"
         ) from None
 
 
-def _tuf_key(part: PublicKey) -> SSlibKey:
-    key = SSlibKey.from_crypto(part.ed25519())
-    key.unrecognized_fields[PARTY_FIELD] = part.party
-    return key
-
-
-def _refuse_approver(part: PublicKey) -> None:
-    if part.role is not Role.POLICY:
-        raise SetupError(f"the key of {part.name} is an {part.role} key, not a policy key")
-
-
 def _after(now: datetime, days: int) -> datetime:
     return (now + timedelta(days=days)).replace(microsecond=0)
 
 
-def _load(data: bytes, kind: type, name: str) -> Metadata[Any]:
-    try:
-        metadata: Metadata[Any] = Metadata.from_bytes(data)
-        _ = metadata.signed_bytes  # what has no canonical form cannot be signed either
-    except (DeserializationError, RepositoryError, ValueError) as exc:
-        why = str(exc) or "it has no canonical form"
-        raise SetupError(f"{name} cannot be read: {why}") from exc
-    if not isinstance(metadata.signed, kind):
-        raise SetupError(f"{name} is metadata of another role")
-    return metadata
-
-
-def _signed(folder: Path) -> tuple[bytes, bytes, bytes]:
+def _signed(folder: Path) -> dict[str, bytes]:
     document = read(folder / TARGET_NAME)
     if not (folder / ROOT_NAME).exists():
         raise SetupError(
             f"nobody has signed the policy in {folder} yet; run assent-govern sign {folder}"
         )
-    return document, read(folder / ROOT_NAME), read(folder / TARGETS_NAME)
+    names = {"root": ROOT_NAME, "snapshot": SNAPSHOT_NAME, "targets": TARGETS_NAME}
+    return {"policy": document} | {role: read(folder / name) for role, name in names.items()}

@@ -88,7 +88,8 @@ def init(
     move_in(premises, config, hosts)
     _show_card(premises.card(), premises, as_json=as_json)
     if not as_json:
-        click.echo("The policy names signing_key and witness; collector and readers get the rest.")
+        click.echo("The policy names signing_key, witness and lease_key.")
+        click.echo("Collector and readers get the rest.")
 
 
 @cli.command()
@@ -321,6 +322,7 @@ def _show_card(card: Card, premises: Premises, *, as_json: bool) -> None:
         ("origin", card.origin),
         ("signing_key", card.signing_key),
         ("witness", card.witness),
+        ("lease_key", card.lease_key),
         ("tls_pin", card.tls_pin),
         ("ca", str(premises.authority_file)),
     )

@@ -25,6 +25,7 @@ from base.errors import AssentError, RetryableError, SetupError
 from base.pki import CertificateError, Client, Role, client_of
 from guard.halt import Halts
 from guard.keys import ErasedError, Keys, OutOfSeasonError
+from guard.lease import Leases
 from guard.release import Outcome, Refused, Released, release
 from guard.trust import PolicySet
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
@@ -78,6 +79,7 @@ class Guard:
     signing_key: Ed25519PrivateKey
     keys: Keys
     witness: Witness
+    leases: Leases
     policy_set: Callable[[], PolicySet | None]
     halts: Halts
     clock: Clock
@@ -130,8 +132,13 @@ class Guard:
             Answered: One does.
 
         """
-        if (state := self.state()).halted:
-            raise Answered(503, f"the programme is halted: {state.why} (said by {state.by})")
+        if why := self.why_halted():
+            raise Answered(503, f"the programme is halted: {why}")
+
+    def why_halted(self) -> str:
+        """Return why a halt holds here and whose word that is; empty if none does."""
+        state = self.state()
+        return f"{state.why} (said by {state.by})" if state.halted else ""
 
     def origin(self) -> str:
         """Return the collector that the policy names, expired or not: erasing never ends."""
@@ -168,6 +175,12 @@ def make_app(guard: Guard) -> ASGIApp:
         await _body(request, LARGEST_SUBMISSION_BYTES)
         return _json(await run_in_threadpool(guard.state))
 
+    async def renew_lease(request: Request) -> Response:
+        _caller(request, guard, Role.COLLECTOR)
+        body = await _body(request, LARGEST_SUBMISSION_BYTES)
+        lease = await run_in_threadpool(_renew_lease, guard, body)
+        return Response(lease, media_type="application/json")
+
     async def release_batches(request: Request) -> Response:
         caller = _caller(request, guard, Role.READER)
         asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReleaseRequest)
@@ -179,13 +192,14 @@ def make_app(guard: Guard) -> ASGIApp:
             Route("/v1/keys", _said(make_key), methods=["POST"]),
             Route("/v1/erase", _said(erase_keys), methods=["POST"]),
             Route("/v1/state", _said(tell_state), methods=["POST"]),
+            Route("/v1/lease", _said(renew_lease), methods=["POST"]),
             Route("/v1/release", _said(release_batches), methods=["POST"]),
         ],
         exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
     )
 
 
-# --- the three answers --------------------------------------------------------------------
+# --- the answers --------------------------------------------------------------------------
 
 
 def _add_checkpoint(guard: Guard, body: bytes) -> Response:
@@ -233,6 +247,16 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
         pending_until=pending_until,
     )
     return sign_erasure(erasure, guard.signing_key)
+
+
+def _renew_lease(guard: Guard, offered: bytes) -> bytes:
+    try:
+        return guard.leases.renew(offered, guard.installed(), guard.now(), guard.why_halted())
+    except MalformedError:
+        raise
+    except WireError as exc:
+        _log.warning("a lease was refused: %s", exc)
+        raise Answered(403, str(exc)) from exc
 
 
 def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers:

@@ -5,11 +5,13 @@ ca.key ca.pem    authority of its callers, and of its own server
 tls.key tls.pem  server certificate; callers pin the key
 signing.key      signs the keys that it hands out
 witness.key      cosigns the collector's log
+lease.key        its half of the lease
 state/   keys.sqlite      the second lock itself: in a file of its own, and in no backup
 but one that ages out
 witness.sqlite   what the log looked like last
 policy-set.json  the signed policy that it acts on
 halt.json        the halt that was called here, and for which policy
+lease.json       the last lease that it signed
 """
 
 import base64
@@ -38,6 +40,7 @@ from guard.app import Guard
 from guard.config import Config, first_config, read_config
 from guard.halt import Halts
 from guard.keys import Keys
+from guard.lease import Leases
 from guard.trust import OwnKeys, load
 from guard.witness import Witness
 from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
@@ -52,6 +55,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     origin: str
     signing_key: str  # base64; the policy's guard.signing_key
     witness: str  # C2SP verifier key; the policy's guard.witness
+    lease_key: str  # base64; the policy's guard.lease_key
     tls_pin: str
     ca_pem: str
 
@@ -113,6 +117,14 @@ class Premises:
         """Return the key that cosigns the log."""
         return load_ed25519(self.paths.config / "witness.key")
 
+    def lease_key(self) -> Ed25519PrivateKey:
+        """Return the key that is this guard's half of the lease."""
+        return load_ed25519(self.paths.config / "lease.key")
+
+    def leases(self) -> Leases:
+        """Return what signs leases."""
+        return Leases.open(self.paths.state / "lease.json", self.lease_key())
+
     def keys(self) -> Keys:
         """Return the second lock."""
         return Keys(self.paths.state / "keys.sqlite")
@@ -128,6 +140,7 @@ class Premises:
         return OwnKeys(
             signing_key=self.signing_key().public_key().public_bytes_raw(),
             witness=verifier_key(self.config().name, ALGORITHM_COSIGNATURE, witness),
+            lease_key=self.lease_key().public_key().public_bytes_raw(),
         )
 
     def card(self) -> Card:
@@ -141,6 +154,7 @@ class Premises:
             origin=self.config().origin,
             signing_key=base64.b64encode(own.signing_key).decode("ascii"),
             witness=own.witness,
+            lease_key=base64.b64encode(own.lease_key).decode("ascii"),
             tls_pin=pin,
             ca_pem=self.authority().pem.decode("ascii"),
         )
@@ -154,6 +168,7 @@ class Premises:
             signing_key=self.signing_key(),
             keys=self.keys(),
             witness=self.witness(),
+            leases=self.leases(),
             policy_set=lambda: load(self.policy_file),
             halts=Halts(self.halt_file),
             clock=clock,
@@ -181,7 +196,7 @@ def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> No
     authority.save(folder)
     replace(premises.tls_key, private_pem(server))
     replace(premises.tls_certificate, authority.server_certificate(server, (host, *hosts)))
-    for name in ("signing.key", "witness.key"):
+    for name in ("signing.key", "witness.key", "lease.key"):
         replace(folder / name, private_pem(Ed25519PrivateKey.generate()))
     # Last, because its presence says that all the rest is there: init may be run again
     # after a crash, and then makes everything anew.

@@ -1,35 +1,35 @@
 """The signed policy that the guard acts on: installed by a person, never fetched.
 
 The first root is trusted because a person compared its digest; after that only a policy
-signed under the same root replaces it, and never an older one.  All three files are kept
-as one, so that no crash can mix them.
+signed under the same root replaces it, or under one that follows from it, and never an older
+one.  All files are kept as one, so that no crash can mix them.
 """
 
 import base64
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata
-from tuf.api.serialization import DeserializationError
 
 from base.durable import replace
 from base.errors import RejectedError, SetupError
 from base.stored import Versioned, refuse_newer
-from wire.errors import UNREADABLE, MalformedError
+from wire.errors import UNREADABLE
+from wire.metadata import Root, Snapshot, Targets, follow_roots, sha256, version_of
 from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, verify
 
 
 class PolicySet(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Root, targets and policy, in the bytes that were signed."""
+    """Root, snapshot, targets and policy, in the bytes that were signed."""
 
     root: bytes
+    snapshot: bytes
     targets: bytes
     policy: bytes
+    earlier_roots: tuple[bytes, ...] = ()  # that lead to this one, the oldest first
 
     def verified(self, now: datetime) -> Policy:
         """Return the policy, if it is signed by enough parties and has not expired.
@@ -38,14 +38,20 @@ class PolicySet(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True
             WireError: It is not.
 
         """
-        policy = verify(root=self.root, targets=self.targets, policy=self.policy, now=now)
+        policy = verify(
+            root=self.root,
+            snapshot=self.snapshot,
+            targets=self.targets,
+            policy=self.policy,
+            now=now,
+        )
         check_parties(self.root, policy)
         return policy
 
     @property
     def root_sha256(self) -> str:
         """The digest of the root, to compare with what the parties say it is."""
-        return hashlib.sha256(self.root).hexdigest()
+        return sha256(self.root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +60,11 @@ class OwnKeys:
 
     signing_key: bytes  # raw Ed25519
     witness: str  # C2SP verifier key
+    lease_key: bytes  # raw Ed25519
 
 
 def read_policy_set(folder: Path) -> PolicySet:
-    """Return the three files that `assent-govern sign` leaves in *folder*.
+    """Return the files that `assent-govern sign` leaves in *folder*.
 
     Raises:
         SetupError: One of them is not there.
@@ -66,11 +73,20 @@ def read_policy_set(folder: Path) -> PolicySet:
     try:
         return PolicySet(
             root=(folder / "root.json").read_bytes(),
+            snapshot=(folder / "snapshot.json").read_bytes(),
             targets=(folder / "targets.json").read_bytes(),
             policy=(folder / "policy.json").read_bytes(),
+            earlier_roots=earlier_roots(folder),
         )
     except OSError as exc:
         raise SetupError(f"{exc.filename}: {exc.strerror}; give the signed folder") from exc
+
+
+def earlier_roots(folder: Path) -> tuple[bytes, ...]:
+    """Return the roots that lead to the newest, the oldest first."""
+    named = ((path.name.partition(".")[0], path) for path in folder.glob("*.root.json"))
+    numbered = sorted((int(number), path) for number, path in named if number.isdecimal())
+    return tuple(path.read_bytes() for _number, path in numbered)
 
 
 def load(path: Path) -> PolicySet | None:
@@ -105,12 +121,13 @@ def check_successor(
         raise RejectedError("this policy names another guard: its signing_key is not ours")
     if policy.guard.witness != own.witness:
         raise RejectedError("this policy names another guard: its witness is not ours")
+    if base64.b64encode(own.lease_key).decode("ascii") != policy.guard.lease_key:
+        raise RejectedError("this policy names another guard: its lease_key is not ours")
     if installed is None:
         return policy
-    if _signed_part(offered.root) != _signed_part(installed.root):
-        raise RejectedError(
-            "this policy has another root; keys cannot be changed yet without a new guard"
-        )
+    follow_roots(installed.root, [*offered.earlier_roots, offered.root])
+    if version_of(offered.root, Root) < version_of(installed.root, Root):
+        raise RejectedError("this policy has an older root than the one that is installed")
     before = decode_policy(installed.policy)
     if policy.version < before.version or (
         policy.version == before.version and offered.policy != installed.policy
@@ -118,17 +135,16 @@ def check_successor(
         raise RejectedError(
             f"policy version {before.version} is installed; a newer one needs a higher version"
         )
+    roles: tuple[tuple[type[Any], bytes, bytes], ...] = (
+        (Snapshot, offered.snapshot, installed.snapshot),
+        (Targets, offered.targets, installed.targets),
+    )
+    for role, theirs, ours in roles:
+        if version_of(theirs, role) < version_of(ours, role):
+            raise RejectedError(f"this policy has an older {role.type} than the one installed")
     return policy
 
 
 def install(path: Path, offered: PolicySet) -> None:
     """Make *offered* the policy that the guard acts on: whole or not at all."""
     replace(path, msgspec.json.encode(offered))
-
-
-def _signed_part(metadata: bytes) -> bytes:
-    """Return the bytes that the signatures cover; the signatures' order is of no account."""
-    try:
-        return Metadata.from_bytes(metadata).signed_bytes
-    except (DeserializationError, RepositoryError, ValueError) as exc:
-        raise MalformedError(f"the policy's root cannot be read: {exc}") from exc

@@ -4,6 +4,7 @@ WireError
 ├── MalformedError     the bytes are not of this format, or not in its one allowed encoding
 │   └── UnknownVersionError    they say that they are of another version of it
 ├── ForgedError        well formed, but a signature, hash or proof does not hold
+│   └── ExpiredError   it did hold, until its time was over
 ├── NotForUsError      well formed and signed, but no identity at hand opens it
 └── NotCoveredError    signed by the right people, but it does not allow what is asked
 
@@ -34,6 +35,10 @@ class UnknownVersionError(MalformedError):
 
 class ForgedError(WireError):
     """A signature, a digest or a proof does not match."""
+
+
+class ExpiredError(ForgedError):
+    """The signatures hold, but the time for which they were given is over."""
 
 
 class NotForUsError(WireError):

@@ -5,18 +5,16 @@ carries the name of its party (a field that python-tuf keeps and the signatures 
 `check_parties` refuses a root in which one organisation could reach a threshold by itself.
 """
 
+import base64
 import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from securesystemslib.exceptions import VerificationError
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Key, Metadata, Root, Targets  # type: ignore[attr-defined]
-from tuf.api.serialization import DeserializationError
-
 from wire.ed25519 import public_key
-from wire.errors import MalformedError, NotCoveredError
+from wire.errors import NotCoveredError
+from wire.lease import tuf_key
+from wire.metadata import Key, Root, Targets, Timestamp, keys_that_signed, metadata_of
 from wire.policy import Policy
 
 PARTY_FIELD: Final = "x-assent-party"
@@ -32,16 +30,17 @@ def party_of(key: Key) -> str:
 
 
 def check_parties(root: bytes, policy: Policy) -> None:
-    """Check that no single organisation can sign this policy or replace these keys.
+    """Check that no single organisation can sign this policy, replace these keys or renew alone.
 
     Raises:
         MalformedError: Not a TUF root, or a key in whose name anybody can sign.
         NotCoveredError: A threshold below 2, one key under two names, a key without a party,
-            a party that reaches a threshold alone, controller or representatives missing, or
-            a threshold that is reached without the representatives.
+            a party that reaches a threshold alone, controller or representatives missing,
+            a threshold that is reached without the representatives, or a lease that needs
+            other signatures than those of the policy's collector and guard.
 
     """
-    signed = _root(root)
+    signed = metadata_of(root, Root).signed
     for role in SIGNING_ROLES:
         threshold = signed.roles[role].threshold
         keys = [signed.keys[keyid] for keyid in signed.roles[role].keyids if keyid in signed.keys]
@@ -60,6 +59,31 @@ def check_parties(root: bytes, policy: Policy) -> None:
         needed = policy.representatives.name
         if held.total() - held[needed] >= threshold:
             raise NotCoveredError(f"the {role} keys reach their threshold without {needed}")
+    _check_lease(signed, policy)
+
+
+def _check_lease(root: Root, policy: Policy) -> None:
+    """Check that a lease takes the collector's key and the guard's, and that neither does more."""
+    role = root.roles[Timestamp.type]
+    keys = [root.keys[keyid] for keyid in role.keyids if keyid in root.keys]
+    _check_distinct(keys, Timestamp.type)
+    named = {tuf_key(of.lease_key).keyid for of in (policy.collector, policy.guard)}
+    if role.threshold != LEAST_THRESHOLD or len(named) != LEAST_THRESHOLD:
+        raise NotCoveredError("a lease needs two signatures: the collector's and the guard's")
+    if set(role.keyids) != named or {_keyid(key) for key in keys} != named:
+        raise NotCoveredError(
+            "the root's lease keys are not those of the policy's collector and guard"
+        )
+    for other in SIGNING_ROLES:
+        signing = {_keyid(root.keys[k]) for k in root.roles[other].keyids if k in root.keys}
+        if signing & named:
+            raise NotCoveredError(f"a lease key stands among the {other} keys, too")
+
+
+def _keyid(key: Key) -> str:
+    """Return the id of the key itself: what the root calls it is only a name."""
+    raw = bytes.fromhex(str(key.keyval["public"]))
+    return tuf_key(base64.b64encode(raw).decode("ascii")).keyid
 
 
 def signers(root: bytes, targets: bytes) -> Mapping[str, bool]:
@@ -69,14 +93,10 @@ def signers(root: bytes, targets: bytes) -> Mapping[str, bool]:
         MalformedError: One of the two is not in its format.
 
     """
-    signed = _root(root)
-    try:
-        offered = Metadata[Targets].from_bytes(targets)
-        result = signed.get_verification_result("targets", offered.signed_bytes, offered.signatures)
-    except (DeserializationError, RepositoryError, VerificationError, ValueError) as exc:
-        raise MalformedError(f"the policy's signatures cannot be read: {exc}") from exc
-    said = {party_of(key): False for key in result.unsigned.values()}
-    return said | {party_of(key): True for key in result.signed.values()}
+    offered = metadata_of(targets, Targets)
+    signed, unsigned = keys_that_signed(metadata_of(root, Root).signed, offered)
+    said = {party_of(key): False for key in unsigned.values()}
+    return said | {party_of(key): True for key in signed.values()}
 
 
 def holders(root: bytes) -> Mapping[bytes, str]:
@@ -86,21 +106,11 @@ def holders(root: bytes) -> Mapping[bytes, str]:
         MalformedError: Not a TUF root, or a key that is none.
 
     """
-    signed = _root(root)
+    signed = metadata_of(root, Root).signed
     role = signed.roles["targets"]
     keys = [signed.keys[keyid] for keyid in role.keyids if keyid in signed.keys]
     values = [(str(key.keyval.get("public")), party_of(key)) for key in keys]
     return {bytes.fromhex(value): party for value, party in values if _PUBLIC.fullmatch(value)}
-
-
-def _root(data: bytes) -> Root:
-    try:
-        metadata = Metadata[Root].from_bytes(data)
-    except (DeserializationError, RepositoryError, ValueError) as exc:
-        raise MalformedError(f"the policy's root cannot be read: {exc}") from exc
-    if not isinstance(metadata.signed, Root):
-        raise MalformedError("the policy's root is metadata of another role")
-    return metadata.signed
 
 
 def _check_distinct(keys: list[Key], role: str) -> None:

@@ -2,8 +2,9 @@
 
 A policy travels as the target `policy.json` of a TUF repository (the TUF specification,
 v1.0): `root.json` names the keys and the threshold, `targets.json` names the digest of
-the policy.  `verify` is the only way to a `Policy`; whoever holds one knows that the
-threshold of signatures was there.  What a device records is policy ∩ grants.
+the policy, `snapshot.json` the version of the targets; how long that holds is said by the
+timestamp (`wire.lease`).  `verify` is the only way to a `Policy`; whoever holds one knows that
+the threshold of signatures was there.  What a device records is policy ∩ grants.
 """
 
 import hashlib
@@ -13,15 +14,24 @@ from enum import StrEnum
 from typing import Final
 
 import msgspec
-from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Targets  # type: ignore[attr-defined]  # re-exported
-from tuf.api.serialization import DeserializationError
 
 from wire.category import Category, registry
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.ids import PolicyDigest
+from wire.metadata import (
+    UNUSABLE,
+    Root,
+    Snapshot,
+    Targets,
+    check_in_time,
+    check_signed,
+    metadata_of,
+    root_of,
+)
 
 TARGET_NAME: Final = "policy.json"
+TARGETS_NAME: Final = "targets.json"  # what the snapshot calls the targets
+LEASE_SECONDS: Final = 4 * 3600  # half a working day: who is offline for lunch goes on
 
 
 class _Part(
@@ -78,26 +88,29 @@ class Guard(_Part, frozen=True, kw_only=True):
     """The second lock: who runs it, its signing key and its witness key.
 
     `signing_key` is base64 of the raw Ed25519 key that signs the keys it hands out;
-    `witness` is a C2SP verifier key.
+    `witness` is a C2SP verifier key; `lease_key`, raw Ed25519 too, is its half of the lease.
     """
 
     name: str
     run_by: str
     signing_key: str
     witness: str
+    lease_key: str
 
 
 class Collector(_Part, frozen=True, kw_only=True):
     """The one door: where sealed batches go.
 
     `origin` is scheme, host and port; `tls_pins` are hexadecimal SHA-256 of the server's
-    SubjectPublicKeyInfo, any of which will do; `log` is the C2SP verifier key of its log.
+    SubjectPublicKeyInfo, any of which will do; `log` is the C2SP verifier key of its log;
+    `lease_key`, base64 of raw Ed25519, is its half of the lease.
     """
 
     origin: str
     tenant: str
     tls_pins: tuple[str, ...]
     log: str
+    lease_key: str
 
 
 class Approver(_Part, frozen=True, kw_only=True):
@@ -128,6 +141,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     categories: tuple[CategoryRule, ...]
     applications: tuple[Application, ...]  # none by default: then nothing is recorded
     hold_seconds: int  # how long a sealed batch waits on the device before it may leave
+    lease_seconds: int = LEASE_SECONDS  # how long a device goes on without hearing from both
     recipients: tuple[Recipient, ...]
     guard: Guard
     collector: Collector
@@ -199,35 +213,58 @@ def words_sha256(policy: Policy, category: Category) -> bytes:
     return hashlib.sha256(policy.words(category).encode()).digest()
 
 
-def verify(*, root: bytes, targets: bytes, policy: bytes, now: datetime) -> Policy:
+def verify(*, root: bytes, snapshot: bytes, targets: bytes, policy: bytes, now: datetime) -> Policy:
     """Return the policy, having checked every signature and expiry that stands before it.
 
-    *root* is the trusted root of this device, *now* an aware UTC datetime.
+    *root* is the trusted root, *now* an aware UTC datetime.  For how long a device may go by
+    it is another question: `wire.lease`.
 
     Raises:
-        MalformedError: One of the three is not in its format, or asks for an unknown level.
-        ForgedError: Too few signatures, another digest, or expired metadata.
+        MalformedError: One of the four is not in its format, or asks for an unknown level.
+        ForgedError: Too few signatures, or another digest or version than what is signed.
+        ExpiredError: All of that was right, until metadata expired.
 
     """
+    signed = verify_signatures(root=root, snapshot=snapshot, targets=targets, policy=policy)
+    check_dates(root=root, snapshot=snapshot, targets=targets, now=now)
+    return signed
+
+
+def check_dates(*, root: bytes, snapshot: bytes, targets: bytes, now: datetime) -> None:
+    """Check that none of the metadata that sign a policy has expired at *now*.
+
+    Raises:
+        ExpiredError: One has.
+
+    """
+    check_in_time(now, metadata_of(root, Root))
+    check_in_time(now, metadata_of(targets, Targets))
+    check_in_time(now, metadata_of(snapshot, Snapshot))
+
+
+def verify_signatures(*, root: bytes, snapshot: bytes, targets: bytes, policy: bytes) -> Policy:
+    """Return the policy as `verify` does, whenever it may have expired.
+
+    Raises:
+        MalformedError: One of the four is not in its format, or asks for an unknown level.
+        ForgedError: Too few signatures, or another digest or version than what is signed.
+
+    """
+    trusted = root_of(root)
+    frame, offered = metadata_of(snapshot, Snapshot), metadata_of(targets, Targets)
+    check_signed(trusted, frame)
+    check_signed(trusted, offered)
+    named = frame.signed.meta.get(TARGETS_NAME)
+    if named is None or named.version != offered.signed.version:
+        raise ForgedError("the policy's snapshot names other targets than these")
+    info = offered.signed.targets.get(TARGET_NAME)
+    if info is None:
+        raise ForgedError(f"the signed metadata do not name {TARGET_NAME}")
     try:
-        trusted = Metadata[Root].from_bytes(root)
-        offered = Metadata[Targets].from_bytes(targets)
-    except (DeserializationError, RepositoryError, ValueError) as exc:
-        raise MalformedError(f"the policy's metadata cannot be read: {exc}") from exc
-    if (trusted.signed.type, offered.signed.type) != (Root.type, Targets.type):
-        raise MalformedError("the policy's metadata are of the wrong role")
-    try:
-        trusted.signed.verify_delegate("root", trusted.signed_bytes, trusted.signatures)
-        trusted.signed.verify_delegate("targets", offered.signed_bytes, offered.signatures)
-        info = offered.signed.targets[TARGET_NAME]
+        named.verify_length_and_hashes(targets)
         info.verify_length_and_hashes(policy)
-    except KeyError:
-        raise ForgedError(f"the signed metadata do not name {TARGET_NAME}") from None
-    except (RepositoryError, ValueError) as exc:
+    except UNUSABLE as exc:
         raise ForgedError(f"the policy is not signed as it must be: {exc}") from exc
-    for name, signed in (("root", trusted.signed), ("targets", offered.signed)):
-        if signed.is_expired(now):
-            raise ForgedError(f"the policy's {name} metadata expired on {signed.expires:%Y-%m-%d}")
     return _known(decode_policy(policy))
 
 

@@ -39,6 +39,13 @@ def has_passed(deadline: Deadline, now: Now) -> bool:
     return now.wall >= deadline.wall and now.boot >= deadline.boot
 
 
+def passed_on_any(deadline: Deadline, now: Now) -> bool:
+    """Whether *deadline* has passed on any clock that can tell: for what must not last longer."""
+    if now.wall >= deadline.wall:
+        return True
+    return now.boot_id == deadline.boot_id and now.boot >= deadline.boot
+
+
 def disagreement(anchor: Now, now: Now) -> str:
     """Say why the wall clock cannot be believed, or return "" when it can.
 

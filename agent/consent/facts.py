@@ -43,7 +43,7 @@ def facts_of(situation: Situation) -> Facts:
     pause = pause_at(situation.standing, situation.now)
     return Facts(
         not_halted=Fact.of(not (is_frozen(situation.standing) or situation.halting)),
-        policy_valid=Fact.of(situation.policy.policy is not None),
+        policy_valid=Fact.of(situation.policy.holds(situation.now)),
         clock_trusted=Fact.of(not (situation.clock_doubt or situation.standing.clock_doubt)),
         indicator_shown=Fact.of(situation.indicator_shown),
         session_ours=Fact.of(situation.session_ours),

@@ -1,9 +1,9 @@
-"""The policy in force on this device, and what of it a grant covers.
+"""The policy in force on this device, and for how long it holds without hearing more.
 
-Three files lie in the state folder as they were fetched: `root.json`, `targets.json` and
-`policy.json`.  They are verified whenever they are loaded, with the time of that moment, so
-a policy that expires ends capture by itself.  `install` puts three others in their place;
-whatever interrupts it, `load` finds one whole set.
+`tuf/in-force.json` has all that the last complete refresh brought (`refresh`), in one file, so
+that no crash can mix two of them: root, timestamp, snapshot, targets and policy, and the reading
+of the clocks when its timestamp came.  All of it is verified whenever it is loaded, with the time
+of that moment, so what expires ends capture by itself.
 """
 
 from dataclasses import dataclass
@@ -11,83 +11,59 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from base import durable
-from base.clock import NANOSECONDS, Now
-from wire.errors import WireError
-from wire.ids import PolicyDigest
-from wire.parties import check_parties
-from wire.policy import Policy, policy_digest, verify
+import msgspec
 
-FILES: Final = ("root.json", "targets.json", "policy.json")
-_NEXT: Final = ".next"
+from agent.consent.clocks import Deadline, passed_on_any
+from base.clock import NANOSECONDS, Now
+from base.stored import Versioned
+from wire.errors import UNREADABLE, ExpiredError, WireError
+from wire.ids import PolicyDigest
+from wire.lease import Lease, lease_seconds, verify_lease
+from wire.parties import check_parties
+from wire.policy import Policy, check_dates, policy_digest, verify_signatures
+
+FOLDER: Final = "tuf"
+IN_FORCE: Final = f"{FOLDER}/in-force.json"
+
+
+class Fetched(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one complete refresh brought, and when; `first_boot` is when its timestamp first came.
+
+    Whoever hands out the same timestamp again and again does not make it last by that.
+    """
+
+    root: bytes
+    timestamp: bytes
+    snapshot: bytes
+    targets: bytes
+    policy: bytes
+    boot: int
+    wall: int
+    boot_id: str
+    first_boot: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyFiles:
-    """The three files as bytes, unverified."""
+class LeaseHeld:
+    """From when until when the organisation's lease holds, on both clocks."""
 
-    root: bytes
-    targets: bytes
-    text: bytes
+    began: Now
+    until: Deadline
 
-    @property
-    def digest(self) -> PolicyDigest:
-        """The digest by which grants and batches name this policy."""
-        return policy_digest(self.text)
+    def is_over(self, now: Now) -> bool:
+        """Whether it is over on any clock that can tell; one that went back cannot be believed."""
+        return passed_on_any(self.until, now) or now.wall < self.began.wall - _BACKWARDS
 
-    def verified(self, now: Now) -> Policy:
-        """Return the policy, if every party signed it and nothing has expired.
-
-        Raises:
-            WireError: Which rule is broken.
-
-        """
-        at = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC)
-        policy = verify(root=self.root, targets=self.targets, policy=self.text, now=at)
-        check_parties(self.root, policy)
-        return policy
+    def half_seconds(self, now: Now) -> float:
+        """Return how long it is until half of it is over; then it is time to renew it."""
+        half = (self.until.boot - self.began.boot) // 2
+        left = self.until.wall - half - now.wall
+        if now.boot_id == self.until.boot_id:
+            left = min(left, self.until.boot - half - now.boot)
+        return left / NANOSECONDS
 
 
-def read(folder: Path, ending: str = "") -> PolicyFiles:
-    """Return the files in *folder*; raises OSError."""
-    root, targets, text = ((folder / (name + ending)).read_bytes() for name in FILES)
-    return PolicyFiles(root=root, targets=targets, text=text)
-
-
-def install(folder: Path, files: PolicyFiles) -> None:
-    """Put *files* in the place of those in *folder*, all three or none.
-
-    Raises:
-        OSError: The disk failed; the old ones hold, or the new ones do.
-
-    """
-    named = dict(zip(FILES, (files.root, files.targets, files.text), strict=True))
-    for name, data in named.items():
-        durable.replace(folder / (name + _NEXT), data)
-    # A crash before this leaves the old set whole.  From here on the set is a mixture, which
-    # no signature covers, and beside it lies the new one, whole: `load` takes that.
-    for name, data in named.items():
-        durable.replace(folder / name, data)
-    _tidy(folder)
-
-
-def put_right(folder: Path, now: Now) -> None:
-    """Finish an `install` that was interrupted, or remove what it has left.
-
-    Raises:
-        OSError: The disk failed; `load` goes on finding what it found.
-
-    """
-    if _load(folder, now).policy is not None:
-        _tidy(folder)  # it had not begun to replace, or it was done
-    elif _load(folder, now, _NEXT).policy is not None:
-        install(folder, read(folder, _NEXT))
-
-
-def _tidy(folder: Path) -> None:
-    for name in FILES:
-        if (folder / (name + _NEXT)).exists():
-            durable.remove(folder / (name + _NEXT))
+_BACKWARDS: Final = 5 * NANOSECONDS  # what a clock that is kept right may be set back by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,33 +71,105 @@ class PolicyInForce:
     """What lies on the disk: a verified policy, or why there is none.
 
     `digest` is known even when the signatures are not valid any more, so that an expired
-    policy is told apart from one that nobody has agreed to.
+    policy is told apart from one that nobody has agreed to.  `lapsed` is a policy that was
+    signed as it must be and whose time is over: it permits nothing, and says only where the
+    collector is, so that it can be asked again.
     """
 
     policy: Policy | None
     digest: PolicyDigest | None
     problem: str = ""  # one line for a person; empty with a valid policy
+    lease: LeaseHeld | None = None
+    lapsed: Policy | None = None
+
+    def holds(self, now: Now) -> bool:
+        """Whether there is a valid policy whose lease is known and not over at *now*."""
+        return self.policy is not None and self.lease is not None and not self.lease.is_over(now)
+
+    @property
+    def reachable(self) -> Policy | None:
+        """The policy that says how to reach the collector, valid or lapsed."""
+        return self.policy or self.lapsed
+
+
+def read_fetched(folder: Path) -> Fetched | None:
+    """Return what the last complete refresh in the state *folder* brought; None when damaged.
+
+    Raises:
+        OSError: There is none, or it cannot be read.
+
+    """
+    try:
+        return msgspec.json.decode((folder / IN_FORCE).read_bytes(), type=Fetched)
+    except UNREADABLE:
+        return None
 
 
 def load(folder: Path, now: Now) -> PolicyInForce:
     """Return the policy in *folder*, verified at *now* and signed by every party; never raises."""
-    found = _load(folder, now)
-    if found.policy is not None:
-        return found
-    interrupted = _load(folder, now, _NEXT)
-    return found if interrupted.policy is None else interrupted
-
-
-def _load(folder: Path, now: Now, ending: str = "") -> PolicyInForce:
     try:
-        files = read(folder, ending)
+        fetched = read_fetched(folder)
     except FileNotFoundError:
-        problem = "there is no policy here; it comes when this device is enrolled"
-        return PolicyInForce(policy=None, digest=None, problem=problem)
+        return _none("there is no policy here; it comes when this device is enrolled")
     except OSError as exc:
-        problem = f"the policy cannot be read ({exc.strerror}); enrol this device again"
-        return PolicyInForce(policy=None, digest=None, problem=problem)
+        return _none(f"the policy cannot be read ({exc.strerror}); enrol this device again")
+    if fetched is None:
+        return _none("the policy is damaged; it is fetched again from the collector")
+    return judge(fetched, now)
+
+
+def judge(fetched: Fetched, now: Now) -> PolicyInForce:
+    """Return the policy that *fetched* holds, verified at *now*.  Pure; never raises."""
+    digest = policy_digest(fetched.policy)
+    at = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC)
     try:
-        return PolicyInForce(policy=files.verified(now), digest=files.digest)
+        policy = verify_signatures(
+            root=fetched.root,
+            snapshot=fetched.snapshot,
+            targets=fetched.targets,
+            policy=fetched.policy,
+        )
+        check_parties(fetched.root, policy)
+        lease = verify_lease(
+            root=fetched.root, snapshot=fetched.snapshot, timestamp=fetched.timestamp
+        )
     except WireError as exc:
-        return PolicyInForce(policy=None, digest=files.digest, problem=str(exc))
+        return PolicyInForce(policy=None, digest=digest, problem=str(exc))
+    held = _held(lease, policy, fetched)
+    try:
+        check_dates(root=fetched.root, snapshot=fetched.snapshot, targets=fetched.targets, now=at)
+    except ExpiredError as exc:
+        return PolicyInForce(policy=None, digest=digest, problem=str(exc), lapsed=policy)
+    if held.is_over(now):
+        return PolicyInForce(
+            policy=None, digest=digest, problem=lease_over(held), lease=held, lapsed=policy
+        )
+    return PolicyInForce(policy=policy, digest=digest, lease=held)
+
+
+def lease_over(held: LeaseHeld) -> str:
+    """Return what the data subject is told when the lease is over."""
+    until = datetime.fromtimestamp(held.until.wall // NANOSECONDS, UTC)
+    return (
+        f"the organisation's lease ran out ({until:%Y-%m-%d %H:%M} UTC at the latest); it is"
+        " renewed when the collector can be reached"
+    )
+
+
+def _held(lease: Lease, policy: Policy, fetched: Fetched) -> LeaseHeld:
+    """Return the lease from the fetch on: at most the policy's, and never beyond its expiry."""
+    expires = int(lease.expires.timestamp()) * NANOSECONDS
+    longest = lease_seconds(policy.lease_seconds) * NANOSECONDS
+    left = max(0, expires - fetched.wall)
+    return LeaseHeld(
+        began=Now(boot=fetched.first_boot, wall=fetched.wall, boot_id=fetched.boot_id),
+        until=Deadline(
+            wall=fetched.wall + min(longest, left),
+            boot=min(fetched.first_boot + longest, fetched.boot + left),
+            boot_id=fetched.boot_id,
+        ),
+    )
+
+
+def _none(problem: str) -> PolicyInForce:
+    return PolicyInForce(policy=None, digest=None, problem=problem)

@@ -61,9 +61,17 @@ policies = Table(
     Column("number", Integer, primary_key=True),  # in the order of publication
     Column("digest", LargeBinary(32), nullable=False, unique=True),
     Column("root", LargeBinary, nullable=False),
+    Column("snapshot", LargeBinary, nullable=False),
     Column("targets", LargeBinary, nullable=False),
     Column("policy", LargeBinary, nullable=False),
     Column("published_at", BigInteger, nullable=False),
+)
+
+policy_files = Table(  # what devices ask for by version or digest; never changed, never removed
+    "policy_files",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
 )
 
 consents = Table(

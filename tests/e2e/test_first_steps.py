@@ -26,6 +26,8 @@ DESKTOP: Final = {"assent-agent run", "assent-agent doctor"}  # tests/e2e/test_w
 PRINTED: Final = {  # what a command prints, and how the guide calls it
     ("council", "signing_key"): "SIGNING_KEY",
     ("council", "witness"): "WITNESS",
+    ("council", "lease_key"): "GUARD_LEASE",
+    ("controller", "lease_key"): "COLLECTOR_LEASE",
     ("council", "tls_pin"): "GUARD_PIN",
     ("council", "root sha256"): "ROOT_SHA256",
     ("controller", "tls_pin"): "COLLECTOR_PIN",

@@ -44,8 +44,10 @@ RESTRICTIONS: Final = (Pause, OptOut, Withdraw, Forget)
 # What may lie in the state folder of an agent that has ended.
 EXPECTED: Final = re.compile(
     r"(agent\.lock|spare-room|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
-    r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json|policy\.json"
-    r"|root\.json|spare-room|targets\.json|receipts/(device\.pem|[\w-]+\.json)"
+    r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json|spare-room"
+    r"|receipts/(device\.pem|[\w-]+\.json)"
+    r"|tuf/(trusted-root|in-force|root|timestamp|snapshot|targets|policy)\.json"
+    r"|tuf/root_history/1\.root\.json"
     r"|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
     r"|erasures/[0-9a-f]{64}\.(json|unreadable)|spool/deletions/[0-9a-f]{64}\.json)$"
 )
@@ -74,7 +76,7 @@ class Collector(FakeCollector):
         certificate = self._certify(request_pem)
         return Certified(certificate=certificate, expires_at=WallInstant(0), ca_pem=self.ca_pem)
 
-    def policy_file(self, name: str) -> bytes:
+    def policy_file(self, name: str) -> bytes | None:
         self._alive()
         return super().policy_file(name)
 

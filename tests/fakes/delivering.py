@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from agent.consent.ledger import Ledger
-from agent.consent.policy import FILES, PolicyInForce, load
+from agent.consent.policy import PolicyInForce, load
 from agent.consent.standing import Entry, Granted, Standing
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, Enrolment, load_device
@@ -24,7 +24,10 @@ from agent.guard_keys import GuardKeys
 from agent.handover import SealedBatch, Span
 from agent.numbers import Numbers
 from agent.spool import Spool
+from base.clock import SystemClock
 from base.proxy import Proxy
+from tests.fakes.organisation import PolicyFolder
+from tests.fakes.repository import enrol
 from tests.fakes.site import Site, Workstation
 from tests.fakes.workstation import ShiftedClock
 from wire.category import Category
@@ -55,8 +58,8 @@ class Delivering:
         certificate, key = station.files
         (folder / KEY).write_bytes(key.read_bytes())
         (folder / CERTIFICATE).write_bytes(certificate.read_bytes())
-        for name in FILES:
-            (folder / name).write_bytes(station.door.request("GET", f"/v1/policy/{name}").body)
+        published = PolicyFolder(site.policy_folder)
+        enrol(folder, published, site.policy_file, SystemClock().now())
         enrolment = Enrolment(
             origin=site.origin,
             tls_pins=site.premises.tls_pins(),

@@ -13,6 +13,7 @@ import pytest
 from agent.handover import Answered
 from tests.fakes.books import Collector
 from tests.fakes.organisation import Organisation
+from tests.fakes.repository import Repository
 from tests.fakes.still import StillWorkstation
 from tests.fakes.story import KEYS, Story
 from tests.fakes.syscalls import Fault
@@ -31,10 +32,10 @@ class DiskStory(Story[Collector]):
         policy = msgspec.structs.replace(organisation.policy(), hold_seconds=1)
         station = StillWorkstation(folder=folder, organisation=organisation, policy=policy)
         published = organisation.publish(folder.with_name("policy"), policy, at=datetime.now(UTC))
-        collector = Collector(
-            organisation, organisation.device, organisation.subject, published=published.folder
-        )
+        collector = Collector(organisation, organisation.device, organisation.subject)
         station.collector = collector
+        repository = Repository.of(organisation, published, datetime.now(UTC))
+        collector.policy_file_of = repository.renewing(published, station.clock)
         file = EnrolmentFile(
             origin=policy.collector.origin,
             tls_pins=policy.collector.tls_pins,

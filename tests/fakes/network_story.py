@@ -85,6 +85,7 @@ class NetworkStory(Story[RealCollector]):
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, site: Site) -> None:
         self._site = site
         station = StillWorkstation(folder=folder, organisation=site.org, policy=site.policy)
+        site.clock.follows = station.clock
         root = (site.premises.paths.config.parent / "policy" / "root.json").read_bytes()
         file = EnrolmentFile(
             origin=site.origin,

@@ -6,7 +6,7 @@ All keys are real and new; nothing listens and nothing is stored but the policy'
 import base64
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from base.pki import spki_sha256
 from governance import policy_set
 from governance.draft import Wishes, draft
 from governance.keys import PublicKey, Role
+from guard.trust import PolicySet, read_policy_set
 from wire.age import decode_identity
 from wire.batch import Batch, Opening, encode_batch
 from wire.category import Category
@@ -44,7 +45,10 @@ from wire.ids import (
     key_id,
 )
 from wire.leaf import Kind, entry, release_payload
+from wire.lease import cosign as cosign_lease
+from wire.lease import offer
 from wire.policy import (
+    LEASE_SECONDS,
     Application,
     Approver,
     Policy,
@@ -117,6 +121,8 @@ class Organisation:
     guard: Ed25519PrivateKey = field(default_factory=ed25519)
     witness: Ed25519PrivateKey = field(default_factory=ed25519)
     log: Ed25519PrivateKey = field(default_factory=ed25519)
+    collector_lease: Ed25519PrivateKey = field(default_factory=ed25519)
+    guard_lease: Ed25519PrivateKey = field(default_factory=ed25519)
     device: Ed25519PrivateKey = field(default_factory=ed25519)
     identity: str = field(default_factory=new_identity)
     subject_identity: str = field(default_factory=new_identity)
@@ -164,6 +170,8 @@ class Organisation:
                 tenant="acme",
                 pins=("ab" * 32,),
                 log_key=self.log_key,
+                collector_lease_key=b64(raw(self.collector_lease)),
+                guard_lease_key=b64(raw(self.guard_lease)),
                 guard_run_by="Council Trust",
                 guard_key=b64(raw(self.guard)),
                 witness=self.witness_key,
@@ -189,6 +197,23 @@ class Organisation:
         policy_set.sign(folder, self.controller, at)
         policy_set.sign(folder, self.council, at)
         return PolicyFolder(folder)
+
+    def lease(
+        self,
+        published: "PolicyFolder",
+        at: datetime = NOW,
+        *,
+        seconds: int = LEASE_SECONDS,
+        version: int | None = None,
+    ) -> bytes:
+        """Return a timestamp over *published*, made at *at* and signed by collector and guard."""
+        offered = offer(
+            snapshot=published.snapshot,
+            version=int(at.timestamp()) if version is None else version,
+            expires=at.replace(microsecond=0) + timedelta(seconds=seconds),
+            key=self.collector_lease,
+        )
+        return cosign_lease(offered, self.guard_lease)
 
     def name_parties(self, folder: Path, *, council: str = COUNCIL) -> None:
         """Write the parties' public keys where the first signature looks for them."""
@@ -327,9 +352,26 @@ class Organisation:
 
 @dataclass(frozen=True)
 class PolicyFolder:
-    """The three signed files."""
+    """The signed files."""
 
     folder: Path
+
+    @property
+    def snapshot(self) -> bytes:
+        return (self.folder / "snapshot.json").read_bytes()
+
+    def files(self) -> dict[str, bytes]:
+        """Return what `wire.policy.verify` takes."""
+        return {
+            "root": self.root,
+            "snapshot": self.snapshot,
+            "targets": self.targets,
+            "policy": self.policy,
+        }
+
+    def policy_set(self) -> PolicySet:
+        """Return what the guard installs."""
+        return read_policy_set(self.folder)
 
     @property
     def root(self) -> bytes:

@@ -17,7 +17,7 @@ from base.serving import Clients, Credentials, Listener
 from guard.app import make_app
 from guard.config import Config
 from guard.premises import Premises, move_in
-from guard.trust import PolicySet, check_successor, install
+from guard.trust import check_successor, install
 from tests.fakes.organisation import NOW, WITNESS_NAME, Organisation, PolicyFolder
 
 WAIT_SECONDS = 10.0
@@ -74,7 +74,7 @@ class ServedGuard:
 
     def trust(self, published: PolicyFolder, now: datetime = NOW) -> None:
         """Install a signed policy, as `assent-guard trust` does."""
-        offered = PolicySet(root=published.root, targets=published.targets, policy=published.policy)
+        offered = published.policy_set()
         check_successor(offered, None, self.premises.own_keys(), now)
         install(self.premises.policy_file, offered)
 
@@ -93,6 +93,7 @@ def found_guard(folder: Path, acme: Organisation) -> Premises:
     )
     acme.guard = premises.signing_key()
     acme.witness = premises.witness_key()
+    acme.guard_lease = premises.lease_key()
     return premises
 
 

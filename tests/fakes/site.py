@@ -19,7 +19,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.types import ASGIApp
 
-from base.clock import NANOSECONDS, Now, SystemClock
+from base.clock import NANOSECONDS, Clock, Now, SystemClock
 from base.door import Response
 from base.https import OneDoor
 from base.paths import Paths
@@ -38,10 +38,12 @@ from collector.app import build
 from collector.assembly import Collector
 from collector.config import with_guard
 from collector.premises import Premises, move_in
+from collector.refusal import RefusedError
 from guard.app import Guard, make_app
 from guard.halt import Halts
 from guard.keys import Keys
-from guard.trust import PolicySet
+from guard.lease import Leases
+from guard.trust import PolicySet, read_policy_set
 from guard.witness import Witness
 from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS
@@ -72,9 +74,10 @@ class MovableClock:
     def __init__(self) -> None:
         self._real = SystemClock()
         self.moved = timedelta()
+        self.follows: Clock | None = None  # another clock, instead
 
     def now(self) -> Now:
-        now = self._real.now()
+        now = (self.follows or self._real).now()
         by = int(self.moved.total_seconds()) * NANOSECONDS
         return dataclasses.replace(now, wall=now.wall + by, boot=now.boot + by)
 
@@ -103,7 +106,7 @@ class GuardSite:
 
 
 @contextlib.contextmanager
-def guard_site(folder: Path, org: Organisation) -> Iterator[GuardSite]:
+def guard_site(folder: Path, org: Organisation, clock: Clock | None = None) -> Iterator[GuardSite]:
     """Run the real guard with the keys that *org* names in its policy."""
     folder.mkdir()
     authority, key = Authority.create("Guard"), new_server_key()
@@ -124,9 +127,10 @@ def guard_site(folder: Path, org: Organisation) -> Iterator[GuardSite]:
         signing_key=org.guard,
         keys=keys,
         witness=witness,
+        leases=Leases.open(folder / "lease.json", org.guard_lease),
         policy_set=lambda: site.policy,
         halts=Halts(folder / "halt.json"),
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
     )
     with listening(listener, make_app(guard), _credentials(folder)):
         yield site
@@ -172,15 +176,23 @@ class Site:
         folder = self.policy_folder
         newer = {"version": self.policy.version + 1, **changes}
         self.policy = msgspec.structs.replace(self.policy, **newer)
-        signed = self.org.publish(folder, self.policy, at=datetime.now(UTC))
-        self.guard.policy = PolicySet(
-            root=signed.root, targets=signed.targets, policy=signed.policy
-        )
+        self.org.publish(folder, self.policy, at=datetime.now(UTC))
         published = policies.read_folder(folder, self.collector.now())
         self.digest = published.digest
         with self.collector.index.writing() as connection:
             policies.publish(connection, published, self.collector.now())
+        self.guard.policy = read_policy_set(folder)
         return self.policy
+
+    def policy_file(self, name: str) -> bytes | None:
+        """Return what the collector serves to whoever may ask, without the way there."""
+        if name == policies.TIMESTAMP_NAME:
+            return self.collector.leases.timestamp()
+        with self.collector.index.reading() as connection:
+            try:
+                return policies.file(connection, name)
+            except RefusedError:
+                return None
 
     @property
     def origin(self) -> str:
@@ -399,9 +411,10 @@ def collector_site(
     move_in(premises, origin=f"https://127.0.0.1:{listener.port}", tenant=TENANT, listen=None)
     with premises.config_file.open("a") as config:
         config.write(f"[limits]\n{limits}\n")
-    with guard_site(folder / "guard", org) as guard:
+    with guard_site(folder / "guard", org, clock) as guard:
         _connect(premises, guard)
         collector = Collector.open(premises, clock)
+        org.collector_lease = premises.lease_key()
         policy = msgspec.structs.replace(
             org.policy(),
             collector=msgspec.structs.replace(
@@ -409,6 +422,7 @@ def collector_site(
                 origin=collector.config.origin,
                 log=collector.log.verifier_key,
                 tls_pins=(premises.tls_pin(),),
+                lease_key=premises.lease_public_key(),
             ),
             **changes,
         )
@@ -416,7 +430,7 @@ def collector_site(
             org.publish(folder / "policy", policy, at=first_signed)
             shutil.copytree(folder / "policy", folder / "policy-then")
         signed = org.publish(folder / "policy", policy, at=datetime.now(UTC))
-        guard.policy = PolicySet(root=signed.root, targets=signed.targets, policy=signed.policy)
+        guard.policy = signed.policy_set()
         published = policies.read_folder(folder / "policy", collector.now())
         with collector.index.writing() as connection:
             policies.publish(connection, published, collector.now())

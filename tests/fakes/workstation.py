@@ -34,6 +34,7 @@ from base.ipc import Inbox, encode, read, send
 from base.paths import Paths
 from base.pki import Authority, Role, client_uri, private_pem, signing_request, spki_sha256
 from tests.fakes.organisation import Organisation
+from tests.fakes.repository import Repository, enrol
 from wire.batch import decode_batch
 from wire.category import Category
 from wire.collector_http import Carried, Deleted, Logged, State
@@ -309,11 +310,15 @@ class FakeCollector(Door):
     events: list[ConsentEvent] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     closed: bool = False
-    published: Path | None = None  # the folder of the policy that it serves
+    policy_file_of: Callable[[str], bytes | None] = lambda _name: None
     demands: tuple[SignedRequest, ...] = ()  # made elsewhere
     demanded: list[Request] = field(default_factory=list)
     guard_answers: bool = True
     guard: Ed25519PrivateKey | None = None  # who signs in the guard's place
+
+    def policy_file(self, name: str) -> bytes | None:
+        self._reach()
+        return self.policy_file_of(name)
 
     def close(self) -> None:
         self.closed = True
@@ -321,11 +326,6 @@ class FakeCollector(Door):
     def state(self) -> State:
         self._reach()
         return State(halted=bool(self.halted), why=self.halted, stopped=self.stopped)
-
-    def policy_file(self, name: str) -> bytes:
-        self._reach()
-        assert self.published is not None
-        return (self.published / name).read_bytes()
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         self._reach()
@@ -467,8 +467,8 @@ class Workstation:
     def _enrol(self) -> None:
         state, organisation = self.paths.state, self.organisation
         published = organisation.publish(self.folder / "policy", self.policy, at=datetime.now(UTC))
-        for name in ("root.json", "targets.json", "policy.json"):
-            (state / name).write_bytes((published.folder / name).read_bytes())
+        self.repository = Repository.of(organisation, published, datetime.now(UTC))
+        enrol(state, published, self.repository.fetch, self.clock.now())
         durable.replace(state / KEY, private_pem(organisation.device))
         device = spki_sha256(organisation.device.public_key()).hex()
         certificate = Authority.create("test").certify(
@@ -487,7 +487,7 @@ class Workstation:
         )
         durable.replace(state / ENROLMENT, msgspec.json.encode(enrolment))
         self.collector = FakeCollector(organisation, organisation.device, organisation.subject)
-        self.collector.published = published.folder
+        self.collector.policy_file_of = self.repository.renewing(published, self.clock)
 
     # --- the agent --------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ import msgspec
 import pytest
 
 from agent.consent.ledger import Ledger
+from agent.consent.policy import IN_FORCE
 from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag, Pause
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Enrolment, load_device
@@ -38,6 +40,8 @@ from guard.keys import Found, Keys
 from tests.conftest import Size
 from tests.fakes.death import cores_in, deaths
 from tests.fakes.doomed import Doom, Ended, Kept, Told
+from tests.fakes.organisation import PolicyFolder
+from tests.fakes.repository import Repository, enrol
 from tests.fakes.searched import found
 from tests.fakes.site import Site, collector_site
 from tests.fakes.site import Workstation as Enrolled
@@ -155,8 +159,9 @@ def move_in(folder: Path, site: Site, enrolled: Enrolled) -> None:
     for name in ("config", "logs", "run"):
         durable.private_folder(folder / name)
     policy = site.premises.paths.state.parent / "policy"
-    for name in ("root.json", "targets.json", "policy.json"):
-        (state / name).write_bytes((policy / name).read_bytes())
+    published = PolicyFolder(policy)
+    repository = Repository.of(enrolled.org, published, datetime.now(UTC))
+    enrol(state, published, repository.fetch, SystemClock().now())
     durable.replace(state / KEY, private_pem(enrolled.org.device))
     durable.replace(state / CERTIFICATE, enrolled.files[0].read_bytes())
     enrolment = Enrolment(
@@ -264,7 +269,9 @@ def check_workstation(folder: Path) -> None:
     assert requests
     assert left - receipts - requests - {"consent.torn", SPARE_ROOM} == {
         *("agent.lock", "clock.json", "consent.jsonl", "guard-keys.json", "numbers.json"),
-        *("root.json", "targets.json", "policy.json", KEY, CERTIFICATE, ENROLMENT),
+        *(KEY, CERTIFICATE, ENROLMENT, "tuf/trusted-root.json", IN_FORCE),
+        *(f"tuf/{role}.json" for role in ("root", "timestamp", "snapshot", "targets", "policy")),
+        "tuf/root_history/1.root.json",
         "spool/sent.jsonl",
     }
 

@@ -41,6 +41,7 @@ from agent.consent.states import Ending, Pause
 from base.clock import NANOSECONDS, Now
 from base.errors import ConsentError
 from tests.fakes.organisation import Organisation
+from tests.fakes.repository import a_lease
 from wire.category import Category
 from wire.ids import PolicyDigest
 
@@ -88,7 +89,9 @@ class Consent(RuleBasedStateMachine):
                     now=self.now,
                     standing=self.ledger.standing,
                     policy=PolicyInForce(
-                        policy=POLICY if self.valid else None, digest=DIGESTS[self.digest]
+                        policy=POLICY if self.valid else None,
+                        digest=DIGESTS[self.digest],
+                        lease=a_lease(self.now),
                     ),
                     indicator_shown=self.shown,
                     session_ours=True,

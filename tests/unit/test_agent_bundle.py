@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import shutil
 import socket
 import stat
 import tarfile
@@ -142,8 +143,8 @@ def test_the_search_would_have_found_them(station: Workstation, tmp_path: Path) 
 def test_a_machine_on_which_nothing_is_set_up_has_one_too(tmp_path: Path) -> None:
     """That is when somebody asks for help."""
     station = Workstation.enrolled(tmp_path / "agent")
-    for path in station.paths.state.iterdir():
-        path.unlink()
+    shutil.rmtree(station.paths.state)
+    station.paths.make()
     (station.paths.config / "config.toml").write_text("colour = 'blue'\n", "utf-8")
     found = bundle(station, tmp_path / "b.tar.gz")
     assert document(found, "config.json") == {"unreadable": True}

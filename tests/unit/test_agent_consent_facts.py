@@ -12,6 +12,7 @@ from agent.consent.standing import Grant, Halted, Standing, pause_at
 from agent.consent.states import Consent, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation
+from tests.fakes.repository import a_lease
 from wire.category import Category
 from wire.control import Reason
 from wire.grant import grant_hash, verify_consent
@@ -19,8 +20,8 @@ from wire.ids import PolicyDigest
 
 ORGANISATION = Organisation()
 DIGEST, OTHER = PolicyDigest(b"\1" * 32), PolicyDigest(b"\2" * 32)
-IN_FORCE = PolicyInForce(policy=ORGANISATION.policy(), digest=DIGEST)
 NOW = Now(boot=1_000, wall=1_000_000, boot_id="one")
+IN_FORCE = PolicyInForce(policy=ORGANISATION.policy(), digest=DIGEST, lease=a_lease(NOW))
 SIGNED = ORGANISATION.consent(DIGEST)
 GRANT = Grant(
     signed=SIGNED,
@@ -92,6 +93,14 @@ CASES: dict[str, tuple[Situation, Reason]] = {
     ),
     "an expired policy": (
         situation(policy=PolicyInForce(policy=None, digest=DIGEST, problem="expired")),
+        Reason.POLICY_INVALID,
+    ),
+    "a lease of which nothing is known": (
+        situation(policy=dataclasses.replace(IN_FORCE, lease=None)),
+        Reason.POLICY_INVALID,
+    ),
+    "a lease that is over": (
+        situation(policy=dataclasses.replace(IN_FORCE, lease=a_lease(NOW, seconds=0))),
         Reason.POLICY_INVALID,
     ),
     "a clock in doubt now": (situation(clock_doubt="set"), Reason.CLOCK_UNTRUSTED),

@@ -8,6 +8,7 @@ import pytest
 
 from agent.handover import Answered, NoAnswer
 from tests.fakes.organisation import Organisation
+from tests.fakes.repository import Repository
 from tests.fakes.workstation import (
     HOLD_BACK,
     Workstation,
@@ -186,8 +187,10 @@ def test_a_policy_that_will_not_do_is_said_last(station: Workstation) -> None:
 
     async def story() -> None:
         async with capturing(station, Category.KEYS) as service:
-            other = Organisation().publish(station.folder / "other", at=datetime.now(UTC))
-            station.collector.published = other.folder
+            acme = Organisation()
+            other = acme.publish(station.folder / "other", at=datetime.now(UTC))
+            strangers = Repository.of(acme, other, datetime.now(UTC))
+            station.collector.policy_file_of = strangers.renewing(other, station.clock)
             station.collector.answers["send"] = Answered(status=201, body=b"{}")
             await type_and_pause(station)
             await station.tray.until(lambda s: "receipt does not hold" in s.collector.last_error)
@@ -197,7 +200,9 @@ def test_a_policy_that_will_not_do_is_said_last(station: Workstation) -> None:
         station.collector.answers.clear()
         async with running(station) as service:
             await eventually(lambda: service.spool.number_sent() == 1)
-            await station.tray.until(lambda s: "policy of another root" in s.collector.last_error)
+            await station.tray.until(
+                lambda s: "timestamp was signed by 0/2" in s.collector.last_error
+            )
             assert service.programme.in_force.policy == station.policy
 
     play(story())

@@ -14,6 +14,7 @@ from agent import doctor, indicator, session
 from agent.capture.permission import Allowance
 from agent.consent.clocks import deadline_after
 from agent.consent.ledger import MARK_NAME, Ledger
+from agent.consent.policy import IN_FORCE
 from agent.consent.standing import (
     ClockDoubted,
     Entry,
@@ -110,7 +111,7 @@ def test_whatever_blocks_is_said_with_how_to_mend_it(
 
 def test_a_policy_that_is_not_valid_blocks(station: Workstation) -> None:
     """Its own problem is the finding."""
-    (station.paths.state / "policy.json").write_bytes(b"{}")
+    (station.paths.state / IN_FORCE).write_bytes(b"{}")
     policy = look(station)["policy"]
     assert policy.blocks
     assert policy.mend
@@ -150,7 +151,7 @@ def acts(station: Workstation, *entries: Entry) -> None:
 
 
 def agreed(station: Workstation, policy: PolicyDigest | None = None) -> Granted:
-    digest = policy or policy_digest((station.paths.state / "policy.json").read_bytes())
+    digest = policy or policy_digest((station.folder / "policy" / "policy.json").read_bytes())
     return Granted(
         signed=station.organisation.consent(digest, category=Category.KEYS), words="", notice=""
     )
@@ -177,7 +178,7 @@ Scene = Callable[[Workstation, pytest.MonkeyPatch], None]
 
 
 def without_a_policy(station: Workstation, _patch: pytest.MonkeyPatch) -> None:
-    (station.paths.state / "policy.json").write_bytes(b"{}")
+    (station.paths.state / IN_FORCE).write_bytes(b"{}")
 
 
 def without_an_icon(_station: Workstation, patch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from base.clock import Now, SystemClock
 from base.errors import RejectedError, RetryableError, SetupError
 from base.pki import Authority, Role, client_uri, requested_key, signing_request, spki_sha256
 from tests.fakes.organisation import Organisation, PolicyFolder
+from tests.fakes.repository import Repository
 from wire.collector_http import Certified
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.ids import WallInstant
@@ -30,6 +31,7 @@ class FakeDoor(Door):
     """The collector's side of an enrolment."""
 
     published: PolicyFolder
+    repository: Repository
     tokens: set[str] = field(default_factory=lambda: {"token"})
     enrolled: int = 0
     asked: list[str] = field(default_factory=list)
@@ -50,10 +52,9 @@ class FakeDoor(Door):
         uri = client_uri("acme", Role.DEVICE, name)
         return Authority.create("test").certify(request_pem, uri).decode()
 
-    def policy_file(self, name: str) -> bytes:
+    def policy_file(self, name: str) -> bytes | None:
         self._fail(name)
-        self.asked.append(name)
-        return (self.published.folder / name).read_bytes()
+        return self.repository.fetch(name)
 
     def _fail(self, at: str) -> None:
         if self.fails_at == at:
@@ -89,7 +90,7 @@ def world(tmp_path: Path) -> World:
     return World(
         folder=folder,
         organisation=organisation,
-        door=FakeDoor(published),
+        door=FakeDoor(published, Repository.of(organisation, published, datetime.now(UTC))),
         file=EnrolmentFile(
             origin="https://collector.acme.example:8443",
             tls_pins=("ab" * 32,),
@@ -109,15 +110,18 @@ def test_an_enrolled_device_has_key_certificate_policy_and_pseudonym(world: Worl
     assert device.enrolment.subject_key == recipient_of(identity)
     assert device.id == spki_sha256(device.key.public_key())
     assert {p.name for p in world.folder.iterdir()} == {
-        "device.key", "device.pem", "root.json", "targets.json", "policy.json", "enrolment.json",
+        "device.key", "device.pem", "tuf", "enrolment.json",
     }  # fmt: skip
-    assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in world.folder.iterdir())
+    files = [p for p in world.folder.rglob("*") if p.is_file() and not p.is_symlink()]
+    assert all(stat.S_IMODE(p.stat().st_mode) == 0o600 for p in files)
 
 
 def test_the_identity_is_nowhere_in_the_state_folder(world: World) -> None:
     """The private part is shown once, and kept in memory only."""
     secret = world.enroll().encode()
-    assert all(secret not in path.read_bytes() for path in world.folder.iterdir())
+    assert all(
+        secret not in path.read_bytes() for path in world.folder.rglob("*") if path.is_file()
+    )
 
 
 def test_the_token_travels_without_a_certificate_and_everything_else_with_it(
@@ -144,7 +148,9 @@ def test_a_device_is_not_enrolled_while_nobody_has_the_identity(world: World) ->
     assert enroll.load_device(world.folder).enrolment.subject_key == recipient_of(identity)
 
 
-@pytest.mark.parametrize("fails_at", ["enroll", "root.json", "targets.json", "policy.json"])
+@pytest.mark.parametrize(
+    "fails_at", ["enroll", "timestamp.json", "1.snapshot.json", "1.targets.json"]
+)
 def test_an_interrupted_enrolment_goes_on_where_it_stopped(world: World, fails_at: str) -> None:
     """With the same key, and without needing a second token."""
     world.door.fails_at = fails_at
@@ -169,7 +175,8 @@ def test_a_device_is_enrolled_once(world: World) -> None:
 def test_another_root_than_the_files_is_refused(world: World) -> None:
     """The collector cannot choose who signs the policy."""
     other = Organisation().publish(world.folder.parent / "other", at=datetime.now(UTC))
-    world.door.published = other
+    name = f"{world.file.root_sha256}.root.json"
+    world.door.repository.files[name] = other.root
     with pytest.raises(RejectedError, match="root is not the one"):
         world.enroll()
     assert not (world.folder / "enrolment.json").exists()
@@ -177,7 +184,8 @@ def test_another_root_than_the_files_is_refused(world: World) -> None:
 
 def test_a_policy_that_lacks_a_signature_is_refused(world: World) -> None:
     """Nothing is taken on the collector's word."""
-    (world.door.published.folder / "policy.json").write_bytes(b"{}")
+    (name,) = (n for n in world.door.repository.files if n.endswith(".policy.json"))
+    world.door.repository.files[name] = b"{}"
     with pytest.raises(RejectedError, match="enrolment file"):
         world.enroll()
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from agent import enroll
 from agent.__main__ import agent as cli
-from agent.consent.policy import FILES
+from agent.consent.policy import IN_FORCE, Fetched
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY
 from agent.renewal import certificate_ends_at
@@ -23,6 +23,7 @@ from base.errors import RejectedError, SetupError
 from base.pki import Role, client_uri, signing_request
 from collector import enrol
 from tests.fakes.delivering import Delivering
+from tests.fakes.organisation import PolicyFolder, wall
 from tests.fakes.proxy import relay
 from tests.fakes.site import TENANT, Site, collector_site
 from tests.fakes.workstation import eventually
@@ -96,9 +97,19 @@ def test_a_policy_that_ran_out_meanwhile_is_fetched_anew_before_anything_is_sent
         laptop = Delivering.enrolled(site, tmp_path / "state")
         frame = laptop.seal()
         absent(laptop, days=93)
-        for name in FILES:
-            old = (site.policy_folder.with_name("policy-then") / name).read_bytes()
-            (laptop.folder / name).write_bytes(old)
+        old = PolicyFolder(site.policy_folder.with_name("policy-then"))
+        fetched = Fetched(
+            root=old.root,
+            timestamp=site.org.lease(old, then),
+            snapshot=old.snapshot,
+            targets=old.targets,
+            policy=old.policy,
+            boot=0,
+            wall=wall(then),
+            boot_id="then",
+            first_boot=0,
+        )
+        (laptop.folder / IN_FORCE).write_bytes(msgspec.json.encode(fetched))
         assert "expired" in laptop.policy.problem
         run(laptop, lambda _: laptop.spool.number_sent() == 1)
         assert is_stored(site, frame)
@@ -234,11 +245,11 @@ def test_enrolling_again_with_another_root_than_the_files_is_refused(
     site: Site, laptop: Delivering
 ) -> None:
     """The collector cannot choose who signs; the device stays enrolled as it was."""
-    policy = (laptop.folder / "policy.json").read_bytes()
+    policy = (laptop.folder / IN_FORCE).read_bytes()
     enrolment = (laptop.folder / ENROLMENT).read_bytes()
     with pytest.raises(RejectedError, match="root is not the one"):
         again(laptop, msgspec.structs.replace(site.enrolment_file(), root_sha256="00" * 32))
-    assert (laptop.folder / "policy.json").read_bytes() == policy
+    assert (laptop.folder / IN_FORCE).read_bytes() == policy
     assert (laptop.folder / ENROLMENT).read_bytes() == enrolment
 
 

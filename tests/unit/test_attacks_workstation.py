@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import control
 from agent.consent.ledger import FILE_NAME, Ledger
+from agent.consent.policy import IN_FORCE, read_fetched
 from agent.consent.standing import Granted, Line
 from agent.consent.states import Consent
 from agent.handover import Answered
@@ -386,9 +388,16 @@ def test_an_organisation_of_strangers_cannot_sign_the_policy_wider(station: Work
     strangers = Organisation()
     wider = msgspec.structs.replace(strangers.policy(), hold_seconds=1)
     published = strangers.publish(station.folder / "other", wider)
-    for name in ("targets.json", "policy.json"):
-        data = (published.folder / name).read_bytes()
-        (station.paths.state / name).write_bytes(data)
+    there = read_fetched(station.paths.state)
+    assert there is not None
+    put_in = msgspec.structs.replace(
+        there,
+        snapshot=published.snapshot,
+        targets=published.targets,
+        policy=published.policy,
+        timestamp=strangers.lease(published, datetime.now(UTC)),
+    )
+    (station.paths.state / IN_FORCE).write_bytes(msgspec.json.encode(put_in))
     service = station.service()
     assert service.policy.policy is None
     assert not service.verdict.sources

@@ -68,6 +68,7 @@ def signed_policy(folder: Path, facts: dict[str, str], **changes: object) -> Org
         policy.collector,
         origin=facts["origin"],
         log=facts["log_key"],
+        lease_key=facts["lease_key"],
         tls_pins=(facts["tls_pin"],),
     )
     about = msgspec.structs.replace(about, **changes)

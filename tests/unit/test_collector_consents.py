@@ -172,7 +172,7 @@ def test_last_and_next_month_have_keys(workstation: Workstation) -> None:
 # --- policies ---------------------------------------------------------------------------
 
 
-def test_the_three_files_are_served_as_published(site: Site, workstation: Workstation) -> None:
+def test_the_files_are_served_as_published(site: Site, workstation: Workstation) -> None:
     """To the byte, since signatures are over bytes."""
     for name in policies.FILES:
         answer = workstation.door.request("GET", f"/v1/policy/{name}")
@@ -206,7 +206,7 @@ def test_a_policy_of_another_root_is_not_put_in_force(site: Site, tmp_path: Path
     other = dataclasses.replace(site.org, controller=ed25519(), council=ed25519())
     folder = tmp_path / "policy"
     other.publish(folder, site.policy, at=datetime.now(UTC))
-    with pytest.raises(RejectedError, match="another root"):
+    with pytest.raises(ForgedError, match="another root"):
         publish(site, folder)
 
 
@@ -225,7 +225,7 @@ def test_an_unsigned_or_missing_policy_is_not_put_in_force(site: Site, tmp_path:
         publish(site, folder)
 
 
-@pytest.mark.parametrize("field", ["origin", "tenant", "log", "pin"])
+@pytest.mark.parametrize("field", ["origin", "tenant", "log", "pin", "lease_key"])
 def test_a_policy_about_another_collector_is_refused(site: Site, field: str) -> None:
     """A mistake in the policy is found here, not on a thousand workstations."""
     published = policies.read_folder(
@@ -236,6 +236,7 @@ def test_a_policy_about_another_collector_is_refused(site: Site, field: str) -> 
         "tenant": "acme",
         "pin": site.premises.tls_pin(),
         "log": site.collector.log.verifier_key,
+        "lease_key": site.premises.lease_public_key(),
     }
     policies.check_is_about(published, **ours)
     with pytest.raises(RejectedError, match=field if field != "pin" else "does not pin"):

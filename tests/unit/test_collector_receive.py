@@ -394,13 +394,13 @@ def test_a_halt_that_comes_during_the_upload_wins(
 
 
 def test_nothing_that_the_collector_has_imports_what_could_open_a_batch(site: Site) -> None:
-    """Keys in its folders: TLS, CA, log, and its certificate for the guard. No other secret."""
+    """Keys in its folders: TLS, CA, log, lease, and the one for the guard. No other secret."""
     secret = {
         path.relative_to(site.premises.paths.config).as_posix()
         for path in site.premises.paths.config.rglob("*")
         if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
     }
-    assert secret == {"ca.key", "tls.key", "log.key", "guard/client.key"}
+    assert secret == {"ca.key", "tls.key", "log.key", "lease.key", "guard/client.key"}
 
 
 def test_another_process_can_open_the_same_collector_and_finds_everything(

@@ -50,6 +50,8 @@ def drafted(tmp_path: Path, keys: Path) -> Path:
         *("--jurisdiction", "DE", "--origin", "https://collector.acme.example:8443"),
         *("--pin", "ab" * 32, "--log-key", policy.collector.log),
         *("--guard-run-by", "Council Trust", "--guard-key", policy.guard.signing_key),
+        *("--guard-lease-key", policy.guard.lease_key),
+        *("--collector-lease-key", policy.collector.lease_key),
         *("--witness", policy.guard.witness, "--recipient", f"{READER}={recipient}"),
         *("--approver", keys / "ada/approver-key.public.json"),
         *("--approver", keys / "grace/approver-key.public.json"),

@@ -110,6 +110,11 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: changed(applications=(Application(process="gedit", window_class=""),)),
     ],
     "no-hold": [lambda: changed(hold_seconds=0), lambda: changed(hold_seconds=15 * 86_400)],
+    "lease-out-of-range": [
+        lambda: changed(lease_seconds=86_401),
+        lambda: changed(lease_seconds=59),
+        lambda: changed(lease_seconds=-1),
+    ],
     "no-recipient": [
         lambda: changed(recipients=()),
         lambda: changed(recipients=(Recipient(name=READER, key="age1pq1nonsense"),)),
@@ -122,11 +127,14 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: guard(signing_key="AAAA"),
         lambda: guard(witness=GOOD.collector.log),  # a log's key, not a witness's
         lambda: collector(log="nonsense"),
+        lambda: collector(lease_key="AAAA"),
+        lambda: guard(lease_key=""),
         lambda: approver(0, key="?"),
     ],
     "same-key-twice": [
         lambda: approver(0, key=GOOD.approvers[1].key),
         lambda: approver(0, key=GOOD.guard.signing_key),
+        lambda: collector(lease_key=GOOD.guard.lease_key),
     ],
     "threshold-too-low": [
         lambda: changed(approval_threshold=1),

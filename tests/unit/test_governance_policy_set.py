@@ -1,7 +1,7 @@
 """Attacks on the signed policy, each by its name and each refused."""
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.errors import RejectedError, SetupError
-from governance import policy_set
+from governance import policy_set, roots
 from governance.keys import PublicKey, Role
-from tests.fakes.organisation import CONTROLLER, COUNCIL, NOW, Organisation, b64, ed25519, raw
+from tests.fakes.organisation import (
+    CONTROLLER,
+    COUNCIL,
+    NOW,
+    Organisation,
+    PolicyFolder,
+    b64,
+    ed25519,
+    raw,
+)
 from wire.errors import ForgedError, NotCoveredError, WireError
+from wire.lease import verify_lease
+from wire.metadata import follow_roots
 from wire.parties import check_parties
 from wire.policy import Party, encode_policy, policy_digest
 
@@ -148,9 +159,10 @@ def test_a_policy_changed_after_signing_is_refused(acme: Organisation, tmp_path:
 
 @pytest.mark.parametrize(("days", "what"), [(91, "targets"), (366, "root")])
 def test_signatures_end_by_themselves(
-    acme: Organisation, tmp_path: Path, days: int, what: str
+    acme: Organisation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, what: str
 ) -> None:
-    """Targets are good for 90 days, the root for a year."""
+    """Targets are good for 90 days, the root for a year if nobody renews it."""
+    monkeypatch.setattr(roots, "RENEW_DAYS", 0)
     folder = prepare(acme, tmp_path)
     policy_set.sign(folder, acme.controller, NOW)
     policy_set.sign(folder, acme.council, NOW)
@@ -264,3 +276,86 @@ def test_a_signature_that_only_says_it_is_one_counts_for_nothing(
     assert policy_set.standing(folder).signers == {CONTROLLER: True, COUNCIL: False}
     with pytest.raises(ForgedError):
         policy_set.verified(folder, NOW)
+
+
+# --- the next root ------------------------------------------------------------------------
+
+
+def everyone_signs(acme: Organisation, folder: Path, at: datetime = NOW) -> None:
+    for key in (acme.controller, acme.council):
+        policy_set.sign(folder, key, at)
+
+
+def test_a_root_is_renewed_before_what_it_signs_outlives_it(
+    acme: Organisation, tmp_path: Path
+) -> None:
+    """By whoever signs in time; the one of before stays, for devices that trust it."""
+    first = acme.publish(tmp_path).root
+    later = NOW + timedelta(days=285)
+    everyone_signs(acme, tmp_path, later)
+    assert (tmp_path / "1.root.json").read_bytes() == first
+    follow_roots(first, [(tmp_path / "root.json").read_bytes()])
+    policy_set.verified(tmp_path, NOW + timedelta(days=370))
+
+
+def test_a_new_key_needs_the_old_one_and_itself(acme: Organisation, tmp_path: Path) -> None:
+    """Version 2 of the root counts with the threshold of both; half of it is nothing."""
+    first = acme.publish(tmp_path).root
+    old, acme.council = acme.council, ed25519()
+    acme.name_parties(tmp_path)
+    policy_set.sign(tmp_path, acme.controller, NOW)
+    policy_set.sign(tmp_path, acme.council, NOW)
+    policy_set.verified(tmp_path, NOW)  # by the new keys all is well
+    with pytest.raises(ForgedError, match="1/2"):
+        follow_roots(first, [(tmp_path / "root.json").read_bytes()])
+    policy_set.sign(tmp_path, old, NOW)
+    follow_roots(first, [(tmp_path / "root.json").read_bytes()])
+    policy_set.verified(tmp_path, NOW)
+
+
+def test_two_new_keys_cannot_take_over(acme: Organisation, tmp_path: Path) -> None:
+    """Whoever replaces both keys at once signs a root that nobody follows."""
+    first = acme.publish(tmp_path).root
+    acme.controller, acme.council = ed25519(), ed25519()
+    acme.name_parties(tmp_path)
+    everyone_signs(acme, tmp_path)
+    with pytest.raises(ForgedError, match="0/2"):
+        follow_roots(first, [(tmp_path / "root.json").read_bytes()])
+
+
+def test_another_lease_key_in_the_policy_makes_the_next_root(
+    acme: Organisation, tmp_path: Path
+) -> None:
+    """The policy names it, the parties sign it, and the lease of before ends."""
+    before = acme.publish(tmp_path)
+    first, lease = before.root, acme.lease(before)
+    acme.guard_lease = ed25519()
+    (tmp_path / "policy.json").write_bytes(encode_policy(acme.policy(version=2)))
+    everyone_signs(acme, tmp_path)
+    now = PolicyFolder(tmp_path)
+    follow_roots(first, [now.root])
+    verify_lease(root=now.root, snapshot=now.snapshot, timestamp=acme.lease(now))
+    with pytest.raises(ForgedError):
+        verify_lease(root=now.root, snapshot=now.snapshot, timestamp=lease)
+
+
+def test_a_root_whose_lease_keys_are_not_the_policys_is_refused(
+    acme: Organisation, tmp_path: Path
+) -> None:
+    """Two keys of the collector would be a lease without the guard."""
+    root = acme.publish(tmp_path).root
+    other = msgspec.structs.replace(acme.policy().guard, lease_key=b64(raw(ed25519())))
+    with pytest.raises(NotCoveredError, match="not those of the policy"):
+        check_parties(root, acme.policy(guard=other))
+    same = msgspec.structs.replace(acme.policy().guard, lease_key=acme.policy().collector.lease_key)
+    with pytest.raises(NotCoveredError, match="two signatures"):
+        check_parties(root, acme.policy(guard=same))
+
+
+def test_a_lease_key_signs_no_policy(acme: Organisation, tmp_path: Path) -> None:
+    """A root in which the collector's online key is a policy key, too, is refused."""
+    folder = prepare(acme, tmp_path)
+    acme.collector_lease = acme.controller
+    (folder / "policy.json").write_bytes(encode_policy(acme.policy()))
+    with pytest.raises(NotCoveredError, match="holds no root key"):
+        policy_set.sign(folder, acme.controller, NOW)

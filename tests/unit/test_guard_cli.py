@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,6 +50,7 @@ def adopt(acme: Organisation) -> None:
     """Let the organisation's policies name the guard in ASSENT_HOME."""
     premises = Premises(paths_for("guard"))
     acme.guard, acme.witness = premises.signing_key(), premises.witness_key()
+    acme.guard_lease = premises.lease_key()
 
 
 def publish_now(acme: Organisation, folder: Path, **changes: object) -> PolicyFolder:
@@ -61,9 +63,9 @@ def test_a_guard_is_founded_once_and_prints_what_the_policy_needs(
     """Signing key, witness, pin and authority; private files are the operator's alone."""
     assert guard(*INIT, "--json") == ExitCode.DONE
     card = json.loads(capsys.readouterr().out)
-    assert set(card) == {"origin", "signing_key", "witness", "tls_pin", "ca_pem"}
+    assert set(card) == {"origin", "signing_key", "witness", "lease_key", "tls_pin", "ca_pem"}
     assert card["witness"].startswith(f"{WITNESS_NAME}+")
-    for name in ("ca.key", "tls.key", "signing.key", "witness.key"):
+    for name in ("ca.key", "tls.key", "signing.key", "witness.key", "lease.key"):
         assert stat.S_IMODE((home / "config" / name).stat().st_mode) == 0o600
     assert guard(*INIT) == ExitCode.SETUP
     assert capsys.readouterr().err.count("\n") == 1
@@ -190,7 +192,7 @@ def own(tmp_path: Path) -> Premises:
 
 
 def as_set(published: PolicyFolder) -> PolicySet:
-    return PolicySet(root=published.root, targets=published.targets, policy=published.policy)
+    return published.policy_set()
 
 
 def test_a_policy_that_names_another_guard_is_not_ours(acme: Organisation, tmp_path: Path) -> None:
@@ -202,6 +204,9 @@ def test_a_policy_that_names_another_guard_is_not_ours(acme: Organisation, tmp_p
     other.guard = acme.guard
     with pytest.raises(RejectedError, match="witness"):
         check_successor(as_set(other.publish(tmp_path / "b")), None, keys, NOW)
+    other.witness = acme.witness
+    with pytest.raises(RejectedError, match="lease_key"):
+        check_successor(as_set(other.publish(tmp_path / "c")), None, keys, NOW)
 
 
 def test_an_older_policy_never_takes_the_place_of_a_newer(
@@ -224,9 +229,9 @@ def test_a_policy_under_other_keys_is_refused(acme: Organisation, tmp_path: Path
     """Whoever replaces the root needs more than a root of their own."""
     keys = own(tmp_path).own_keys()
     first = as_set(acme.publish(tmp_path / "p"))
-    usurper = Organisation(guard=acme.guard, witness=acme.witness)
+    usurper = Organisation(guard=acme.guard, witness=acme.witness, guard_lease=acme.guard_lease)
     second = as_set(usurper.publish(tmp_path / "q", usurper.policy(version=2)))
-    with pytest.raises(RejectedError, match="another root"):
+    with pytest.raises(ForgedError, match="another root"):
         check_successor(second, first, keys, NOW)
 
 
@@ -238,11 +243,8 @@ def test_a_policy_that_is_not_wholly_signed_or_expired_is_refused(
     published = as_set(acme.publish(tmp_path / "p"))
     with pytest.raises(ForgedError):
         check_successor(published, None, keys, NOW + timedelta(days=91))
-    swapped = PolicySet(
-        root=published.root,
-        targets=published.targets,
-        policy=published.policy.replace(b'"hold_seconds": 600', b'"hold_seconds": 601'),
-    )
+    changed = published.policy.replace(b'"hold_seconds": 600', b'"hold_seconds": 601')
+    swapped = msgspec.structs.replace(published, policy=changed)
     with pytest.raises(ForgedError):
         check_successor(swapped, None, keys, NOW)
 

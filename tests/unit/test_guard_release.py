@@ -43,7 +43,7 @@ def acme() -> Organisation:
 
 
 def policy_set(published: PolicyFolder) -> PolicySet:
-    return PolicySet(root=published.root, targets=published.targets, policy=published.policy)
+    return published.policy_set()
 
 
 def has_key(subject: SubjectId, category: Category, month: str) -> Found | Missing:

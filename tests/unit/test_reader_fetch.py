@@ -144,9 +144,7 @@ def collector() -> CollectorInMemory:
 
 @pytest.fixture
 def guard(published: PolicyFolder) -> GuardInMemory:
-    return GuardInMemory(
-        PolicySet(root=published.root, targets=published.targets, policy=published.policy)
-    )
+    return GuardInMemory(published.policy_set())
 
 
 @pytest.fixture

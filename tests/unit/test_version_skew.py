@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cbor2
@@ -10,9 +11,14 @@ import msgspec
 import pytest
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]  # theirs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from tuf.api.metadata import Metadata, TargetFile, Targets  # type: ignore[attr-defined]  # theirs
+from tuf.api.metadata import (  # type: ignore[attr-defined]  # theirs
+    Metadata,
+    Snapshot,
+    TargetFile,
+    Targets,
+)
 
-from agent.consent.policy import PolicyFiles, read
+from agent.consent.policy import read_fetched
 from agent.consent.standing import Registered
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, KEY, read_file
@@ -23,6 +29,7 @@ from collector.app import build
 from collector.assembly import Collector
 from tests.fakes import site as sites
 from tests.fakes.delivering import Delivering
+from tests.fakes.organisation import PolicyFolder
 from tests.fakes.site import Site, collector_site, refusal
 from tests.fakes.workstation import eventually
 from wire import frame as frames
@@ -30,6 +37,7 @@ from wire.collector_http import PROTOCOL, newer_protocol
 from wire.errors import MalformedError, UnknownVersionError
 from wire.frame import Core, batch_hash, decode_core, join_unsigned, split
 from wire.grant import grant_hash
+from wire.lease import cosign, offer
 from wire.policy import encode_policy
 from wire.sealing import sign
 
@@ -147,26 +155,25 @@ def test_a_policy_that_this_version_cannot_read_is_said_and_the_one_in_force_hol
     site: Site, laptop: Delivering, tmp_path: Path, change: str
 ) -> None:
     """Signed by both parties, but of a later version: one line, and batches go on."""
-    held, later = read(laptop.folder), _later_policy(site, change)
+    held, later = read_fetched(laptop.folder), _later_policy(site, change)
 
     class NextDoor(Door):
-        def policy_file(self, name: str) -> bytes:
-            return {"root.json": later.root, "targets.json": later.targets,
-                    "policy.json": later.text}[name]  # fmt: skip
+        def policy_file(self, name: str) -> bytes | None:
+            return later.get(name)
 
     files = laptop.folder / CERTIFICATE, laptop.folder / KEY
     door = NextDoor(site.origin, site.premises.tls_pins(), site.premises.trusted_pem(), *files)
     with pytest.raises(RejectedError, match="install a newer assent") as caught:
         refresh(door, laptop.folder, site.origin, laptop.clock.now())
     assert "\n" not in str(caught.value)
-    assert "holds until it expires" in str(caught.value)
-    assert read(laptop.folder) == held
+    assert "holds until its lease ends" in str(caught.value)
+    assert read_fetched(laptop.folder) == held
     frame = laptop.seal()
     run(laptop, lambda _: laptop.spool.number_sent() == 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
 
 
-def _later_policy(site: Site, change: str) -> PolicyFiles:
+def _later_policy(site: Site, change: str) -> dict[str, bytes]:
     """Sign, as a later version would, a policy with what this one does not know."""
     policy = msgspec.structs.replace(site.policy, version=site.policy.version + 1)
     plain = json.loads(encode_policy(policy))
@@ -177,22 +184,39 @@ def _later_policy(site: Site, change: str) -> PolicyFiles:
             plain["categories"][0]["level"] = "thoughts"
         case _:
             plain["categories"][0]["category"] = "microphone"
-    folder = site.policy_folder
-    (folder / "policy.json").write_bytes(encode_policy(policy))
     text = json.dumps(plain).encode()
     return _signed(site, text)
 
 
-def _signed(site: Site, text: bytes) -> PolicyFiles:
-    """Sign bytes that our own tools would refuse to sign."""
-    root = (site.policy_folder / "root.json").read_bytes()
-    targets = Metadata[Targets].from_bytes((site.policy_folder / "targets.json").read_bytes())
+def _signed(site: Site, text: bytes) -> dict[str, bytes]:
+    """Sign bytes that our own tools would refuse to sign, and lease them."""
+    folder = PolicyFolder(site.policy_folder)
+    keys = (site.org.controller, site.org.council)
+    target = TargetFile.from_data("policy.json", text, ["sha256"])
+    targets = Metadata[Targets].from_bytes(folder.targets)
     targets.signed.version += 1
-    targets.signed.targets["policy.json"] = TargetFile.from_data("policy.json", text, ["sha256"])
-    targets.signatures.clear()
-    for key in (site.org.controller, site.org.council):
-        targets.sign(CryptoSigner(key, SSlibKey.from_crypto(key.public_key())), append=True)
-    return PolicyFiles(root=root, targets=targets.to_bytes(), text=text)
+    targets.signed.targets["policy.json"] = target
+    snapshot = Metadata[Snapshot].from_bytes(folder.snapshot)
+    snapshot.signed.version += 1
+    snapshot.signed.meta["targets.json"].version = targets.signed.version
+    for metadata in (targets, snapshot):
+        metadata.signatures.clear()
+        for key in keys:
+            signer = CryptoSigner(key, SSlibKey.from_crypto(key.public_key()))
+            metadata.sign(signer, append=True)
+    framed, now = snapshot.to_bytes(), datetime.now(UTC).replace(microsecond=0)
+    offered = offer(
+        snapshot=framed,
+        version=int(now.timestamp()) + 60,
+        expires=now + timedelta(hours=1),
+        key=site.org.collector_lease,
+    )
+    return {
+        "timestamp.json": cosign(offered, site.org.guard_lease),
+        f"{snapshot.signed.version}.snapshot.json": framed,
+        f"{targets.signed.version}.targets.json": targets.to_bytes(),
+        f"{target.hashes['sha256']}.policy.json": text,
+    }
 
 
 def test_an_enrolment_file_of_a_later_version_is_refused_in_one_line(

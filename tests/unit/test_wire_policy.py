@@ -71,9 +71,6 @@ def test_a_signed_policy_with_an_unknown_level_is_refused(
 ) -> None:
     """A level of a later version, whose lint knows it: unknown is no, for the whole policy."""
     monkeypatch.setattr(policy_set, "lint", lambda *_: ())
-    ORGANISATION.publish(tmp_path, keys(level="everything"))
-    root, targets, policy = (
-        (tmp_path / name).read_bytes() for name in ("root.json", "targets.json", "policy.json")
-    )
+    published = ORGANISATION.publish(tmp_path, keys(level="everything"))
     with pytest.raises(MalformedError, match="'everything'"):
-        verify(root=root, targets=targets, policy=policy, now=NOW)
+        verify(**published.files(), now=NOW)
