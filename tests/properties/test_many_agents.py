@@ -95,11 +95,13 @@ class Member:
 
 
 @pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(7_200)  # at full size it takes half an hour
 def test_online_every_agent_is_closed_within_ten_seconds_of_a_halt(
     tmp_path: Path, size: Size, figure: Callable[[str], None]
 ) -> None:
     """Through the poll of the state, wherever in its ten seconds each of them is."""
-    count = size(share=100, full=10_000)
+    count = size(share=60, full=10_000)
     authority, dice = Authority(tmp_path), random.Random(1)  # noqa: S311 - a story, no secret
     begins = sorted(dice.uniform(0, BEGINS_WITHIN) for _ in range(count))
     fleet = [Member(tmp_path / f"{n}", authority, dice, at) for n, at in enumerate(begins)]
@@ -122,11 +124,13 @@ def test_online_every_agent_is_closed_within_ten_seconds_of_a_halt(
 
 
 @pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(7_200)  # at full size it takes half an hour
 def test_offline_every_agent_is_closed_when_its_lease_ends(
     tmp_path: Path, size: Size, figure: Callable[[str], None]
 ) -> None:
     """Each went away at a moment of its own, and some were switched off and on in between."""
-    count = size(share=100, full=10_000)
+    count = size(share=60, full=10_000)
     authority, dice = Authority(tmp_path), random.Random(2)  # noqa: S311 - a story, no secret
     begins = sorted(dice.uniform(0, BEGINS_WITHIN) for _ in range(count))
     fleet = [Member(tmp_path / f"{n}", authority, dice, at) for n, at in enumerate(begins)]

@@ -1,0 +1,99 @@
+"""The lease between a collector and a guard that really listen."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from base.door import Response
+from guard.trust import read_policy_set
+from tests.fakes.site import Site, Workstation, collector_site, refusal
+from wire.lease import Lease, verify_lease
+from wire.metadata import Timestamp, version_of
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with collector_site(tmp_path / "site") as running:
+        yield running
+
+
+@pytest.fixture
+def workstation(site: Site) -> Workstation:
+    return site.workstation()
+
+
+def asks(workstation: Workstation, name: str = "timestamp.json") -> Response:
+    return workstation.door.request("GET", f"/v1/policy/{name}")
+
+
+def leased(site: Site, answer: Response) -> Lease:
+    """Return the lease in *answer*, checked as a device does."""
+    assert answer.status == 200, answer.body
+    folder = site.policy_folder
+    root, snapshot = ((folder / name).read_bytes() for name in ("root.json", "snapshot.json"))
+    return verify_lease(root=root, snapshot=snapshot, timestamp=answer.body)
+
+
+def test_the_first_who_asks_gets_a_lease_of_both(site: Site, workstation: Workstation) -> None:
+    """Signed by collector and guard, a little shorter than the policy allows."""
+    lease = leased(site, asks(workstation))
+    length = lease.expires.timestamp() - site.collector.now() / 1e9
+    assert 0 < length <= site.policy.lease_seconds
+    assert length > site.policy.lease_seconds * 0.9
+
+
+def test_a_lease_is_renewed_after_a_quarter_of_its_life(
+    site: Site, workstation: Workstation
+) -> None:
+    """Before that the same one is handed out, to everybody."""
+    first = asks(workstation).body
+    site.clock.moved = HOUR / 2
+    assert asks(workstation).body == first
+    site.clock.moved = HOUR * 1.1
+    second = leased(site, asks(workstation))
+    assert second.version > version_of(first, Timestamp)
+    assert second.expires.timestamp() > site.collector.now() / 1e9 + 3 * 3600
+
+
+def test_a_new_policy_has_a_lease_at_once_and_the_guard_has_to_know_it(
+    site: Site, workstation: Workstation
+) -> None:
+    """Until the guard has installed it, devices get the old lease, over the old snapshot."""
+    old = asks(workstation).body
+    there = site.guard.policy
+    site.publishes(hold_seconds=601)
+    site.guard.policy = there
+    assert asks(workstation).body == old
+    assert asks(workstation, "1.snapshot.json").status == 200
+    site.guard.policy = read_policy_set(site.policy_folder)
+    assert asks(workstation).body == old  # it was refused a moment ago
+    site.clock.moved = timedelta(seconds=31)
+    assert leased(site, asks(workstation)).snapshot_version == 2
+
+
+def test_while_the_programme_is_halted_no_lease_is_made(
+    site: Site, workstation: Workstation
+) -> None:
+    """What there is is handed out until it ends; devices close by the state before that."""
+    first = asks(workstation).body
+    site.halts("the council")
+    site.clock.moved = HOUR * 3
+    assert asks(workstation).body == first
+    site.halts(halted=False)
+    assert asks(workstation).body != first
+
+
+def test_where_the_guard_gives_none_there_is_none(site: Site, workstation: Workstation) -> None:
+    """And the device is told to come again."""
+    site.guard.policy = None
+    assert refusal(asks(workstation)) == (503, "not-ready")
+
+
+def test_nothing_else_has_a_name(workstation: Workstation) -> None:
+    """No file of the machine, and no version that was never published."""
+    for name in ("2.root.json", "9.snapshot.json", "..%2fconfig.toml", "lease.key", "00.root.json"):
+        assert asks(workstation, name).status == 404, name
