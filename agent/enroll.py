@@ -2,7 +2,7 @@
 
     device.key       its Ed25519 key; signs frames and consents, and speaks TLS
     device.pem       its certificate, 7 days; `renewal` sees to it
-    root.json targets.json policy.json      the policy, signed by all who have to agree
+    tuf/             the policy, signed by all who have to agree (`consent.refresh`)
     enrolment.json   collector, pseudonym and public key of the data subject; written last
 
 A crash before the last file leaves a device that is not enrolled; the same command goes on

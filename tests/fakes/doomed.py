@@ -24,6 +24,7 @@ from typing import Any, Final
 import msgspec
 
 from agent.config import Config
+from agent.consent.policy import read_fetched
 from agent.consent.states import Flag, Pause
 from agent.enroll import load_device
 from agent.handover import SealedBatch
@@ -255,7 +256,9 @@ def main() -> None:
     """Live as often as asked."""
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     folder = Path(sys.argv[1])
-    policy = decode_policy((folder / "state/policy.json").read_bytes())
+    fetched = read_fetched(folder / "state")
+    assert fetched is not None
+    policy = decode_policy(fetched.policy)
     station = Doomed(folder=folder, organisation=Organisation(), policy=policy)
     for line in sys.stdin.buffer:
         doom = msgspec.json.decode(line, type=Doom)
