@@ -34,8 +34,8 @@ class DiskStory(Story[Collector]):
         published = organisation.publish(folder.with_name("policy"), policy, at=datetime.now(UTC))
         collector = Collector(organisation, organisation.device, organisation.subject)
         station.collector = collector
-        repository = Repository.of(organisation, published, datetime.now(UTC))
-        collector.policy_file_of = repository.renewing(published, station.clock)
+        self.repository = Repository.of(organisation, published, datetime.now(UTC))
+        collector.policy_file_of = self.repository.renewing(published, station.clock)
         file = EnrolmentFile(
             origin=policy.collector.origin,
             tls_pins=policy.collector.tls_pins,
@@ -75,7 +75,8 @@ class DiskStory(Story[Collector]):
         old, folder = self.station.policy, self.folder.with_name("policy")
         newer = msgspec.structs.replace(old, version=old.version + 1)
         self.station.policy = newer
-        self.station.organisation.publish(folder, newer, at=datetime.now(UTC))
+        published = self.station.organisation.publish(folder, newer, at=datetime.now(UTC))
+        self.repository.publish(published, datetime.now(UTC))
 
     async def newly_governed(self) -> None:
         """Have the newer policy in force."""
