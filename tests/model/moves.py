@@ -45,6 +45,9 @@ from tests.model.world import (
 )
 from wire.control import Reason
 
+_SIGNED: Final = (PolicyState.VALID, PolicyState.UNLEASED)
+"""Under these a policy can be shown and agreed to; only under the first is anything open."""
+
 
 class Who(StrEnum):
     """Who or what makes a move."""
@@ -114,7 +117,7 @@ def _clicks(world: World, rules: Rules) -> Iterator[Move]:
     if world.under_way:
         return  # a click that crosses a "stop" is refused
     for act, entry in CLICKED.items():
-        if act is Act.GRANT and world.policy is not PolicyState.VALID:
+        if act is Act.GRANT and world.policy not in _SIGNED:
             continue
         for _who, name, to in _ledger(world, rules, Who.CLICK, act.value, entry):
             clicked = _after_click(to, act)
@@ -252,7 +255,7 @@ def _calls(world: World, rules: Rules) -> Iterator[Move]:
     yield from organisation("lift stop", StopLifted)
     if world.policy is not PolicyState.NONE and world.kept.halt is Named.NOTHING:
         yield from organisation("halt", Halted)
-    if world.policy is PolicyState.VALID and world.kept.halt is Named.OLDER:
+    if world.policy in _SIGNED and world.kept.halt is Named.OLDER:
         yield from organisation("lift halt", HaltLifted)
 
 
@@ -264,9 +267,11 @@ def _policies(world: World) -> Iterator[Move]:
     )
     organisation = partial(Move, Who.ORGANISATION)
     yield organisation("new policy", world._replace(kept=kept, policy=PolicyState.VALID))
-    if world.policy is PolicyState.OVER:
+    if world.policy in (PolicyState.UNLEASED, PolicyState.OVER):
         yield organisation("renew", world._replace(policy=PolicyState.VALID))
     if world.policy is PolicyState.VALID:
+        yield Move(Who.TIME, "lease over", world._replace(policy=PolicyState.UNLEASED))
+    if world.policy in _SIGNED:
         yield Move(Who.TIME, "policy over", world._replace(policy=PolicyState.OVER))
         yield Move(Who.MACHINE, "policy damaged", world._replace(policy=PolicyState.NONE))
 

@@ -172,7 +172,7 @@ class Encoding:
             (Act.RESUME, "PAUSE", resume),
         ):
             can = z3.And(quiet, self.legal(table, s[table.lower()], act))
-            when = z3.And(can, s["valid"]) if act is Act.GRANT else can
+            when = z3.And(can, s["has_policy"]) if act is Act.GRANT else can
             who = "click" if act in self.rules.clicks else "anybody"
             yield Step(who=who, name=act.value, when=when, then=then)
         confirm = {"doubt": z3.BoolVal(val=False), "noticed": z3.BoolVal(val=False)}

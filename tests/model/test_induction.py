@@ -269,6 +269,7 @@ def _worlds() -> Iterator[World]:
     for kept in _all_kept():
         world = World(up=True, kept=kept, policy=PolicyState.VALID, surroundings=NOTHING_KNOWN)
         yield world
+        yield world._replace(policy=PolicyState.UNLEASED)
         yield world._replace(policy=PolicyState.OVER)
         yield world._replace(policy=PolicyState.NONE)
         yield world._replace(clock=Clock.NOTICED)

@@ -46,6 +46,7 @@ from agent.consent.standing import (
 from agent.consent.states import CLICKS, Act, Consent, Ending, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation
+from tests.fakes.repository import a_lease
 from wire.category import Category
 from wire.consent_receipt import Evidence
 from wire.grant import grant_hash, verify_consent
@@ -72,7 +73,8 @@ class PolicyState(StrEnum):
 
     NONE = auto()  # or unreadable, or with a signature that does not hold
     VALID = auto()
-    OVER = auto()  # expired, or its lease is
+    UNLEASED = auto()  # valid, but its lease is over, or nobody knows of one
+    OVER = auto()  # expired; or it was read again without a lease
 
 
 class Named(StrEnum):
@@ -173,6 +175,7 @@ _NAMED: Final = {digest: named for named, digest in _DIGESTS.items()}
 PARTY: Final = "collector"
 _START: Final = 1_000 * TICK
 NOW: Final = Now(boot=_START, wall=100 * _START, boot_id="this boot")
+_LEASE: Final = a_lease(NOW)
 
 
 def _grant(named: Named) -> Grant:
@@ -315,13 +318,16 @@ class Rules:
 
 def situation_of(world: World, asked: Act | None) -> Situation:
     """Return what the real agent would know in *world*, its surroundings aside."""
-    valid = world.policy is PolicyState.VALID
+    signed = world.policy in (PolicyState.VALID, PolicyState.UNLEASED)
+    leased = world.policy is PolicyState.VALID
     none = world.policy is PolicyState.NONE
     return Situation(
         now=NOW,
         standing=standing_of(world.kept),
         policy=PolicyInForce(
-            policy=_POLICY if valid else None, digest=None if none else _DIGESTS[Named.THIS]
+            policy=_POLICY if signed else None,
+            digest=None if none else _DIGESTS[Named.THIS],
+            lease=_LEASE if leased else None,
         ),
         clock_doubt="set" if world.clock is Clock.NOTICED else "",
         making_pause=asked is Act.PAUSE,
