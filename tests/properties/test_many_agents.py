@@ -16,6 +16,7 @@ import pytest
 from agent.delivery import POLL_SECONDS
 from agent.upkeep import UPKEEP_SECONDS
 from collector.policies import TIMESTAMP_NAME
+from collector.watch import LOOK_SECONDS
 from guard.lease import Leases
 from tests.conftest import Size
 from tests.fakes.fleet import FleetDevice, granted, moment
@@ -28,6 +29,7 @@ from wire.policy import LEASE_SECONDS
 QUARTER: Final = LEASE_SECONDS // 4  # when the collector makes a new lease
 BEGINS_WITHIN: Final = 3_600  # seconds in which the fleet is enrolled
 HALTED_AT: Final = BEGINS_WITHIN + 2 * 3_600
+CLOSED_WITHIN: Final = 10  # seconds after a halt, for every agent that is online
 
 
 class Authority:
@@ -100,7 +102,7 @@ class Member:
 def test_online_every_agent_is_closed_within_ten_seconds_of_a_halt(
     tmp_path: Path, size: Size, figure: Callable[[str], None]
 ) -> None:
-    """Through the poll of the state, wherever in its ten seconds each of them is."""
+    """Called at the guard: the collector looks, then each agent, wherever in its poll it is."""
     count = size(share=60, full=10_000)
     authority, dice = Authority(tmp_path), random.Random(1)  # noqa: S311 - a story, no secret
     begins = sorted(dice.uniform(0, BEGINS_WITHIN) for _ in range(count))
@@ -113,13 +115,13 @@ def test_online_every_agent_is_closed_within_ten_seconds_of_a_halt(
     for member in fleet:
         before = moment(seconds=HALTED_AT)
         assert member.device.reason(before) is Reason.ACTIVE
-        heard_at = member.next_poll(HALTED_AT)
+        heard_at = member.next_poll(HALTED_AT + LOOK_SECONDS)
         member.device.halt(authority.why_halted)
         assert member.device.reason(moment(seconds=heard_at)) is Reason.HALTED_BY_ORG
         slowest = max(slowest, heard_at - HALTED_AT)
         closed += 1
     assert closed == count
-    assert slowest <= POLL_SECONDS == 10
+    assert slowest <= LOOK_SECONDS + POLL_SECONDS <= CLOSED_WITHIN
     figure(f"{closed} of {count} agents online closed, the last {slowest:.1f} s after the halt")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from base.door import Response
+from guard.halt import Halts
 from guard.trust import read_policy_set
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.lease import Lease, verify_lease
@@ -83,8 +84,22 @@ def test_while_the_programme_is_halted_no_lease_is_made(
     site.halts("the council")
     site.clock.moved = HOUR * 3
     assert asks(workstation).body == first
-    site.halts(halted=False)
-    assert asks(workstation).body != first
+    site.publishes()
+    assert leased(site, asks(workstation)).snapshot_version == 2
+
+
+def test_a_halted_guard_signs_none_for_a_collector_that_has_not_heard_of_it(
+    site: Site, workstation: Workstation
+) -> None:
+    """Nor for one that hides the halt: agents close when the lease ends that they have."""
+    first = asks(workstation).body
+    halts = Halts(site.guard.folder / "halt.json")
+    assert halts.call(site.guard.policy, "the council", "the guard", site.collector.now())
+    site.clock.moved = HOUR * 1.1
+    assert asks(workstation).body == first
+    site.publishes()
+    site.clock.moved += timedelta(seconds=31)
+    assert leased(site, asks(workstation)).snapshot_version == 2
 
 
 def test_where_the_guard_gives_none_there_is_none(site: Site, workstation: Workstation) -> None:
