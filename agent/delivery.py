@@ -190,27 +190,21 @@ class Delivery:
 
     def _look(self) -> View:
         """Return what there is to do; without a valid policy only what takes data back."""
-        policy = self._host.policy
-        if policy.policy is None:
-            taking_back = policy.lapsed is not None  # it still says where the collector is
-            return replace(
-                self._view,
-                deletions=tuple(self._spool.deletions()) if taking_back else (),
-                erasures=tuple(self._erasures.outstanding()) if taking_back else (),
-                unregistered=(),
-                untold=(),
-                ready=(),
-            )
-        standing = self._host.standing
+        policy, standing = self._host.policy, self._host.standing
+        none = replace(self._view, deletions=(), erasures=(), unregistered=(), untold=(), ready=())
+        if policy.reachable is None:
+            return none
+        deletions, erasures = self._spool.deletions(), self._erasures.outstanding()
+        back = replace(none, deletions=tuple(deletions), erasures=tuple(erasures))
+        if policy.policy is None:  # lapsed: it still says where the collector is
+            return back
         ready = tuple(Send(name=b.name, grant=b.local.grant) for b in self._spool.ready())
         wanted = {grant.hash for grant in standing.grants.values()}
         wanted |= {send.grant for send in ready if send.grant in standing.evidence}
         # What became of a consent is told of all: also of one that was taken back offline.
         wanted |= {GrantHash(event.grant) for event in standing.untold}
         return replace(
-            self._view,
-            deletions=tuple(self._spool.deletions()),
-            erasures=tuple(self._erasures.outstanding()),
+            back,
             unregistered=tuple(sorted(wanted - standing.registered)),
             untold=tuple(Tell(grant=GrantHash(e.grant), state=e.state) for e in standing.untold),
             ready=ready,
@@ -405,11 +399,7 @@ class Delivery:
         self._keys.use_guard(policy.guard.signing_key)
         self._keys.keep()
         standing = self._host.standing
-        granted = [
-            category
-            for category, grant in standing.grants.items()
-            if grant.hash in standing.registered
-        ]
+        granted = [c for c, grant in standing.grants.items() if grant.hash in standing.registered]
         refused = ""
         for category, month in self._keys.missing(granted, self._clock.now()):
             try:

@@ -5,7 +5,6 @@ Everything here works offline and on files; who else has to act next is said at 
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -13,11 +12,10 @@ from typing import NoReturn
 import click
 import msgspec
 
-from base.clock import require_plausible_clock
 from base.command import run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
-from governance import halting, policy_set
+from governance import policy_set
 from governance.approve import (
     add_approval,
     check_against_policy,
@@ -28,8 +26,10 @@ from governance.approve import (
 from governance.describe import policy_in_words, request_in_words, signatures_in_words
 from governance.draft import draft
 from governance.files import read, read_text
+from governance.halt_command import halt
 from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
+from governance.options import ANY_FILE, EXISTING_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
 from governance.receipt import receipt
 from governance.roots import PARTIES_NAME, ROOT_NAME, next_root
 from governance.wishes import wishes_of
@@ -38,14 +38,6 @@ from wire.errors import WireError
 from wire.grant import decode_request
 from wire.ids import WallInstant
 from wire.policy import decode_policy, encode_policy
-
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
-ANY_FILE = click.Path(dir_okay=False, path_type=Path)
-PASSPHRASE = click.option(
-    "--passphrase-file", type=EXISTING_FILE, help="File whose first line unlocks the key."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -96,7 +88,7 @@ def keys_new(
         role=Role(role),
         party=party,
         name=name or party,
-        passphrase=_passphrase(passphrase_file),
+        passphrase=passphrase(passphrase_file),
     )
     click.echo(f"{private}  private: keep it offline, and a copy in another place")
     click.echo(f"{public}  public: give it to the other parties")
@@ -193,7 +185,7 @@ def draft_command(file: Path, notice_file: Path | None, **given: object) -> None
     policy = draft(wishes_of({"notice": notice_file and read_text(notice_file).strip(), **given}))
     file.parent.mkdir(parents=True, exist_ok=True)
     replace(file, encode_policy(policy), mode=0o644)
-    refusals = lint(policy, _now().date())
+    refusals = lint(policy, now().date())
     click.echo(f"{file}  drafted; {_to_mend(refusals)}")
     folder = file.parent
     click.echo(
@@ -215,7 +207,7 @@ def lint_command(file: Path, as_json: bool) -> None:
     Example:
       assent-govern lint acme/policy.json
     """
-    refusals = lint(decode_policy(file.read_bytes()), _now().date())
+    refusals = lint(decode_policy(file.read_bytes()), now().date())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_plain(r) for r in refusals])))
     else:
@@ -265,20 +257,20 @@ def sign_command(
       assent-govern sign acme --key ada/policy-key.pem \\
           --public ada/policy-key.public.json --public rep/policy-key.public.json
     """
-    now = _now()
+    at = now()
     policy = decode_policy(read(folder / "policy.json"))
-    refusals = lint(policy, now.date())
+    refusals = lint(policy, at.date())
     if refusals:
         raise policy_set.LintError(refusals)
     for public in publics:
         _add_party(folder, public)
-    private = read_private(key, _passphrase(passphrase_file))
+    private = read_private(key, passphrase(passphrase_file))
     click.echo("You are about to sign this:")
     _echo_all(policy_in_words(policy))
-    _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, now).changes))
+    _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, at).changes))
     if not yes:
         click.confirm("Do you agree to all of it?", abort=True)
-    standing = policy_set.sign(folder, private, now)
+    standing = policy_set.sign(folder, private, at)
     _echo_all(signatures_in_words(standing.signers))
     missing = [party for party, signed in standing.signers.items() if not signed]
     click.echo(f"digest {standing.digest}")
@@ -287,24 +279,6 @@ def sign_command(
         if missing
         else f"next: assent-govern verify {folder}, then install it at guard and collector"
     )
-
-
-@cli.command("halt")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("why")
-@click.option("--key", type=EXISTING_FILE, required=True, help="A policy key of your party.")
-@click.option("--out", type=ANY_FILE, required=True, help="The statement to write.")
-@PASSPHRASE
-def halt_command(folder: Path, why: str, key: Path, out: Path, passphrase_file: Path) -> None:
-    """Halt the programme in your party's name.
-
-    \b
-    Example:
-      assent-govern halt acme "the council was not heard" --key rep/policy-key.pem --out halt.json
-    """
-    private = read_private(key, _passphrase(passphrase_file))
-    click.echo(f"{out}  the halt of {halting.call(folder, out, private, why, _now())}")
-    click.echo(f"next: assent-collector halt --statement {out} (or assent-guard)")
 
 
 @cli.command("show")
@@ -332,7 +306,7 @@ def verify_command(folder: Path, as_json: bool) -> None:
     Example:
       assent-govern verify acme
     """
-    standing = policy_set.verified(folder, _now())
+    standing = policy_set.verified(folder, now())
     _show(standing, as_json=as_json)
     if not as_json:
         click.echo("verified: enough parties have signed, none could have done so alone")
@@ -375,10 +349,10 @@ def approve_command(
     """
     grant = read_grant(request)
     asked = decode_request(grant.request)
-    check_worth_approving(asked, WallInstant(int(_now().timestamp() * 1e9)))
-    private = read_private(key, _passphrase(passphrase_file))
+    check_worth_approving(asked, WallInstant(int(now().timestamp() * 1e9)))
+    private = read_private(key, passphrase(passphrase_file))
     if policy is not None:
-        standing = policy_set.verified(policy, _now())
+        standing = policy_set.verified(policy, now())
         check_against_policy(asked, standing.policy, name, private)
     click.echo("You are about to approve this:")
     _echo_all(request_in_words(asked))
@@ -393,6 +367,7 @@ def approve_command(
 # --- small parts --------------------------------------------------------------------------
 
 
+cli.add_command(halt)
 cli.add_command(receipt)
 
 
@@ -415,20 +390,6 @@ def _add_party(folder: Path, public: Path) -> None:
     if first and target.exists() and target.read_bytes() != public.read_bytes():
         raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
     replace(target, public.read_bytes(), mode=0o644)
-
-
-def _now() -> datetime:
-    require_plausible_clock()  # what is signed is dated, and what is judged can have expired
-    return datetime.now(UTC)
-
-
-def _passphrase(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    lines = read_text(path).splitlines()
-    if not lines or not lines[0]:
-        raise SetupError(f"{path}: its first line is empty, and that is the passphrase")
-    return lines[0]
 
 
 def _plain(refusal: Refusal) -> dict[str, str]:
