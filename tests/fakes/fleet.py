@@ -81,6 +81,8 @@ class FleetDevice:
             now=now,
             standing=self.standing,
             policy=self.policy,
+            session_ours=True,
+            secret=False,
             indicator_shown=True,
             inside_scope=True,
             storable=dict.fromkeys(Category, True),
