@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -32,6 +32,7 @@ from wire.metadata import (
 TARGET_NAME: Final = "policy.json"
 TARGETS_NAME: Final = "targets.json"  # what the snapshot calls the targets
 LEASE_SECONDS: Final = 4 * 3600  # half a working day: who is offline for lunch goes on
+RECONFIRM_DAYS: Final = 180  # at most, whatever a policy says; half a year is soon forgotten
 
 
 class _Part(
@@ -75,6 +76,30 @@ class CategoryRule(_Part, frozen=True, kw_only=True):
     level: str
     rate_hz: float  # ceiling; for keys and pointer the events, for screen the looks a second
     retention_days: int
+    justification: str = ""  # why the purpose needs it; pictures of a screen must have one
+
+
+class Weekday(StrEnum):
+    """A day of the week, in the order of `datetime.weekday`."""
+
+    MONDAY = "mon"
+    TUESDAY = "tue"
+    WEDNESDAY = "wed"
+    THURSDAY = "thu"
+    FRIDAY = "fri"
+    SATURDAY = "sat"
+    SUNDAY = "sun"
+
+
+class Hours(_Part, frozen=True, kw_only=True):
+    """A span of some weekdays, by the wall clock of the workstation: from `begin` until `end`.
+
+    Both are local times of one day; `end` is not part of it and may be 24:00.
+    """
+
+    days: tuple[Weekday, ...]
+    begin: Annotated[str, msgspec.Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")]
+    end: Annotated[str, msgspec.Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z")]
 
 
 class Recipient(_Part, frozen=True, kw_only=True):
@@ -150,6 +175,8 @@ class Policy(_Part, frozen=True, kw_only=True):
     assessment: Assessment
     notice: str  # plain text, blank lines between paragraphs
     test_only: bool = False  # permits level `text`; shown to the data subject in the notice
+    hours: tuple[Hours, ...] = ()  # when anything may be recorded at all; none: at any time
+    reconfirm_days: int = RECONFIRM_DAYS  # a consent is confirmed at least so often
 
     def rule(self, category: Category) -> CategoryRule | None:
         """Return the rule for *category*, or None when the policy does not ask for it."""
@@ -171,8 +198,9 @@ class Policy(_Part, frozen=True, kw_only=True):
             raise NotCoveredError(f"nobody can agree to {category} at the level {rule.level!r}")
         prohibited = [purpose.replace("-", " ") for purpose in self.prohibited_purposes]
         days = f"{rule.retention_days} day{'' if rule.retention_days == 1 else 's'}"
+        needed = f"Needed because: {rule.justification}\n" if rule.justification else ""
         return (
-            f"{entry.levels[rule.level]}\nNever recorded: {entry.never}\n"
+            f"{entry.levels[rule.level]}\nNever recorded: {entry.never}\n{needed}"
             f"Used {self.purpose.words}, never for {_listed(prohibited, 'or')}. "
             f"Opened by {_listed([r.name for r in self.recipients], 'and')}, each time only "
             f"after {self.guard.name}, run by {self.guard.run_by}, has found it logged. "
