@@ -27,6 +27,7 @@ class Permit:
     level: str
     rate_hz: float  # at most so many events (for screens: looks) a second
     since: BootInstant
+    until: BootInstant | None = None  # when the policy's hours end; None: not for a week
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class SealedBatch(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     category: Category
     grant: GrantHash
+    policy: PolicyDigest
     span: Span
     events: int
     expires: str  # ISO day until which the collector may keep it

@@ -23,11 +23,13 @@ from agent.enroll import Device
 from agent.guard_keys import GuardKeys
 from agent.spool import DELETIONS, HELD, READY
 from agent.status import why_frozen
-from base.clock import Clock
+from base.clock import Clock, Now, local_time
 from base.paths import Paths
 from wire.category import Category
 from wire.control import Reason
 from wire.errors import UNREADABLE
+from wire.hours import is_inside
+from wire.policy import Policy
 
 SPOOL: Final = "spool"
 
@@ -106,9 +108,14 @@ def situation(
         standing=standing,
         policy=policy,
         clock_doubt=doubt,
+        within_hours=None if policy.policy is None else _within_hours(policy.policy, now),
         outside_opt_outs=outside,
         storable=MappingProxyType(storable),
     ), details
+
+
+def _within_hours(policy: Policy, now: Now) -> bool:
+    return is_inside(policy.hours, local_time(now.wall))
 
 
 def lock_holder(lock: Path) -> int | None:

@@ -22,7 +22,7 @@ from base.clock import NANOSECONDS, Now
 from wire.category import Category
 from wire.control import Reason
 from wire.event import Event, Focus, Frame, Still, begins_at, category_of
-from wire.ids import BootInstant
+from wire.ids import BootInstant, PolicyDigest
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ class Pipeline:
 
         1. gate: is there a permit for its category at its time, within its rate?
         2. hold-back: 500 ms in memory
-        3. scope: did a listed program have the focus at its time, and no field for secrets?
+        3. scope: did a listed program have the focus at its time, within the policy's hours,
+           and no field for secrets?
         4. number: the next of its category, never repeated
         5. roll: into the open batch, which may close others
         6. seal: a closed batch to readers, subject and guard
@@ -89,7 +90,7 @@ class Pipeline:
                 self._hold(event)
         for event in self._held_until(now.boot - HOLD_BACK_NANOSECONDS):
             permit = self._permits.get(category_of(event))
-            if permit is not None and self._in_scope(event):
+            if permit is not None and self._in_scope(event, permit):
                 self._roll_on(event, permit, now)
         for rolled in self._roll.aged(now):
             self._store(rolled, now)
@@ -123,6 +124,18 @@ class Pipeline:
                 self._shut_at[category] = at
                 self._drop_held(category, younger_than=at - HOLD_BACK_NANOSECONDS)
                 self._counters.gap_begins(category, BootInstant(at), self._why_not(category))
+
+    def shut_unless(self, wanted: Iterable[Category], policy: PolicyDigest | None, at: int) -> None:
+        """Shut what is not *wanted*, and what is permitted under another policy than *policy*.
+
+        A permit is of one policy: what a newer one narrows is narrowed by a new permit.
+        """
+        stays = [c for c in wanted if c in self._permits and self._permits[c].policy == policy]
+        self.shut(self._permits.keys() - stays, at)
+
+    def shut_under(self) -> Mapping[Category, PolicyDigest]:
+        """Return under which policy that was permitted which waits for `settle`."""
+        return {category: self._permits[category].policy for category in self._shut_at}
 
     def settle(self, categories: Iterable[Category], now: Now, *, keep: bool) -> None:
         """End the shut permits: all has arrived that will.
@@ -177,6 +190,12 @@ class Pipeline:
         """Whether a sealed batch could not be written; nothing more may be captured then."""
         return bool(self._unspooled)
 
+    def forget_forbidden(self, forbidden: Callable[[Category, PolicyDigest], bool]) -> None:
+        """Forget sealed batches that could not be written and now must not be."""
+        gone = [sealed for sealed in self._unspooled if forbidden(sealed.category, sealed.policy)]
+        self._unspooled = [sealed for sealed in self._unspooled if sealed not in gone]
+        self._counters.drop(Drop.FORGOTTEN, sum(sealed.events for sealed in gone))
+
     def retry_spool(self, now: Now) -> None:
         """Try again to write what could not be written."""
         waiting, self._unspooled = self._unspooled, []
@@ -224,13 +243,15 @@ class Pipeline:
         self._held = kept
         heapq.heapify(self._held)
 
-    def _in_scope(self, event: Event) -> bool:
+    def _in_scope(self, event: Event, permit: Permit) -> bool:
         # A window event is the change itself: it names the listed program since its time.
         inside = (
             self._timeline.is_inside(event.at)
             if isinstance(event, Focus)
             else self._timeline.is_settled_inside(event.at)
         )
+        if permit.until is not None and event.at >= permit.until:  # the policy's hours were over
+            inside = False
         if not inside:
             self._lost(event, Reason.OUTSIDE_SCOPE)
             return False

@@ -54,7 +54,7 @@ class Receipts:
         What fails is tried again the next time.
         """
         try:
-            for grant in expired(ledger.standing, policy):
+            for grant in expired(ledger.standing, policy, now):
                 ledger.append(Expired(grant=grant), now)
             evidence = ledger.standing.evidence
             if any(self._written.get(grant) is not shown for grant, shown in evidence.items()):

@@ -17,6 +17,7 @@ from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
 from agent.consent.standing import ClockDoubted, Entry, Standing
 from agent.consent.states import Flag
+from agent.follow import follow
 from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.receipts import Receipts
@@ -90,6 +91,7 @@ class Rounds:
         before, self.trouble = self.trouble, ""
         try:
             host.enforce()
+            follow(host.programme, host.standing, host.pipeline, host.spool, host.write_down)
             if policy is not None and not (self.clock_doubt or host.standing.clock_doubt):
                 # By a clock that jumped, a hold would be over that has just begun.
                 host.spool.leave_hold(now, policy.hold_seconds)

@@ -79,6 +79,7 @@ class Sealer:
             name=hashlib.sha256(sealed.unsigned).hexdigest(),
             category=category,
             grant=rolled.permit.grant,
+            policy=rolled.permit.policy,
             span=_span(rolled),
             events=len(rolled.events),
             expires=core.expires,

@@ -37,6 +37,7 @@ from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor
 from agent.enroll import Device
 from agent.erasures import Erasures
+from agent.follow import follow
 from agent.heard import Heard
 from agent.indicator import IndicatorWatch
 from agent.lock import Lock
@@ -156,6 +157,7 @@ class Service:
         self._permitted = asyncio.Event()
         self._stop = asyncio.Event()
         self.rounds = Rounds(self, opt_outs)
+        follow(self.programme, self.standing, self.pipeline, self.spool, self.write_down)
         self.decide()
 
     # --- what is known ----------------------------------------------------------------
@@ -186,6 +188,7 @@ class Service:
             session_ours=self._session.ours(),
             inside_scope=self.heard.timeline.current(),
             secret=self.heard.hidden.current(),
+            within_hours=self.programme.within_hours(now),
             outside_opt_outs=frozenset().union(*self.outside.values()),
             storable=MappingProxyType({c: not self._why_unstorable(c, now) for c in Category}),
             halting=self.calls.unwritten,
@@ -244,7 +247,7 @@ class Service:
         self.verdict = decide(facts)
         self.decisions.note(situation, facts, self.verdict)
         self.resuming.follow()
-        self.pipeline.shut(self.pipeline.permits().keys() - self._wanted(), now.boot)
+        self.pipeline.shut_unless(self._wanted(), self.policy.digest, now.boot)
 
     def poke(self) -> None:
         """Decide, and let sources and tray follow."""
@@ -256,7 +259,7 @@ class Service:
 
     def _wanted(self) -> frozenset[Category]:
         """Return what may have its source open: permitted, asked for, and of use."""
-        return self.verdict.sources & self.programme.asked_for
+        return self.verdict.sources & self.programme.asked_for(self.clock.now())
 
     def _plan(self) -> dict[str, Settings]:
         return plan(self._wanted(), self.policy.policy, self.config.input_source)
@@ -269,7 +272,8 @@ class Service:
         await self.sources.close_unless(self._plan())
         before_keeping()
         now = self.clock.now()
-        gone = banned(self.standing) | self.closing
+        forbidden = self.programme.forbidden(self.pipeline.shut_under())
+        gone = banned(self.standing) | self.closing | forbidden
         for category in self.pipeline.being_shut():
             self.pipeline.settle((category,), now, keep=category not in gone)
         self.decide()

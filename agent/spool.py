@@ -33,6 +33,7 @@ from base.clock import NANOSECONDS, Now
 from base.stored import refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
+from wire.ids import PolicyDigest
 from wire.rights import Request
 from wire.sealing import sign
 
@@ -96,6 +97,7 @@ class Spool:
         local = Local(
             category=sealed.category,
             grant=sealed.grant,
+            policy=sealed.policy,
             span=sealed.span,
             events=sealed.events,
             expires=sealed.expires,
@@ -210,16 +212,24 @@ class Spool:
 
     # --- forget -----------------------------------------------------------------------
 
+    def recorded(self) -> frozenset[tuple[Category, PolicyDigest]]:
+        """Return of what there are batches, and under which policies they were recorded."""
+        known = (spooled.local for spooled in self._batches.values())
+        return frozenset((each.category, each.policy) for each in known if each.category)
+
     def forget(
         self,
         category: Category | None = None,
         since: Now | None = None,
         why: str = "forgotten",
+        *,
         days: tuple[str, str] | None = None,
+        policy: PolicyDigest | None = None,
     ) -> int:
         """Delete batches of *category*, that reach to *since*, of *days* (or all); return how many.
 
-        What may have been sent is asked of the collector first, durably.
+        With *policy* only what was recorded under it.  What may have been sent is asked of the
+        collector first, durably.
 
         Raises:
             OSError: Not all of them are gone; calling again goes on.
@@ -231,6 +241,7 @@ class Spool:
             if (category is None or spooled.local.category in (None, category))
             and (since is None or spooled.local.span.reaches(since))
             and (days is None or spooled.local.span.touches(*days))
+            and (policy is None or spooled.local.policy == policy)
         ]
         if found:
             # A crash after this leaves some of them: the next start forgets the rest.  A full

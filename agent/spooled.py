@@ -15,7 +15,7 @@ from agent.numbers import LARGEST_NUMBER
 from base.stored import Versioned, refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
-from wire.ids import BatchHash, GrantHash
+from wire.ids import BatchHash, GrantHash, PolicyDigest
 
 
 class Local(Versioned, frozen=True, kw_only=True):
@@ -23,6 +23,7 @@ class Local(Versioned, frozen=True, kw_only=True):
 
     category: Category | None  # None: its record was lost, nobody knows any more
     grant: GrantHash
+    policy: PolicyDigest  # under which it was recorded
     span: Span
     events: int
     expires: str
@@ -104,6 +105,7 @@ def read_local(path: Path) -> Local:
     return Local(
         category=None,
         grant=GrantHash(b""),
+        policy=PolicyDigest(b""),
         span=Span(first_wall=0, last_wall=ever, first_boot=0, last_boot=ever, boot_id=""),
         events=0,
         expires="9999-12-31",

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final
 
-from agent.consent.facts import Situation, consent_at
+from agent.consent.confirmation import confirm_by, is_due, is_offered
+from agent.consent.facts import UNKNOWN, Situation, consent_at, why_stale
 from agent.consent.gate import Verdict
 from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag
@@ -24,15 +25,18 @@ from wire.control import (
     Status,
 )
 from wire.ids import WallInstant
+from wire.narrowing import words
 from wire.policy import Policy
 
+LOOK: Final = "The tray's menu shows what it asks now."
+CHANGED: Final = f"The policy has changed; what you agreed to does not cover it. {LOOK}"
+OUTSIDE_HOURS: Final = "The policy lets nothing be recorded at this hour."
 WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
     {
         Reason.HALTED_BY_ORG: "The programme is halted; nothing is recorded or sent.",
         Reason.OPTED_OUT: "You opted out; to opt in again, use the tray's menu.",
         Reason.NOT_CONSENTED: "You have not agreed to anything; see the tray's menu.",
-        Reason.CONSENT_STALE: "The policy has changed; what you agreed to does not cover it. "
-        "The tray's menu shows the new one.",
+        Reason.CONSENT_STALE: CHANGED,
         Reason.POLICY_INVALID: "There is no valid policy.",
         Reason.CLOCK_UNTRUSTED: "The clock cannot be trusted; confirm it in the tray's menu.",
         Reason.INDICATOR_MISSING: "The tray icon is not shown, so nothing is recorded.",
@@ -105,6 +109,7 @@ def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told
         resumes_in=told.resumes_in,
         counting=told.counting,
         unconfirmed=told.unconfirmed,
+        outside_hours=situation.within_hours is False,
     )
 
 
@@ -121,7 +126,9 @@ def notice_of(policy: Policy, situation: Situation) -> Notice:
                 level=rule.level,
                 title=registry()[rule.category].title,
                 words=policy.words(rule.category),
-                granted=_granted(situation, rule.category),
+                granted=_granted(situation, rule.category)
+                and not _to_confirm(situation, rule.category),
+                again=_again(situation, rule.category),
             )
             for rule in policy.categories
         ),
@@ -150,6 +157,8 @@ def _category(situation: Situation, told: Told, category: Category) -> CategoryS
         granted=_granted(situation, category),
         opted_out=flagged or category in situation.outside_opt_outs,
         recording=category in told.recording,
+        asks_more=_asks_more(situation, category),
+        confirm_by=_to_confirm(situation, category),
     )
 
 
@@ -158,7 +167,36 @@ def _is_only_stopped(situation: Situation) -> bool:
 
 
 def _granted(situation: Situation, category: Category) -> bool:
-    return consent_at(situation.standing, situation.policy, category) is Consent.GIVEN
+    now = situation.now
+    return consent_at(situation.standing, situation.policy, category, now) is Consent.GIVEN
+
+
+def _asks_more(situation: Situation, category: Category) -> str:
+    """Return what of the policy a consent does not cover, in words; "" when it covers all."""
+    if category not in situation.standing.grants:
+        return ""
+    found = why_stale(situation.standing, situation.policy, category)
+    return "; ".join("all of it" if name == UNKNOWN else words((name,)) for name in found)
+
+
+def _to_confirm(situation: Situation, category: Category) -> WallInstant | None:
+    """Return until when a consent stands, if it is time to confirm it."""
+    grant, policy = situation.standing.grants.get(category), situation.policy.policy
+    if grant is None or not is_offered(grant, policy, situation.now):
+        return None
+    return confirm_by(grant, policy)
+
+
+def _again(situation: Situation, category: Category) -> str:
+    """Return why somebody who has agreed to *category* is asked once more; "" when not."""
+    if more := _asks_more(situation, category):
+        return f"You agreed to this before. What is new since: {more}."
+    until = _to_confirm(situation, category)
+    if until is None:
+        return ""
+    if until <= situation.now.wall:
+        return f"You agreed to this until {_day(until)}. Switch it on to agree again."
+    return f"You have agreed to this until {_day(until)}. Switch it on to agree for longer."
 
 
 def _detail(situation: Situation, reason: Reason, told: Told) -> str:
@@ -193,6 +231,10 @@ def _opening(situation: Situation, reason: Reason, told: Told) -> str:
         return STOPPED
     if reason is Reason.RESUME_PENDING and told.resumes_in is not None:
         return NOTICE.format(seconds=told.resumes_in)
+    if reason is Reason.CONSENT_STALE and situation.policy.policy is not None:
+        return _why_stale(situation)
+    if reason is Reason.OUTSIDE_SCOPE and situation.within_hours is False:
+        return OUTSIDE_HOURS
     return WORDS[reason]
 
 
@@ -200,6 +242,23 @@ def why_frozen(standing: Standing) -> list[str]:
     """Return what those said who halted or stopped the programme."""
     halted = [] if standing.halted is None else [standing.halted.why]
     return halted + list(standing.stopped.values())
+
+
+def _why_stale(situation: Situation) -> str:
+    """Return in words for what the consents have to be given again, those that are over at all."""
+    more = {c: what for c in Category if (what := _asks_more(situation, c))}
+    if more:
+        said = ", ".join(f"{registry()[c].title} ({what})" for c, what in more.items())
+        return f"The policy has changed in what you did not agree to: {said}. {LOOK}"
+    grants, policy = situation.standing.grants, situation.policy.policy
+    over = [c for c, grant in grants.items() if is_due(grant, policy, situation.now)]
+    titles = ", ".join(registry()[category].title for category in over)
+    return f"It is time to say again whether you agree: {titles}. {LOOK}" if over else CHANGED
+
+
+def _day(wall: int) -> str:
+    day = datetime.fromtimestamp(wall // NANOSECONDS, UTC).astimezone()
+    return f"{day.day} {day:%B %Y}"
 
 
 def _clock_time(wall: int) -> str:

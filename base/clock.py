@@ -74,6 +74,15 @@ def boot_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def local_time(wall: int) -> datetime:
+    """Return what a clock on the wall of this workstation shows at an instant in nanoseconds.
+
+    The zone is asked for anew each time: a laptop travels while the agent runs.
+    """
+    time.tzset()
+    return datetime.fromtimestamp(wall // NANOSECONDS, UTC).astimezone()
+
+
 def why_implausible(wall: int) -> str:
     """Return why a wall clock that says *wall* (nanoseconds) is wrong for sure, or ""."""
     if PLAUSIBLE_YEARS.start <= year_of(wall) < PLAUSIBLE_YEARS.stop:

@@ -22,7 +22,7 @@ from benchmarks.desk import ROOT
 from benchmarks.result import Row, alternated
 from wire.category import Category
 from wire.frame import join_unsigned
-from wire.ids import GrantHash
+from wire.ids import GrantHash, PolicyDigest
 
 REPEATS: Final = 30
 
@@ -75,6 +75,7 @@ def _batch(size: int) -> SealedBatch:
         name=hashlib.sha256(unsigned).hexdigest(),
         category=Category.KEYS,
         grant=GrantHash(bytes(32)),
+        policy=PolicyDigest(b"p" * 32),
         span=Span(first_wall=1, last_wall=1, first_boot=1, last_boot=1, boot_id="bench"),
         events=1,
         expires="2099-01-01",

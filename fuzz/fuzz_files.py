@@ -276,6 +276,7 @@ def _spool(folder: Path, org: Organisation) -> tuple[Target, ...]:
         name=hashlib.sha256(frame).hexdigest(),
         category=Category.KEYS,
         grant=GrantHash(b"g" * 32),
+        policy=PolicyDigest(b"p" * 32),
         span=Span(first_wall=1, last_wall=2, first_boot=1, last_boot=2, boot_id="fuzz"),
         events=1,
         expires="2027-06-01",

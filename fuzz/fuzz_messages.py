@@ -176,6 +176,7 @@ def _encoded(rolled: Rolled) -> SealedBatch:
         name="1",
         category=rolled.permit.category,
         grant=rolled.permit.grant,
+        policy=rolled.permit.policy,
         span=Span(
             first_wall=min(ats),
             last_wall=max(ats),

@@ -7,6 +7,7 @@ The words are for the person at the workstation, who is "you" here.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -151,6 +152,8 @@ def _why(status: Status, now: WallInstant) -> str:
         return STOPPED
     if status.reason is Reason.RESUME_PENDING and status.counting:
         return f"Pause is over: recording goes on in {status.resumes_in} s"
+    if status.reason is Reason.OUTSIDE_SCOPE and status.outside_hours:
+        return "Not recording now: it is outside the hours of the policy"
     if status.reason is Reason.PAUSED_UNTIL:
         if status.paused_until is None:
             return "Paused"
@@ -248,7 +251,7 @@ def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:
         *(_flag(status, category) for category in Category),
         Rule(),
         Line(
-            label="What may be recorded…",
+            label=_asked(status),
             act=Show(page=Page.CONSENT),
             enabled=status is not None and bool(status.policy_digest),
         ),
@@ -256,6 +259,21 @@ def _lines(status: Status | None, state: str) -> tuple[Line | Rule, ...]:
         Rule(),
         Line(label="Quit (stops recording)", act=Say(command=Quit())),
     )
+
+
+def _asked(status: Status | None) -> str:
+    """Return the line that leads to the consent window, with what is asked of a person there."""
+    each = () if status is None else status.categories
+    if any(one.asks_more for one in each):
+        return "What may be recorded has changed…"
+    until = min((one.confirm_by for one in each if one.confirm_by is not None), default=None)
+    return "What may be recorded…" if until is None else f"Confirm your consent by {day(until)}…"
+
+
+def day(wall: WallInstant) -> str:
+    """Return the day of an instant as a person says it: "3 April"."""
+    local = datetime.fromtimestamp(wall // 1_000_000_000, UTC).astimezone()
+    return f"{local.day} {local:%B}"
 
 
 def _way_back(status: Status | None) -> Line:
@@ -307,6 +325,11 @@ def _standing(each: CategoryStatus) -> str:
         return "is recorded now"
     if each.opted_out:
         return "never recorded, because you opted out"
+    if each.asks_more:
+        return f"not recorded; you are asked again, because this is new: {each.asks_more}"
     if each.granted:
-        return "not recorded now; you have agreed to it"
+        more = "" if each.confirm_by is None else f"; please confirm it by {day(each.confirm_by)}"
+        return f"not recorded now; you have agreed to it{more}"
+    if each.confirm_by is not None:
+        return f"not recorded; you agreed to it until {day(each.confirm_by)}, and are asked again"
     return "not recorded; you have not agreed to it" if each.offered else "not recorded, not asked"

@@ -63,6 +63,8 @@ class ConsentSheet(Sheet):
             words = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=2)
             words.add(strong(item.title))
             words.add(paragraph(item.words))
+            if item.again:
+                words.add(paragraph(item.again))
             if item.granted:
                 words.add(paragraph(GRANTED))
             rows.add(row(words, self.hold(switch)))

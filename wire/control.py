@@ -293,6 +293,8 @@ class CategoryStatus(msgspec.Struct, frozen=True, kw_only=True):
     granted: bool
     opted_out: bool
     recording: bool
+    asks_more: str = ""  # agreed to before; what the policy asks beyond that, in words
+    confirm_by: WallInstant | None = None  # it is time to confirm; stale from then on
 
 
 class SpoolStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -335,6 +337,7 @@ class Status(_Message, frozen=True, kw_only=True):
     resumes_in: int | None = None  # seconds of the notice that are left; None: it takes a click
     counting: bool = False  # they run: the notice is in sight, and you are there
     unconfirmed: tuple[str, ...] = ()  # erasures that somebody has yet to confirm, in words
+    outside_hours: bool = False  # of the policy: nothing is open until they begin
 
 
 class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,6 +348,7 @@ class NoticeItem(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     words: str
     granted: bool
+    again: str = ""  # agreed to before, and asked again: why, in one or two sentences
 
 
 class Notice(_Message, frozen=True, kw_only=True):

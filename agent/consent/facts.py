@@ -5,14 +5,20 @@ Each line says where one fact comes from; what nobody knows stays UNKNOWN.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from agent.consent.confirmation import is_due
 from agent.consent.gate import CategoryFacts, Fact, Facts
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Standing, pause_at
+from agent.consent.standing import PolicyChanged, Standing, pause_at
 from agent.consent.states import Act, Consent, Flag, Pause, consent_after
 from base.clock import Now
 from wire.category import Category
 from wire.ids import GrantHash
+from wire.narrowing import widened
+
+UNKNOWN: Final = "policy"
+"""What a consent is stale for when nobody can compare: no field of `wire.narrowing`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,7 @@ class Situation:
     session_ours: bool | None = None  # unlocked, awake, in front, and used from this machine
     inside_scope: bool | None = None
     secret: bool | None = None  # do keys go to a field for secrets?
+    within_hours: bool | None = None  # of the policy, by the clock on the wall
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
     storable: Mapping[Category, bool] = field(default_factory=dict)
     halting: bool = False  # somebody said stop or halt, and the disk did not take it
@@ -49,7 +56,9 @@ def facts_of(situation: Situation) -> Facts:
         session_ours=Fact.of(situation.session_ours),
         not_paused=Fact.of(pause is not Pause.PAUSED and not situation.making_pause),
         resume_clicked=Fact.of(pause is Pause.RUNNING),
-        inside_scope=Fact.of(situation.inside_scope),
+        inside_scope=Fact.of(
+            situation.inside_scope if situation.within_hours else situation.within_hours
+        ),
         not_sensitive=Fact.of(None if situation.secret is None else not situation.secret),
         redactor_up=Fact.YES,  # redaction runs inside the sensor: no sensor, no events
         categories={c: _category_facts(situation, c) for c in Category},
@@ -57,7 +66,7 @@ def facts_of(situation: Situation) -> Facts:
 
 
 def _category_facts(situation: Situation, category: Category) -> CategoryFacts:
-    consent = consent_at(situation.standing, situation.policy, category)
+    consent = consent_at(situation.standing, situation.policy, category, situation.now)
     out = (
         situation.standing.flags[category] is Flag.OPTED_OUT
         or category in situation.outside_opt_outs
@@ -73,23 +82,56 @@ def _category_facts(situation: Situation, category: Category) -> CategoryFacts:
     )
 
 
-def consent_at(standing: Standing, policy: PolicyInForce, category: Category) -> Consent:
-    """Return the consent for *category* as it is under *policy*: stale if given for another."""
+def consent_at(standing: Standing, policy: PolicyInForce, category: Category, now: Now) -> Consent:
+    """Return the consent for *category* as it is under *policy* at *now*.
+
+    It stands under another policy that does not widen it.  It is stale when the policy widens
+    it, and when it was not confirmed in time; a halt that is lifted has made it stale before.
+    """
     state = standing.consents[category]
+    if why_stale(standing, policy, category):
+        return consent_after(state, Act.CHANGE_POLICY)
     grant = standing.grants.get(category)
-    if grant is None or grant.record.policy_digest == policy.digest:
-        return state
-    return consent_after(state, Act.CHANGE_POLICY)
+    # A clock that cannot be trusted ends nothing; it opens nothing either.
+    if grant is not None and not standing.clock_doubt and is_due(grant, policy.policy, now):
+        return consent_after(state, Act.RUN_OUT)
+    return state
 
 
-def expired(standing: Standing, policy: PolicyInForce) -> tuple[GrantHash, ...]:
+def why_stale(standing: Standing, policy: PolicyInForce, category: Category) -> tuple[str, ...]:
+    """Return the fields of *policy* that what was agreed to does not cover, and what else is amiss.
+
+    A policy that nobody can compare (it is not valid, or the one agreed to is not known any
+    more) is not proved to narrow anything.
+    """
+    found = standing.widened.get(category, ())
+    under = standing.stands_under.get(category)
+    if under is None or under == policy.digest:
+        return found
+    agreed = policy.earlier.get(under)
+    if policy.policy is None or agreed is None:
+        return (*found, UNKNOWN)
+    return tuple(dict.fromkeys((*found, *widened(agreed, policy.policy)[category])))
+
+
+def policy_changed(standing: Standing, policy: PolicyInForce) -> PolicyChanged | None:
+    """Return what is to be noted of a policy under which what was agreed to has not stood yet."""
+    if policy.policy is None or policy.digest is None:
+        return None
+    if all(under == policy.digest for under in standing.stands_under.values()):
+        return None
+    stale = {c: why_stale(standing, policy, c) for c in standing.grants}
+    return PolicyChanged(policy=policy.digest, widened={c: n for c, n in stale.items() if n})
+
+
+def expired(standing: Standing, policy: PolicyInForce, now: Now) -> tuple[GrantHash, ...]:
     """Return the consents that a valid policy has outgrown, and of which no line says so yet."""
     if policy.policy is None:
         return ()
     return tuple(
         grant.hash
         for category, grant in standing.grants.items()
-        if consent_at(standing, policy, category) is Consent.STALE
+        if consent_at(standing, policy, category, now) is Consent.STALE
         and not standing.evidence[grant.hash].events
     )
 

@@ -6,13 +6,15 @@ of the clocks when its timestamp came.  All of it is verified whenever it is loa
 of that moment, so what expires ends capture by itself.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from agent.consent import texts
 from agent.consent.clocks import Deadline, passed_on_any
 from base.clock import NANOSECONDS, Now
 from base.stored import Versioned
@@ -81,6 +83,9 @@ class PolicyInForce:
     problem: str = ""  # one line for a person; empty with a valid policy
     lease: LeaseHeld | None = None
     lapsed: Policy | None = None
+    text: bytes = b""  # as it was signed; empty without a valid policy
+    earlier: Mapping[PolicyDigest, Policy] = field(default_factory=dict)
+    """The policies under which something was agreed to or recorded here, as far as known."""
 
     def holds(self, now: Now) -> bool:
         """Whether there is a valid policy whose lease is known and not over at *now*."""
@@ -107,6 +112,10 @@ def read_fetched(folder: Path) -> Fetched | None:
 
 def load(folder: Path, now: Now) -> PolicyInForce:
     """Return the policy in *folder*, verified at *now* and signed by every party; never raises."""
+    return replace(_load(folder, now), earlier=texts.read(folder))
+
+
+def _load(folder: Path, now: Now) -> PolicyInForce:
     try:
         fetched = read_fetched(folder)
     except FileNotFoundError:
@@ -144,7 +153,7 @@ def judge(fetched: Fetched, now: Now) -> PolicyInForce:
         return PolicyInForce(
             policy=None, digest=digest, problem=lease_over(held), lease=held, lapsed=policy
         )
-    return PolicyInForce(policy=policy, digest=digest, lease=held)
+    return PolicyInForce(policy=policy, digest=digest, lease=held, text=fetched.policy)
 
 
 def lease_over(held: LeaseHeld) -> str:

@@ -6,7 +6,7 @@ then `after`, which moves it by one line through the tables of `states`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -35,8 +35,10 @@ from wire.consent_event import ConsentEvent
 from wire.consent_receipt import Evidence
 from wire.consent_record import ConsentRecord
 from wire.grant import SignedConsent, grant_hash, verify_consent
-from wire.ids import GrantHash, WallInstant
+from wire.ids import GrantHash, PolicyDigest, WallInstant
 from wire.linked import ConsentState
+
+T = TypeVar("T")
 
 # --- what a line can say -----------------------------------------------------------------
 
@@ -146,6 +148,17 @@ class HaltLifted(_Entry, frozen=True, kw_only=True):
     policy: bytes
 
 
+class PolicyChanged(_Entry, frozen=True, kw_only=True):
+    """Another policy came into force; `widened` has the fields in which it asks for more.
+
+    Its categories are stale until they are granted again, whatever policy comes next: who
+    narrows first and widens then does not get back what a data subject saw go.
+    """
+
+    policy: bytes
+    widened: dict[Category, tuple[str, ...]]
+
+
 class ClockDoubted(_Entry, frozen=True, kw_only=True):
     """The clocks disagreed; nothing is captured until the data subject confirms."""
 
@@ -197,6 +210,7 @@ Entry: TypeAlias = (
     | StopLifted
     | Halted
     | HaltLifted
+    | PolicyChanged
     | ClockDoubted
     | ClockConfirmed
     | Registered
@@ -226,11 +240,15 @@ class Line(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """One consent of the data subject: as signed, as read, and the hash that names it."""
+    """One consent of the data subject: as signed, as read, and the hash that names it.
+
+    `first_at` is when the same was agreed to for the first time, without a withdrawal since.
+    """
 
     signed: SignedConsent
     record: ConsentRecord
     hash: GrantHash
+    first_at: WallInstant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +269,13 @@ class Standing:
     )
     grants: Mapping[Category, Grant] = field(
         default_factory=dict
-    )  # of the categories that are GIVEN
+    )  # of the categories that are GIVEN or STALE
+    stands_under: Mapping[Category, PolicyDigest] = field(
+        default_factory=dict
+    )  # the last policy that was found not to widen what was agreed to, or to widen it
+    widened: Mapping[Category, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # the fields for which a category is STALE
     flags: Mapping[Category, Flag] = field(
         default_factory=lambda: dict.fromkeys(Category, Flag.CLEAR)
     )
@@ -323,6 +347,8 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
             halt_after(_halt(moved), Act.LIFT_HALT)
             asked_again = {c: consent_after(s, Act.LIFT_HALT) for c, s in moved.consents.items()}
             return replace(moved, halted=None, consents=asked_again)
+        case PolicyChanged(policy=policy, widened=widened):
+            return _policy_changed(moved, PolicyDigest(policy), widened)
         case ClockDoubted(why=why):
             return replace(moved, clock_doubt=why)
         case ClockConfirmed():
@@ -371,17 +397,22 @@ def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> St
     signed = entry.signed
     record = verify_consent(signed, device)
     category = record.category
-    grant = Grant(signed=signed, record=record, hash=grant_hash(signed))
+    earlier = standing.grants.get(category)
+    first_at = record.given_at if earlier is None else earlier.first_at
+    grant = Grant(signed=signed, record=record, hash=grant_hash(signed), first_at=first_at)
     state = consent_after(standing.consents[category], Act.GRANT)
     before = standing.grants.get(category)
     if before is not None and not standing.evidence[before.hash].events:
         standing = _ended(standing, before.hash, ConsentState.EXPIRED)  # the new one is instead
     shown = Evidence(signed=signed, words=entry.words, notice=entry.notice)
+    digest = PolicyDigest(record.policy_digest)
     return replace(
         standing,
         consents={**standing.consents, category: state},
         grants={**standing.grants, category: grant},
         evidence={**standing.evidence, grant.hash: shown},
+        stands_under={**standing.stands_under, category: digest},
+        widened={c: names for c, names in standing.widened.items() if c is not category},
         lost="",
     )
 
@@ -399,11 +430,12 @@ def _withdrawn(
     moved = {c: consent_after(standing.consents[c], Act.WITHDRAW) for c in categories}
     for category in standing.grants.keys() & set(categories):
         standing = _ended(standing, standing.grants[category].hash, ConsentState.WITHDRAWN)
-    kept = {c: grant for c, grant in standing.grants.items() if c not in categories}
     return replace(
         standing,
         consents={**standing.consents, **moved},
-        grants=kept,
+        grants=_without(standing.grants, categories),
+        stands_under=_without(standing.stands_under, categories),
+        widened=_without(standing.widened, categories),
         erasing=standing.erasing + erasing,
     )
 
@@ -443,6 +475,23 @@ def _registered(standing: Standing, entry: Registered) -> Standing:
 def state_of_next(standing: Standing, category: Category) -> ConsentState:
     """Return what a yes to *category* is now: the first, or one that renews what was given."""
     return ConsentState.RENEWED if category in standing.grants else ConsentState.GIVEN
+
+
+def _without(of: Mapping[Category, T], categories: tuple[Category, ...]) -> Mapping[Category, T]:
+    return {category: value for category, value in of.items() if category not in categories}
+
+
+def _policy_changed(
+    standing: Standing, policy: PolicyDigest, widened: Mapping[Category, tuple[str, ...]]
+) -> Standing:
+    stale = {c: names for c, names in widened.items() if c in standing.grants and names}
+    moved = {c: consent_after(standing.consents[c], Act.CHANGE_POLICY) for c in stale}
+    return replace(
+        standing,
+        consents={**standing.consents, **moved},
+        stands_under=dict.fromkeys(standing.grants, policy),
+        widened={**standing.widened, **stale},
+    )
 
 
 def _flagged(standing: Standing, categories: tuple[Category, ...], act: Act) -> Standing:

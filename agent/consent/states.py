@@ -26,7 +26,7 @@ class Consent(StrEnum):
 
     UNKNOWN = auto()  # nothing on record, or the record cannot be read
     GIVEN = auto()
-    STALE = auto()  # given, but for another policy than the one in force
+    STALE = auto()  # given, but not for what the policy asks now, or too long ago
     WITHDRAWN = auto()
 
 
@@ -112,6 +112,11 @@ CONSENT: Final[Mapping[tuple[Consent, Act], Consent]] = MappingProxyType(
         (Consent.STALE, Act.LIFT_HALT): Consent.STALE,
         (Consent.UNKNOWN, Act.LIFT_HALT): Consent.UNKNOWN,
         (Consent.WITHDRAWN, Act.LIFT_HALT): Consent.WITHDRAWN,
+        # What was not confirmed in time is asked again; it was still a yes.
+        (Consent.GIVEN, Act.RUN_OUT): Consent.STALE,
+        (Consent.STALE, Act.RUN_OUT): Consent.STALE,
+        (Consent.UNKNOWN, Act.RUN_OUT): Consent.UNKNOWN,
+        (Consent.WITHDRAWN, Act.RUN_OUT): Consent.WITHDRAWN,
         # Withdrawing what was never given is no error: a no may always be said.
         (Consent.UNKNOWN, Act.WITHDRAW): Consent.WITHDRAWN,
         (Consent.GIVEN, Act.WITHDRAW): Consent.WITHDRAWN,

@@ -118,10 +118,13 @@ class Delivering:
         """Put a batch into the spool, ready to be sent; return its signed frame."""
         self.station.door = self.site.door(self.folder / CERTIFICATE, self.folder / KEY)
         unsigned = self.station.seals(self.signed, **changes)[:-TRAILER_BYTES]
+        digest = self.policy.digest
+        assert digest is not None
         sealed = SealedBatch(
             name=hashlib.sha256(unsigned).hexdigest(),
             category=Category.KEYS,
             grant=grant_hash(self.signed),
+            policy=digest,
             span=Span(first_wall=0, last_wall=0, first_boot=0, last_boot=0, boot_id="b"),
             events=1,
             expires="2099-01-01",

@@ -29,7 +29,7 @@ from base.clock import NANOSECONDS, Now
 from tests.fakes.disk import BreakingDisk, CrashError, How
 from wire.category import Category
 from wire.frame import join_unsigned, signed_message, split
-from wire.ids import GrantHash
+from wire.ids import GrantHash, PolicyDigest
 
 S = NANOSECONDS
 START = Now(boot=1_000 * S, wall=1_800_000_000 * S, boot_id="one")
@@ -46,6 +46,7 @@ def sealed(body: str) -> SealedBatch:
         name=hashlib.sha256(unsigned).hexdigest(),
         category=category,
         grant=GrantHash(b"g" * 32),
+        policy=PolicyDigest(b"p" * 32),
         span=span,
         events=1,
         expires="2099-01-01",

@@ -31,6 +31,7 @@ from agent.consent.standing import (
     OptedIn,
     OptedOut,
     Paused,
+    PolicyChanged,
     Resumed,
     StopLifted,
     Stopped,
@@ -69,6 +70,7 @@ class Consent(RuleBasedStateMachine):
         # Ghosts: what the person was told.
         self.said_yes: dict[Category, int] = {}
         self.said_never: set[Category] = set()
+        self.stale: set[Category] = set()  # agreed to, and then widened or halted
         self.paused_until: Now | None = None
         self.must_click = False
         self.stopped: set[str] = set()
@@ -97,6 +99,7 @@ class Consent(RuleBasedStateMachine):
                     session_ours=True,
                     inside_scope=True,
                     secret=False,
+                    within_hours=True,
                     storable=dict.fromkeys(Category, self.room),
                 )
             )
@@ -114,12 +117,14 @@ class Consent(RuleBasedStateMachine):
         signed = ORGANISATION.consent(DIGESTS[self.digest], category=category)
         self._act(Granted(signed=signed, words="", notice=""), click=True)
         self.said_yes[category] = self.digest
+        self.stale.discard(category)
 
     @rule(category=some_or_all, erase=st.booleans())
     def withdraw(self, *, category: Category | None, erase: bool) -> None:
         self._act(Withdrawn(category=category, erase=erase))
         for each in Category if category is None else [category]:
             self.said_yes.pop(each, None)
+            self.stale.discard(each)
 
     @rule(category=categories)
     def expire(self, category: Category) -> None:
@@ -234,6 +239,18 @@ class Consent(RuleBasedStateMachine):
         self.environment_cleared = digest in self.said_yes.values()  # what was agreed to is back
         self.digest = digest
 
+    @rule(wider=st.sets(categories))
+    def the_change_of_policy_is_noted(self, wider: set[Category]) -> None:
+        """What it widens is stale; what it does not widen stands under it from now on."""
+        agreed = [c for c in self.ledger.standing.grants if c in self.said_yes]
+        fields: dict[Category, tuple[str, ...]] = {c: ("level",) for c in agreed if c in wider}
+        self._act(PolicyChanged(policy=DIGESTS[self.digest], widened=fields))
+        self.environment_cleared = True  # a narrower policy lets the same go on
+        for category in agreed:
+            if category in fields:
+                self.stale.add(category)
+            self.said_yes[category] = self.digest
+
     @rule()
     def the_organisation_halts(self) -> None:
         self._act(Halted(policy=DIGESTS[self.digest], why="stop"))
@@ -246,6 +263,7 @@ class Consent(RuleBasedStateMachine):
         self._act(HaltLifted(policy=DIGESTS[self.digest]))
         self.halted = False
         self.said_yes.clear()
+        self.stale.clear()
 
     @rule(by=st.sampled_from(["collector", "guard"]))
     def a_party_stops(self, by: str) -> None:
@@ -267,6 +285,7 @@ class Consent(RuleBasedStateMachine):
         """I1, and every other thing that the person was told."""
         for category in self._verdict().categories:
             assert self.said_yes.get(category) == self.digest
+            assert category not in self.stale
             assert category not in self.said_never
             assert self.paused_until is None
             assert not self.stopped

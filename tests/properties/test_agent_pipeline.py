@@ -70,6 +70,7 @@ class World:
             name="",
             category=rolled.permit.category,
             grant=rolled.permit.grant,
+            policy=rolled.permit.policy,
             span=Span(first_wall=0, last_wall=0, first_boot=0, last_boot=0, boot_id=""),
             events=len(rolled.events),
             expires="",

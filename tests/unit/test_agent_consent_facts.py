@@ -27,10 +27,12 @@ GRANT = Grant(
     signed=SIGNED,
     record=verify_consent(SIGNED, ORGANISATION.device.public_key()),
     hash=grant_hash(SIGNED),
+    first_at=verify_consent(SIGNED, ORGANISATION.device.public_key()).given_at,
 )
 GIVEN = Standing(
     consents={**Standing().consents, Category.KEYS: Consent.GIVEN},
     grants={Category.KEYS: GRANT},
+    stands_under={Category.KEYS: DIGEST},
 )
 
 
@@ -43,6 +45,7 @@ def situation(**changes: object) -> Situation:
         session_ours=True,
         inside_scope=True,
         secret=False,
+        within_hours=True,
         storable=dict.fromkeys(Category, True),
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
@@ -158,10 +161,10 @@ def test_what_no_source_tells_of_yet_does_not_block() -> None:
 
 def test_a_consent_for_another_policy_is_stale_and_comes_back_with_it() -> None:
     """Consent is for exactly one digest; no other policy inherits it."""
-    assert consent_at(GIVEN, IN_FORCE, Category.KEYS) is Consent.GIVEN
+    assert consent_at(GIVEN, IN_FORCE, Category.KEYS, NOW) is Consent.GIVEN
     other = dataclasses.replace(IN_FORCE, digest=OTHER)
-    assert consent_at(GIVEN, other, Category.KEYS) is Consent.STALE
-    assert consent_at(GIVEN, IN_FORCE, Category.SCREEN) is Consent.UNKNOWN
+    assert consent_at(GIVEN, other, Category.KEYS, NOW) is Consent.STALE
+    assert consent_at(GIVEN, IN_FORCE, Category.SCREEN, NOW) is Consent.UNKNOWN
 
 
 def test_a_pause_is_as_long_as_its_deadline() -> None:

@@ -57,6 +57,7 @@ class World:
             name=str(len(self.rolled)),
             category=rolled.permit.category,
             grant=rolled.permit.grant,
+            policy=rolled.permit.policy,
             span=Span(
                 first_wall=WALL + min(ats),
                 last_wall=WALL + max(ats),
@@ -76,7 +77,11 @@ class World:
         self.spooled.append(sealed)
 
     def permit(
-        self, category: Category = Category.KEYS, since: float = 0, rate: float = 1e4
+        self,
+        category: Category = Category.KEYS,
+        since: float = 0,
+        rate: float = 1e4,
+        until: float | None = None,
     ) -> None:
         self.pipeline.permit(
             Permit(
@@ -86,6 +91,7 @@ class World:
                 level="text",
                 rate_hz=rate,
                 since=BootInstant(int(since * S)),
+                until=None if until is None else BootInstant(int(until * S)),
             )
         )
 
@@ -352,3 +358,12 @@ def test_forgetting_takes_everything_of_that_span_wherever_it_is(world: World) -
 def test_the_hold_back_is_half_a_second() -> None:
     """The notice says so, and so does the design: at least 500 ms."""
     assert HOLD_BACK_NANOSECONDS == 500_000_000
+
+
+def test_an_event_after_the_policys_hours_is_not_kept(world: World) -> None:
+    """By its own time: how late the gate is told that they are over does not matter."""
+    world.permit(until=3)
+    world.take(key(2.9, "a"), key(3, "b"), key(3.4, "c"), at=3.5)
+    world.pause(at=9)
+    assert world.typed == "a"
+    assert world.counters.dropped == {"outside-scope": 2}

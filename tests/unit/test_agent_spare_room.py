@@ -15,7 +15,7 @@ from base import durable
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
 from wire.frame import join_unsigned
-from wire.ids import GrantHash
+from wire.ids import GrantHash, PolicyDigest
 
 NOW = Now(boot=1_000 * NANOSECONDS, wall=1_800_000_000 * NANOSECONDS, boot_id="one")
 LATER = Now(boot=2_000 * NANOSECONDS, wall=1_900_000_000 * NANOSECONDS, boot_id="one")
@@ -56,6 +56,7 @@ def sealed(body: bytes) -> SealedBatch:
         name=hashlib.sha256(unsigned).hexdigest(),
         category=Category.KEYS,
         grant=GrantHash(b"g" * 32),
+        policy=PolicyDigest(b"p" * 32),
         span=Span(first_wall=0, last_wall=0, first_boot=0, last_boot=0, boot_id="one"),
         events=3,
         expires="2030-01-01",

@@ -14,7 +14,7 @@ from agent.spool import Spool
 from base.clock import NANOSECONDS, Now
 from wire.category import Category
 from wire.frame import join_unsigned, split
-from wire.ids import GrantHash
+from wire.ids import GrantHash, PolicyDigest
 
 S = NANOSECONDS
 START = Now(boot=1_000 * S, wall=1_800_000_000 * S, boot_id="one")
@@ -37,6 +37,7 @@ def sealed(
         name=hashlib.sha256(unsigned).hexdigest(),
         category=category,
         grant=GrantHash(b"g" * 32),
+        policy=PolicyDigest(b"p" * 32),
         span=Span(
             first_wall=at(first).wall,
             last_wall=at(last).wall,
@@ -299,6 +300,21 @@ def test_the_record_beside_a_batch_holds_no_content(world: World) -> None:
     world.spool.put(sealed("a"), START)
     (held,) = world.spool.batches()
     assert set(msgspec.structs.asdict(held.local)) == {
-        "category", "grant", "span", "events", "expires", "age_header", "put_wall", "put_boot",
-        "put_boot_id", "sequence", "maybe_sent", "why", "version",
+        "category", "grant", "policy", "span", "events", "expires", "age_header", "put_wall",
+        "put_boot", "put_boot_id", "sequence", "maybe_sent", "why", "version",
     }  # fmt: skip
+
+
+def test_what_was_recorded_under_one_policy_is_forgotten_alone(world: World) -> None:
+    """A newer policy forbids what an older one allowed, and nothing besides."""
+    new = msgspec.structs.replace(sealed("new"), policy=PolicyDigest(b"n" * 32))
+    for batch in (sealed("old"), sealed("screen", Category.SCREEN), new):
+        world.spool.put(batch, START)
+    old = PolicyDigest(b"p" * 32)
+    assert world.spool.recorded() == {
+        (Category.KEYS, old),
+        (Category.KEYS, new.policy),
+        (Category.SCREEN, old),
+    }
+    assert world.spool.forget(Category.KEYS, why="narrowed", policy=old) == 1
+    assert world.spool.recorded() == {(Category.KEYS, new.policy), (Category.SCREEN, old)}
