@@ -210,7 +210,6 @@ class Service:
         now = self.clock.now()
         situation = self.situation(now)
         spool, permits = self.spool, self.pipeline.permits()
-        ready = spool.ready()
         unstorable = (self._why_unstorable(c, now) for c in self.standing.grants)
         told = Told(
             recording=self.verdict.categories & permits.keys() & self.sources.open_categories(),
@@ -218,7 +217,7 @@ class Service:
             dropped=dict(self.counters.dropped),
             spool=SpoolStatus(
                 held=spool.number_held(),
-                waiting=len(ready),
+                waiting=len(spool.ready()),
                 quarantined=spool.number_quarantined(),
                 sent=spool.number_sent(),
                 forgotten=spool.forgotten,

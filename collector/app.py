@@ -44,7 +44,7 @@ from wire.collector_http import (
 from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
-from wire.ids import BatchHash, GrantHash
+from wire.ids import BatchHash, GrantHash, PolicyDigest
 from wire.receipt import encode_receipt
 from wire.rights import SignedRequest
 
@@ -259,6 +259,14 @@ def get_consent(collector: Collector, caller: Caller, asked: Asked) -> Response:
         return _json(consents.find(connection, grant))
 
 
+def get_policy_text(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/policies/{digest}."""
+    auth.reader(caller)
+    digest = PolicyDigest(_hash(asked.path["digest"]))
+    with collector.index.reading() as connection:
+        return Response(policies.text(connection, digest), media_type="application/json")
+
+
 def post_releases(collector: Collector, caller: Caller, asked: Asked) -> Response:
     """POST /v1/releases."""
     reader, order = auth.reader(caller), asked.decoded(ReleaseOrder)
@@ -310,6 +318,7 @@ ROUTES: Final = (
     Route("/v1/frames", answering(get_frames), methods=["GET"]),
     Route("/v1/frames/{batch}", answering(get_frame), methods=["GET"]),
     Route("/v1/consents/{grant}", answering(get_consent), methods=["GET"]),
+    Route("/v1/policies/{digest}", answering(get_policy_text), methods=["GET"]),
     Route("/v1/releases", answering(post_releases), methods=["POST"]),
 )
 

@@ -21,9 +21,11 @@ from wire.collector_http import KeptConsent
 from wire.consent_event import SignedEvent, verify_event
 from wire.consent_record import ConsentRecord, decode_record, record_of
 from wire.errors import WireError
+from wire.frame import Core
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.ids import DeviceId, GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, event_payload, grant_payload
+from wire.narrowing import widened
 from wire.policy import Policy, words_sha256
 
 # Of one device: whoever enrolls anew after losing a state is another one.  Each has a key at
@@ -137,6 +139,23 @@ def find(connection: Connection, grant: GrantHash) -> KeptConsent:
     if row is None:
         raise RefusedError(Why.NOT_FOUND, "no consent record of that hash is here")
     return KeptConsent(record=row.record, signature=row.signature, device_key=row.public_key)
+
+
+def check_covers(connection: Connection, agreed: PolicyDigest, core: Core) -> None:
+    """Check that a consent given under the policy *agreed* covers a batch recorded under its own.
+
+    Raises:
+        RefusedError: That policy was not published here, or asks for more.
+
+    """
+    if agreed == core.policy:
+        return
+    more = widened(known(connection, agreed), known(connection, core.policy))[core.category]
+    if more:
+        raise RefusedError(
+            Why.CONSENT_MISMATCH,
+            f"the consent was given under another policy, and this one widens {', '.join(more)}",
+        )
 
 
 def subject_of(connection: Connection, device: Device, category: Category) -> SubjectId:

@@ -232,6 +232,19 @@ def known(connection: Connection, digest: PolicyDigest) -> Policy:
     return _decoded(row.policy)
 
 
+def text(connection: Connection, digest: PolicyDigest) -> bytes:
+    """Return the bytes of the policy of this digest, for a reader to compare.
+
+    Raises:
+        RefusedError: It was never published here.
+
+    """
+    row = connection.execute(_KNOWN, {"digest": digest}).one_or_none()
+    if row is None:
+        raise RefusedError(Why.NOT_FOUND, "no policy of that digest was published here")
+    return bytes(row.policy)
+
+
 @lru_cache(maxsize=8)
 def _decoded(text: bytes) -> Policy:
     return decode_policy(text)

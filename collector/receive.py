@@ -24,6 +24,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from base.clock import NANOSECONDS
 from collector.auth import Device
+from collector.consents import check_covers
 from collector.forget import check_not_erased
 from collector.halt import check_running
 from collector.index import Index
@@ -35,7 +36,7 @@ from collector.store import BodyStore
 from collector.taken_back import check_not_taken_back
 from wire.errors import ForgedError, MalformedError, UnknownVersionError
 from wire.frame import Core, Verified, verify
-from wire.ids import BatchHash, CoreHash, WallInstant
+from wire.ids import BatchHash, CoreHash, PolicyDigest, WallInstant
 from wire.leaf import Kind, batch_payload
 from wire.policy import Policy
 from wire.receipt import Receipt
@@ -213,10 +214,9 @@ def _check_consent(connection: Connection, device: Device, core: Core) -> None:
         raise RefusedError(Why.NOT_THIS_SUBJECT, "its consent record is of another data subject")
     if consent.category != core.category:
         raise RefusedError(Why.CONSENT_MISMATCH, f"the consent is not for {core.category}")
+    check_covers(connection, PolicyDigest(consent.policy), core)
     given_at = WallInstant(consent.given_at)
     check_not_taken_back(connection, core.subject, core.category, core.day, given_at)
-    if consent.policy != core.policy:
-        raise RefusedError(Why.CONSENT_MISMATCH, "the consent was given under another policy")
 
 
 def _check_guard_key(connection: Connection, core: Core) -> None:

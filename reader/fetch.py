@@ -29,16 +29,23 @@ from wire.collector_http import (
     StoredFrame,
     decode,
 )
+from wire.consent_record import decode_record
 from wire.errors import UNREADABLE, WireError
 from wire.frame import decode_core, split
-from wire.grant import AccessGrant, AccessRequest, access_digest, verify_access
+from wire.grant import (
+    AccessGrant,
+    AccessRequest,
+    access_digest,
+    verify_access,
+)
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReleaseAnswers, ReleaseRequest
-from wire.ids import BatchHash, GrantHash, WallInstant
-from wire.policy import TARGET_NAME, Policy, decode_policy
+from wire.ids import BatchHash, GrantHash, PolicyDigest, WallInstant
+from wire.policy import TARGET_NAME, Policy, decode_policy, policy_digest
 
 BATCHES_AT_ONCE: Final = 200  # of the largest shelves, just below the guard's 16 MiB
 LARGEST_ANSWER: Final = 32 << 20  # 200 of the largest shelves, in base64
 HASH_BYTES: Final = 32
+NOT_FOUND: Final = 404
 GONE: Final = 410
 
 T = TypeVar("T")
@@ -61,6 +68,10 @@ class CollectorEnd(Protocol):
 
     def consent(self, grant: GrantHash) -> KeptConsent | None:
         """Return the consent record of that hash; None when there is none."""
+        ...
+
+    def policy_text(self, digest: PolicyDigest) -> bytes | None:
+        """Return the text of an earlier policy; None when it was not published there."""
         ...
 
     def releases(self, order: ReleaseOrder) -> ReleaseList:
@@ -163,7 +174,8 @@ def _keep_frame(
     try:
         grant = decode_core(split(frame).core).grant
         kept = library.consent(grant) or collector.consent(grant)
-        check_sealed(frame, batch, kept, today=today)
+        _fetch_policies(kept, split(frame).core, library, collector)
+        check_sealed(frame, batch, kept, today=today, policy_of=library.policy)
     except FaultError as exc:
         tally.refuse(exc.fault)
         return False
@@ -177,6 +189,25 @@ def _keep_frame(
     tally.fetched += 1
     tally.bytes += len(frame)
     return True
+
+
+def _fetch_policies(
+    kept: KeptConsent | None, core: bytes, library: Library, collector: CollectorEnd
+) -> None:
+    """Fetch the two policies to compare, where consent was given under another than the batch's.
+
+    What is in the record is not believed yet, and a policy is what its digest says: a wrong one
+    leads to a comparison that fails.
+    """
+    if kept is None:
+        return
+    under = decode_core(core).policy
+    agreed = PolicyDigest(decode_record(kept.record).policy_digest)
+    for digest in (agreed, under) if agreed != under else ():
+        if library.policy(digest) is None:
+            text = collector.policy_text(digest)
+            if text is not None and policy_digest(text) == digest:
+                library.keep_policy(text)
 
 
 def _released(
@@ -278,6 +309,14 @@ class Collector:
         if answer.status in {404, GONE}:
             return None
         return _decoded(answer, KeptConsent, "collector")
+
+    def policy_text(self, digest: PolicyDigest) -> bytes | None:
+        """Return the text of an earlier policy; None when it was not published there."""
+        answer = self._door.request("GET", f"/v1/policies/{digest.hex()}")
+        if answer.status == NOT_FOUND:
+            return None
+        _check(answer, "collector")
+        return answer.body
 
     def releases(self, order: ReleaseOrder) -> ReleaseList:
         """Have releases logged and witnessed."""

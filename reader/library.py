@@ -14,8 +14,9 @@ from base.durable import private_folder, remove, replace
 from base.errors import SetupError, line_of
 from base.stored import Versioned, refuse_newer
 from wire.collector_http import KeptConsent
-from wire.errors import UNREADABLE
-from wire.ids import BatchHash, GrantHash
+from wire.errors import UNREADABLE, MalformedError
+from wire.ids import BatchHash, GrantHash, PolicyDigest
+from wire.policy import Policy, decode_policy, policy_digest
 
 FRAME: Final = ".frame"
 STAMP: Final = "library.json"  # its version: frames and consents are as others wrote them
@@ -52,6 +53,7 @@ class Library:
         self._frames = private_folder(folder / "frames")
         self._consents = private_folder(folder / "consents")
         self._releases = private_folder(folder / "releases")
+        self._policies = private_folder(folder / "policies")
 
     def batches(self) -> Iterator[BatchHash]:
         """Yield the names of all frames here, in order of name."""
@@ -82,6 +84,19 @@ class Library:
         """Return the consent record of that hash, or None."""
         return _load(self._consents / f"{grant.hex()}.json", KeptConsent)
 
+    def policy(self, digest: PolicyDigest) -> Policy | None:
+        """Return the policy of that digest, or None; its name proves what it is."""
+        path = self._policies / f"{digest.hex()}.json"
+        try:
+            text = path.read_bytes()
+            if policy_digest(text) == digest:
+                return decode_policy(text)
+        except FileNotFoundError:
+            return None
+        except (OSError, MalformedError) as exc:
+            raise SpoiltFileError(f"{path} cannot be read; delete it and fetch again") from exc
+        raise SpoiltFileError(f"{path} was changed; delete it and fetch again")
+
     def release(self, batch: BatchHash) -> Kept | None:
         """Return the release of that batch, or None."""
         return _load(self._release(batch), Kept)
@@ -93,6 +108,10 @@ class Library:
     def keep_consent(self, grant: GrantHash, kept: KeptConsent) -> None:
         """Keep a consent record."""
         replace(self._consents / f"{grant.hex()}.json", msgspec.json.encode(kept))
+
+    def keep_policy(self, text: bytes) -> None:
+        """Keep the text of a policy."""
+        replace(self._policies / f"{policy_digest(text).hex()}.json", text)
 
     def keep_release(self, batch: BatchHash, kept: Kept) -> None:
         """Keep a release."""

@@ -4,11 +4,11 @@
 guard's release go in; the batch comes out, or the name of what is wrong with it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -22,8 +22,10 @@ from wire.errors import WireError
 from wire.event import Frame, begins_at, category_of
 from wire.frame import Core, Verified, verify
 from wire.grant import SignedConsent, grant_hash, verify_consent
-from wire.ids import BatchHash
+from wire.ids import BatchHash, PolicyDigest
+from wire.narrowing import widened
 from wire.opening import open_body, open_released
+from wire.policy import Policy
 
 LATEST_WALL: Final = 253_402_300_800 * 1_000_000_000  # the year 10,000, which ISO dates end before
 
@@ -41,6 +43,15 @@ class Fault(StrEnum):
     NOT_RELEASED = "not-released"  # 6
     DOES_NOT_OPEN = "does-not-open"  # 7
     WRONG_CONTENT = "wrong-content"  # 8
+
+
+PolicyOf: TypeAlias = Callable[[PolicyDigest], Policy | None]
+"""Returns the policy of a digest, None where nobody has it."""
+
+
+def no_policy(_digest: PolicyDigest) -> Policy | None:
+    """Know no policy: then only what was recorded under the policy agreed to is believed."""
+    return None
 
 
 class FaultError(WireError):
@@ -86,6 +97,7 @@ def open_batch(
     *,
     identity: str,
     today: date,
+    policy_of: PolicyOf = no_policy,
 ) -> Opened:
     """Return what is in *frame*, or refuse it.
 
@@ -94,7 +106,8 @@ def open_batch(
     1. there is a consent record, with the key of the device that the core names;
     2. the frame is the one of that name, and signed by that device;
     3. the record is the one that the core names, signed by the same device;
-    4. it covers this batch: subject, programme, purpose, category, policy;
+    4. it covers this batch: subject, programme, purpose, category, and the batch's policy is the
+       one agreed to, or is proved to ask for no more (`wire.narrowing`);
     5. the batch may still exist;
     6. the guard released it to this identity, for this core;
     7. the age header is bound to this core, and every chunk of the body is genuine;
@@ -105,7 +118,7 @@ def open_batch(
         FaultError: One of them does not hold.
 
     """
-    checked = check_sealed(frame, name, kept, today=today)
+    checked = check_sealed(frame, name, kept, today=today, policy_of=policy_of)
     if released is None:
         raise FaultError(Fault.NOT_RELEASED, "the guard has not released this batch")
     verified = checked.verified
@@ -131,7 +144,12 @@ def _is_in_time(wall_ns: int) -> bool:
 
 
 def check_sealed(
-    frame: bytes, name: BatchHash, kept: KeptConsent | None, *, today: date
+    frame: bytes,
+    name: BatchHash,
+    kept: KeptConsent | None,
+    *,
+    today: date,
+    policy_of: PolicyOf = no_policy,
 ) -> Checked:
     """Return what can be known of *frame* without opening it: steps 1 to 5 of `open_batch`.
 
@@ -162,6 +180,7 @@ def check_sealed(
     if grant_hash(signed) != core.grant:
         raise FaultError(Fault.CONSENT_FORGED, "the core names another consent record")
     _check_consent(record, core)  # 4
+    _check_policy(PolicyDigest(record.policy_digest), core, policy_of)
     if not _is_in_time(record.given_at):
         raise FaultError(Fault.NOT_CONSENTED, "consent was given in no year")
     if core.expires < today.isoformat():  # 5
@@ -176,10 +195,26 @@ def _check_consent(record: ConsentRecord, core: Core) -> None:
         ("programme", record.programme, core.programme),
         ("purpose", record.purpose.value, core.purpose),
         ("category", record.category, core.category),
-        ("policy", record.policy_digest, core.policy),
     ):
         if agreed != found:
             raise FaultError(Fault.NOT_CONSENTED, f"consent was given for another {what}")
+
+
+def _check_policy(agreed: PolicyDigest, core: Core, policy_of: PolicyOf) -> None:
+    if agreed == core.policy:
+        return
+    before, after = policy_of(agreed), policy_of(core.policy)
+    if before is None or after is None:
+        raise FaultError(
+            Fault.NOT_CONSENTED,
+            "consent was given under another policy, and nobody can say that this one is narrower",
+        )
+    more = widened(before, after)[core.category]
+    if more:
+        raise FaultError(
+            Fault.NOT_CONSENTED,
+            f"consent was given under another policy, which this one widens: {', '.join(more)}",
+        )
 
 
 def _check_content(batch: Batch, checked: Checked) -> None:

@@ -40,6 +40,7 @@ class Opener:
             kept.released if kept is not None else None,
             identity=self.identity,
             today=self.today,
+            policy_of=self.library.policy,
         )
 
     def each(self) -> Iterator[tuple[BatchHash, Result]]:

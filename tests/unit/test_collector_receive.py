@@ -422,3 +422,31 @@ def test_a_device_key_that_is_not_enrolled_puts_nothing(site: Site) -> None:
     uri = client_uri("acme", Role.DEVICE, spki_sha256(key.public_key()).hex())
     answer = site.certify(key, uri).request("PUT", "/v1/batches/" + "0" * 64, b"x")
     assert refusal(answer) == (401, "unknown-client")
+
+
+def test_a_batch_under_a_narrower_policy_than_was_agreed_to_is_taken(
+    tmp_path: Path,
+) -> None:
+    """A consent stands under a policy that asks for less; a wider one is refused by name."""
+    with collector_site(tmp_path) as site:
+        workstation = site.workstation()
+        signed = workstation.consents()
+        site.publishes(applications=())
+        assert workstation.puts(workstation.seals(signed)).status == 201
+        site.publishes(hold_seconds=1)
+        answer = workstation.puts(workstation.seals(signed))
+        assert refusal(answer) == (422, "consent-mismatch")
+        assert b"this one widens hold_seconds" in answer.body
+
+
+def test_a_reader_gets_the_policies_to_compare_and_a_device_does_not(tmp_path: Path) -> None:
+    """Every policy that was ever published here, by its digest."""
+    with collector_site(tmp_path) as site:
+        workstation, reader = site.workstation(), site.reader("training-team")
+        first, text = site.digest, (site.policy_folder / "policy.json").read_bytes()
+        site.publishes(applications=())
+        answer = reader.request("GET", f"/v1/policies/{first.hex()}")
+        assert (answer.status, answer.body) == (200, text)
+        assert refusal(reader.request("GET", f"/v1/policies/{'00' * 32}")) == (404, "not-found")
+        asked = workstation.door.request("GET", f"/v1/policies/{first.hex()}")
+        assert refusal(asked) == (403, "wrong-role")

@@ -12,8 +12,8 @@ from guard.keys import Found
 from guard.release import Refused, release
 from guard.trust import PolicySet
 from reader.fetch import fetch
-from reader.library import Library
-from reader.opening import Fault
+from reader.library import Library, SpoiltFileError
+from reader.opening import Fault, FaultError
 from reader.verify import Opener, Report
 from tests.fakes.organisation import NOW, READER, Organisation, PolicyFolder, Sealed, raw, wall
 from wire.category import Category
@@ -27,8 +27,8 @@ from wire.collector_http import (
 from wire.errors import NotCoveredError
 from wire.frame import decode_core, split
 from wire.guard_http import ReleaseAnswer, ReleaseAnswers, ReleaseRequest
-from wire.ids import BatchHash, GrantHash, key_id
-from wire.policy import Policy
+from wire.ids import BatchHash, GrantHash, PolicyDigest, key_id
+from wire.policy import Policy, encode_policy, policy_digest
 from wire.tlog import Tree
 from wire.xwing import public_key_of
 
@@ -50,6 +50,10 @@ class CollectorInMemory:
     downloads: int = 0
     ordered: list[BatchHash] = field(default_factory=list)
     breaks_after: int | None = None
+    texts: dict[PolicyDigest, bytes] = field(default_factory=dict)
+
+    def policy_text(self, digest: PolicyDigest) -> bytes | None:
+        return self.texts.get(digest)
 
     def hold(self, *sealed: Sealed) -> None:
         self.frames_here |= {one.hash: one for one in sealed}
@@ -337,3 +341,63 @@ def test_what_was_dropped_opens_no_more(
     library.drop(one.hash)
     assert list(library.batches()) == [other.hash]
     assert not library.has_release(one.hash)
+
+
+def under_another_policy(*, wider: bool) -> tuple[Sealed, dict[PolicyDigest, bytes]]:
+    """Return a batch whose consent was given under another policy than it was recorded under."""
+    other = ACME.policy(hold_seconds=1) if wider else ACME.policy(applications=())
+    agreed, recorded = encode_policy(ACME.policy()), encode_policy(other)
+    consent = ACME.consent(policy_digest(agreed))
+    sealed = ACME.seal(policy_digest(recorded), consent=consent)
+    return sealed, {policy_digest(text): text for text in (agreed, recorded)}
+
+
+def test_a_batch_under_a_narrower_policy_than_was_agreed_to_is_fetched_and_opens(
+    collector: CollectorInMemory, guard: GuardInMemory, library: Library
+) -> None:
+    """The two policies are fetched once, and kept to compare whenever it is opened."""
+    sealed, texts = under_another_policy(wider=False)
+    collector.texts = texts
+    collector.hold(sealed)
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert (tally.fetched, tally.refused) == (1, {})
+    opener = Opener(library=library, identity=ACME.identity, today=NOW.date())
+    assert opener.open(sealed.hash).checked.consent.policy_digest != sealed.core.policy
+
+
+@pytest.mark.parametrize(("wider", "lost"), [(True, False), (False, True)])
+def test_a_batch_under_a_policy_that_is_not_proved_narrower_is_refused(
+    collector: CollectorInMemory,
+    guard: GuardInMemory,
+    library: Library,
+    *,
+    wider: bool,
+    lost: bool,
+) -> None:
+    """I10: by name, whether it is wider or nobody has the texts, or hands out others."""
+    sealed, texts = under_another_policy(wider=wider)
+    lie = encode_policy(ACME.policy(version=7))
+    collector.texts = dict.fromkeys(texts, lie) if lost else texts
+    collector.hold(sealed)
+    tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
+    assert (tally.fetched, tally.refused) == (0, {Fault.NOT_CONSENTED: 1})
+    library.keep_frame(sealed.hash, sealed.frame)  # and also where it was smuggled in
+    consent = collector.consent(sealed.core.grant)
+    assert consent is not None
+    library.keep_consent(sealed.core.grant, consent)
+    opener = Opener(library=library, identity=ACME.identity, today=NOW.date())
+    with pytest.raises(FaultError) as caught:
+        opener.open(sealed.hash)
+    assert caught.value.fault is Fault.NOT_CONSENTED
+
+
+def test_a_policy_in_the_library_that_was_changed_is_said(tmp_path: Path) -> None:
+    """It is named by its digest, so it can be told."""
+    text = encode_policy(ACME.policy())
+    library = Library(tmp_path)
+    library.keep_policy(text)
+    assert library.policy(policy_digest(text)) == ACME.policy()
+    (file,) = (tmp_path / "policies").iterdir()
+    file.write_bytes(text + b" ")
+    with pytest.raises(SpoiltFileError, match="was changed"):
+        library.policy(policy_digest(text))
