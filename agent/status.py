@@ -136,14 +136,16 @@ def notice_of(policy: Policy, situation: Situation) -> Notice:
 
 
 def notice_text(policy: Policy) -> str:
-    """Return the notice, and which programs "the list" of the words below it is."""
+    """Return the notice, which programs "the list" of the words below it is, and the hours."""
     programs = sorted({application.process for application in policy.applications})
     said = (
         f"Only these programs are on the list: {', '.join(programs)}."
         if programs
         else "No program is on the list yet, so nothing is recorded."
     )
-    return f"{policy.notice}\n\n{said}"
+    spans = "; ".join(f"{', '.join(h.days)} from {h.begin} to {h.end}" for h in policy.hours)
+    when = f" Only at these hours: {spans}." if spans else ""
+    return f"{policy.notice}\n\n{said}{when}"
 
 
 def _category(situation: Situation, told: Told, category: Category) -> CategoryStatus:

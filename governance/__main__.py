@@ -24,6 +24,7 @@ from governance.approve import (
     write_grant,
 )
 from governance.describe import policy_in_words, request_in_words, signatures_in_words
+from governance.diff_command import diff
 from governance.draft import draft
 from governance.files import read, read_text
 from governance.halt_command import halt
@@ -158,6 +159,22 @@ def keys_new(
     multiple=True,
     metavar="PROCESS:CLASS",
     help="A program that may be recorded: executable and window class; repeatable.",
+)
+@click.option(
+    "--justification",
+    "justifications",
+    multiple=True,
+    metavar="CATEGORY=TEXT",
+    help="Why the purpose needs a category; screens must have one; repeatable.",
+)
+@click.option(
+    "--hours",
+    multiple=True,
+    metavar="DAYS=FROM-UNTIL",
+    help="When anything may be recorded, in local time; mon-fri=08:00-18:00 is usual; repeatable.",
+)
+@click.option(
+    "--reconfirm-days", type=int, help="Days after which a consent is to be confirmed; 180 at most."
 )
 @click.option("--hold", "hold_seconds", type=int, help="Seconds before a batch may leave.")
 @click.option("--lease", "lease_seconds", type=int, help="Seconds a device goes on unheard.")
@@ -363,6 +380,8 @@ def approve_command(
     write_grant(out, approved)
     click.echo(f"{out}  approved by {', '.join(a.approver for a in approved.approvals)}")
 
+
+cli.add_command(diff)
 
 # --- small parts --------------------------------------------------------------------------
 

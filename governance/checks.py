@@ -20,8 +20,9 @@ from wire.age import decode_recipient
 from wire.category import Category, registry
 from wire.ed25519 import public_key
 from wire.errors import MalformedError
+from wire.hours import minutes
 from wire.lease import LONGEST_LEASE_SECONDS
-from wire.policy import Policy
+from wire.policy import RECONFIRM_DAYS, Hours, Policy
 from wire.tlog import ALGORITHM_COSIGNATURE, ALGORITHM_ED25519, parse_verifier_key
 
 TO_FILL_IN: Final = "FILL IN"
@@ -30,6 +31,7 @@ LONGEST_RETENTION_DAYS: Final = 730  # two years; what trains longer than that i
 LONGEST_HOLD_SECONDS: Final = 14 * 86_400  # beyond, a full spool stops capture instead
 SHORTEST_LEASE_SECONDS: Final = 60  # shorter, and every hiccup of a network stops capture
 LEAST_PARTIES: Final = 2
+LEAST_RECONFIRM_DAYS: Final = 7  # more often, and people say yes to be left alone
 HIGHEST_RATE_HZ: Final = {
     Category.KEYS: 1_000.0,  # more than any keyboard sends
     Category.POINTER: 1_000.0,
@@ -151,6 +153,39 @@ def rate(policy: Policy, _today: date) -> Iterator[str]:
             yield f"{rule.category} has rate_hz {rule.rate_hz:g}; above 0, at most {highest:g}"
 
 
+def continuous_screenshots(policy: Policy, _today: date) -> Iterator[str]:
+    for rule in policy.categories:
+        if rule.category is Category.SCREEN and not rule.justification.strip():
+            yield f"screen is asked for {_often(rule.rate_hz)}, and nobody says what for"
+
+
+def no_hours(policy: Policy, _today: date) -> Iterator[str]:
+    if policy.rule(Category.SCREEN) is not None and not policy.hours:
+        yield "screen is asked for at any hour"
+
+
+def bad_hours(policy: Policy, _today: date) -> Iterator[str]:
+    for number, span in enumerate(policy.hours, 1):
+        if not minutes((span,)):
+            yield f"hours {number} are {hours_in_words(span)}, which is never"
+
+
+def reconfirm(policy: Policy, _today: date) -> Iterator[str]:
+    if not LEAST_RECONFIRM_DAYS <= policy.reconfirm_days <= RECONFIRM_DAYS:
+        yield f"reconfirm_days is {policy.reconfirm_days}"
+
+
+def hours_in_words(span: Hours) -> str:
+    """Return a span as people write it: "mon, tue 08:00 to 18:00"."""
+    return f"{', '.join(span.days) or 'no day'} {span.begin} to {span.end}"
+
+
+def _often(rate_hz: float) -> str:
+    if not math.isfinite(rate_hz) or rate_hz <= 0:
+        return "at no rate"
+    return f"up to {rate_hz:g} times a second" if rate_hz >= 1 else f"every {1 / rate_hz:.0f} s"
+
+
 def endless_retention(policy: Policy, _today: date) -> Iterator[str]:
     for rule in policy.categories:
         if not 1 <= rule.retention_days <= LONGEST_RETENTION_DAYS:
@@ -257,6 +292,23 @@ def approver_twice(policy: Policy, _today: date) -> Iterator[str]:
     for name, count in Counter(a.name for a in policy.approvers).items():
         if count > 1:
             yield f"{count} approvers are called {name!r}"
+
+
+def shared_administrator(policy: Policy, _today: date) -> Iterator[str]:
+    if _same(policy.controller.contact, policy.representatives.contact):
+        yield f"controller and representatives are both reached at {policy.controller.contact}"
+    for recipient in policy.recipients:
+        if _same(recipient.name, policy.guard.run_by):
+            yield f"{recipient.name} reads, and runs the guard"
+        if any(_same(recipient.name, approver.name) for approver in policy.approvers):
+            yield f"{recipient.name} reads, and approves the reading"
+    parties: dict[str, dict[str, str]] = {}
+    for approver in policy.approvers:
+        of_one = parties.setdefault(_plain(approver.name), {})
+        of_one[_plain(approver.party)] = f"{approver.name} approves for {approver.party}"
+    for said in parties.values():
+        if len(said) > 1:
+            yield ", and ".join(said.values())
 
 
 # --- the one door -------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from governance.checks import hours_in_words
 from wire.category import registry
 from wire.grant import AccessRequest
-from wire.policy import CategoryRule, Policy
+from wire.policy import RECONFIRM_DAYS, CategoryRule, Policy
 
 
 def policy_in_words(policy: Policy) -> tuple[str, ...]:
@@ -23,6 +24,8 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
     programs = ", ".join(f"{a.process} ({a.window_class})" for a in policy.applications)
     lines += [
         f"Only in: {programs}" if programs else "In no program at all: the list is empty",
+        f"When: {'; '.join(map(hours_in_words, policy.hours)) or 'at any hour'}",
+        f"Confirmed after 30 days, then every {min(RECONFIRM_DAYS, policy.reconfirm_days)}",
         f"Held on the device for {policy.hold_seconds} s before it may leave",
         f"A device goes on for {policy.lease_seconds} s without hearing from collector and guard",
         f"Goes to {policy.collector.origin} and nowhere else",
@@ -43,6 +46,7 @@ def _rule_in_words(rule: CategoryRule) -> str:
     return (
         f"Records {entry.title.lower()} at level {rule.level}, at most {rule.rate_hz:g} a second, "
         f"kept {rule.retention_days} days: {sentence}"
+        + (f" Needed because: {rule.justification}" if rule.justification else "")
     )
 
 

@@ -14,16 +14,19 @@ from governance.checks import LEAST_PARTIES, PROHIBITED_ALWAYS, TO_FILL_IN
 from wire.category import Category, registry
 from wire.policy import (
     LEASE_SECONDS,
+    RECONFIRM_DAYS,
     Application,
     Approver,
     Assessment,
     CategoryRule,
     Collector,
     Guard,
+    Hours,
     Party,
     Policy,
     Purpose,
     Recipient,
+    Weekday,
 )
 
 SAFE_RATE_HZ: Final = {
@@ -34,12 +37,14 @@ SAFE_RATE_HZ: Final = {
 }
 RETENTION_DAYS: Final = 90
 HOLD_SECONDS: Final = 600
+WORKING_HOURS: Final = (Hours(days=tuple(Weekday)[:5], begin="08:00", end="18:00"),)
 PROHIBITED: Final = (
     PROHIBITED_ALWAYS,
     "disciplinary-action",
     "attendance-control",
     "sale-to-third-parties",
 )
+TO_SAY_WHY: Final = f"{TO_FILL_IN}: why the purpose needs pictures of the screen"
 TEST_NOTICE: Final = (
     "This is a test. It may record the characters you type: do no real work while it runs."
 )
@@ -70,7 +75,10 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     categories: tuple[Category, ...] = tuple(Category)
     levels: tuple[tuple[Category, str], ...] = ()
     rates: tuple[tuple[Category, float], ...] = ()
+    justifications: tuple[tuple[Category, str], ...] = ()
     applications: tuple[Application, ...] = ()
+    hours: tuple[Hours, ...] = WORKING_HOURS
+    reconfirm_days: int = RECONFIRM_DAYS
     hold_seconds: int = HOLD_SECONDS
     lease_seconds: int = LEASE_SECONDS
     retention_days: int = RETENTION_DAYS
@@ -84,12 +92,14 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 def draft(wishes: Wishes) -> Policy:
     """Return the policy of *wishes*; it may still need filling in, and the lint will say so."""
     levels, rates = dict(wishes.levels), dict(wishes.rates)
+    why = {Category.SCREEN: TO_SAY_WHY} | dict(wishes.justifications)
     rules = tuple(
         CategoryRule(
             category=category,
             level=levels.get(category, registry()[category].lowest_level),
             rate_hz=rates.get(category, SAFE_RATE_HZ[category]),
             retention_days=wishes.retention_days,
+            justification=why.get(category, ""),
         )
         for category in wishes.categories
     )
@@ -125,6 +135,8 @@ def draft(wishes: Wishes) -> Policy:
         assessment=Assessment(id=wishes.assessment, expires=wishes.assessment_expires),
         notice=wishes.notice or _notice(wishes),
         test_only=wishes.test_only,
+        hours=wishes.hours,
+        reconfirm_days=wishes.reconfirm_days,
     )
 
 

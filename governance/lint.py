@@ -13,7 +13,7 @@ from typing import Final
 from governance import checks
 from wire.category import Category
 from wire.lease import LONGEST_LEASE_SECONDS
-from wire.policy import Policy
+from wire.policy import RECONFIRM_DAYS, Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +139,31 @@ RULES: Final = (
         broken=checks.rate,
     ),
     Rule(
+        name="continuous-screenshots",
+        why="Pictures of a screen show other people, and more than any purpose needs.",
+        mend="Say in the rule's justification what the purpose needs them for, or do without.",
+        broken=checks.continuous_screenshots,
+    ),
+    Rule(
+        name="no-hours",
+        why="A screen that may be recorded at any hour is recorded outside of work too.",
+        mend="List the hours of work in hours.",
+        broken=checks.no_hours,
+    ),
+    Rule(
+        name="bad-hours",
+        why="Hours that never come are a mistake, and nobody knows what was meant.",
+        mend="Name weekdays, and an end after the beginning; a night is two spans.",
+        broken=checks.bad_hours,
+    ),
+    Rule(
+        name="reconfirm-out-of-range",
+        why="A yes that is never asked for again is forgotten; one asked for daily is a nuisance.",
+        mend=f"Let consents be confirmed every {checks.LEAST_RECONFIRM_DAYS} to "
+        f"{RECONFIRM_DAYS} days.",
+        broken=checks.reconfirm,
+    ),
+    Rule(
         name="endless-retention",
         why="What is kept without an end is used beyond its purpose.",
         mend=f"Keep each category for 1 to {checks.LONGEST_RETENTION_DAYS} days.",
@@ -186,6 +211,12 @@ RULES: Final = (
         why="One key in two places is one party in two places.",
         mend="Let each party make a key of its own.",
         broken=checks.same_key_twice,
+    ),
+    Rule(
+        name="shared-administrator",
+        why="Whoever holds two of these offices watches over themselves.",
+        mend="Let others represent, read, approve and guard than who asks, and than each other.",
+        broken=checks.shared_administrator,
     ),
     Rule(
         name="threshold-too-low",

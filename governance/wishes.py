@@ -10,7 +10,7 @@ from base.errors import SetupError
 from governance.draft import Wishes
 from governance.files import read_text
 from governance.keys import Role, read_public
-from wire.policy import Application, Approver, Recipient
+from wire.policy import Application, Approver, Recipient, Weekday
 
 
 def wishes_of(given: Mapping[str, object]) -> Wishes:
@@ -27,6 +27,11 @@ def wishes_of(given: Mapping[str, object]) -> Wishes:
     wishes["applications"] = tuple(_application(text) for text in _texts(given, "applications"))
     wishes["levels"] = tuple(_pair(text, "level") for text in _texts(given, "levels"))
     rates = (_pair(text, "rate") for text in _texts(given, "rates"))
+    wishes["justifications"] = tuple(
+        _pair(text, "justification") for text in _texts(given, "justifications")
+    )
+    if hours := _texts(given, "hours"):
+        wishes["hours"] = tuple(_hours(text) for text in hours)
     wishes["rates"] = tuple((category, _number(hertz)) for category, hertz in rates)
     try:
         return msgspec.convert(wishes, Wishes)
@@ -49,6 +54,19 @@ def _approver(path: Path) -> Approver:
 def _application(text: str) -> Application:
     process, _, window_class = text.partition(":")
     return Application(process=process, window_class=window_class)
+
+
+def _hours(text: str) -> dict[str, object]:
+    """Return the span that is meant by "mon-fri=08:00-18:00" or "sat,sun=10:00-12:00"."""
+    days, span = _pair(text, "hours")
+    begin, _, end = span.partition("-")
+    week, chosen = [day.value for day in Weekday], []
+    for part in days.split(","):
+        first, _, last = part.partition("-")
+        if {first, last or first} - set(week):
+            raise click.BadParameter(f"{part!r} are no days", param_hint="--hours")
+        chosen += week[week.index(first) : week.index(last or first) + 1]
+    return {"days": chosen, "begin": begin, "end": end}
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -51,9 +51,11 @@ from wire.policy import (
     LEASE_SECONDS,
     Application,
     Approver,
+    Hours,
     Policy,
     Purpose,
     Recipient,
+    Weekday,
     encode_policy,
     policy_digest,
 )
@@ -181,6 +183,8 @@ class Organisation:
                     Approver(name="Grace", party=COUNCIL, key=b64(raw(self.grace))),
                 ),
                 applications=(Application(process="gedit", window_class="Gedit"),),
+                justifications=((Category.SCREEN, "clicks mean nothing without what is there"),),
+                hours=(Hours(days=tuple(Weekday), begin="00:00", end="24:00"),),
                 assessment="DPIA-7",
                 assessment_expires="2028-01-01",
             )

@@ -57,6 +57,13 @@ def drafted(tmp_path: Path, keys: Path) -> Path:
         *("--approver", keys / "grace/approver-key.public.json"),
         *("--application", "gedit:Gedit", "--rate", "screen=2", "--level", "window=title"),
         *("--assessment", "DPIA-7", "--assessment-expires", "2999-01-01"),
+        *(
+            "--justification",
+            "screen=to see what a click lands on",
+            "--hours",
+            "mon-thu=08:30-17:00",
+        ),
+        *("--hours", "fri,sat=09:00-12:00", "--reconfirm-days", 90),
     )
     assert "0 things to mend" in result.output
     return tmp_path / "acme"

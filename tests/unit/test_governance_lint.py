@@ -10,16 +10,18 @@ import pytest
 
 from governance.draft import Wishes, draft
 from governance.lint import RULES, lint
-from tests.fakes.organisation import CONTROLLER, NOW, READER, Organisation
+from tests.fakes.organisation import CONTROLLER, COUNCIL, NOW, READER, Organisation
 from wire.category import Category
 from wire.policy import (
     Application,
     Approver,
     Assessment,
     CategoryRule,
+    Hours,
     Party,
     Policy,
     Recipient,
+    Weekday,
     decode_policy,
     encode_policy,
 )
@@ -57,6 +59,19 @@ def third_approver() -> Policy:
     return changed(
         approvers=(*GOOD.approvers, Approver(name="Alan", party=f" {CONTROLLER}", key=key))
     )
+
+
+def screen(**changes: object) -> Policy:
+    rules = [
+        msgspec.structs.replace(r, **changes) if r.category is Category.SCREEN else r
+        for r in GOOD.categories
+    ]
+    return changed(categories=tuple(rules))
+
+
+def one_person_for_two_parties() -> Policy:
+    ada, grace = GOOD.approvers
+    return changed(approvers=(ada, msgspec.structs.replace(grace, name=ada.name.upper())))
 
 
 BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
@@ -99,10 +114,24 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: changed(
             categories=(
                 CategoryRule(
-                    category=Category.SCREEN, level="window", rate_hz=60, retention_days=1
+                    category=Category.SCREEN,
+                    level="window",
+                    rate_hz=60,
+                    retention_days=1,
+                    justification="because",
                 ),
             )
         ),
+    ],
+    "continuous-screenshots": [lambda: screen(justification=" ")],
+    "no-hours": [lambda: changed(hours=())],
+    "bad-hours": [
+        lambda: changed(hours=(Hours(days=(), begin="08:00", end="18:00"),)),
+        lambda: changed(hours=(Hours(days=(Weekday.MONDAY,), begin="18:00", end="08:00"),)),
+    ],
+    "reconfirm-out-of-range": [
+        lambda: changed(reconfirm_days=181),
+        lambda: changed(reconfirm_days=6),
     ],
     "endless-retention": [lambda: rule(retention_days=731), lambda: rule(retention_days=0)],
     "application-not-exact": [
@@ -136,6 +165,12 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: approver(0, key=GOOD.guard.signing_key),
         lambda: collector(lease_key=GOOD.guard.lease_key),
     ],
+    "shared-administrator": [
+        lambda: changed(representatives=Party(name=COUNCIL, contact=" Privacy@acme.example")),
+        lambda: guard(run_by=READER),
+        lambda: approver(0, name=READER),
+        one_person_for_two_parties,
+    ],
     "threshold-too-low": [
         lambda: changed(approval_threshold=1),
         lambda: changed(approval_threshold=3),
@@ -161,6 +196,7 @@ ALSO: Final = {
     "no-representatives": {"silent-notice"},
     "guard-run-by-controller": {"silent-notice"},
     "same-key-twice": {"threshold-too-low"},
+    "approver-twice": {"shared-administrator"},
 }
 
 
