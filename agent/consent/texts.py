@@ -43,5 +43,6 @@ def keep(state: Path, text: bytes) -> None:
         OSError: It is not durable.
 
     """
-    path = durable.private_folder(state / FOLDER) / f"{policy_digest(text).hex()}.json"
-    durable.replace(path, text)
+    folder = durable.private_folder(state / FOLDER)
+    durable.sweep(folder)
+    durable.replace(folder / f"{policy_digest(text).hex()}.json", text)

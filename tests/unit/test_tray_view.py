@@ -4,6 +4,7 @@ import string
 from collections.abc import Sequence
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from tests.fakes.agent import a_status
@@ -20,6 +21,7 @@ from tray.view import (
     account,
     by_itself,
     countdown,
+    day,
     pause_left,
     state_line,
     time_left,
@@ -386,3 +388,52 @@ def test_the_icon_counts_down_only_while_the_time_runs() -> None:
     assert state_line(runs, NOW) == "Pause is over: recording goes on in 7 s"
     stands = a_status(Reason.RESUME_PENDING, resumes_in=7)
     assert state_line(stands, NOW) == "Pause is over: waiting for you to resume"
+
+
+def with_keys(**changes: object) -> Status:
+    """Return a status in which keys were agreed to, with *changes* to how they stand."""
+    status = a_status(Reason.ACTIVE, granted=[Category.KEYS])
+    return msgspec.structs.replace(
+        status,
+        categories=tuple(
+            msgspec.structs.replace(each, **changes) if each.category is Category.KEYS else each
+            for each in status.categories
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "label"),
+    [
+        (with_keys(), "What may be recorded…"),
+        (with_keys(confirm_by=NOW), f"Confirm your consent by {day(NOW)}…"),
+        (
+            with_keys(asks_more="who can open it", confirm_by=NOW),
+            "What may be recorded has changed…",
+        ),
+    ],
+)
+def test_the_line_of_the_consent_window_says_what_is_asked_there(
+    status: Status, label: str
+) -> None:
+    """It is at the same place, and opens the same window."""
+    (line,) = [
+        line
+        for line in view(status, NOW).lines
+        if isinstance(line, Line) and line.act == Show(page=Page.CONSENT)
+    ]
+    assert line.label == label
+
+
+def test_the_account_says_what_is_new_and_what_is_to_be_confirmed() -> None:
+    """In the words of the policy's order."""
+    assert "this is new: who can open it" in account(with_keys(asks_more="who can open it"))
+    assert f"please confirm it by {day(NOW)}" in account(with_keys(confirm_by=NOW))
+    over = account(with_keys(granted=False, confirm_by=NOW))
+    assert f"you agreed to it until {day(NOW)}, and are asked again" in over
+
+
+def test_outside_the_hours_of_the_policy_the_state_line_says_so() -> None:
+    """And does not speak of a program in front."""
+    status = msgspec.structs.replace(a_status(Reason.OUTSIDE_SCOPE), outside_hours=True)
+    assert state_line(status, NOW) == "Not recording now: it is outside the hours of the policy"
