@@ -1,6 +1,6 @@
 """The texts of the policies under which something was agreed to or recorded on this device.
 
-    policies/DIGEST.json    the bytes of a policy, named by their SHA-256
+    policy-DIGEST.json    the bytes of a policy, named by their SHA-256
 
 A consent stands under a later policy only if that asks for no more, and for this the text
 agreed to has to be at hand when the collector has long published another one.  They were
@@ -18,20 +18,20 @@ from wire.errors import MalformedError
 from wire.ids import PolicyDigest
 from wire.policy import Policy, decode_policy, policy_digest
 
-FOLDER: Final = "policies"
+_NAME: Final = "policy-{}.json"
 
 
 def read(state: Path) -> Mapping[PolicyDigest, Policy]:
-    """Return the policies that are kept below *state*, without those that cannot be read."""
+    """Return the policies that are kept in *state*, without those that cannot be read."""
     found = {}
     try:
-        paths = sorted((state / FOLDER).glob("*.json"))
+        paths = sorted(state.glob(_NAME.format("*")))
     except OSError:
         return {}
     for path in paths:
         with contextlib.suppress(OSError, MalformedError):
             text = path.read_bytes()
-            if policy_digest(text).hex() == path.stem:
+            if path.name == _NAME.format(policy_digest(text).hex()):
                 found[policy_digest(text)] = decode_policy(text)
     return found
 
@@ -43,6 +43,4 @@ def keep(state: Path, text: bytes) -> None:
         OSError: It is not durable.
 
     """
-    folder = durable.private_folder(state / FOLDER)
-    durable.sweep(folder)
-    durable.replace(folder / f"{policy_digest(text).hex()}.json", text)
+    durable.replace(state / _NAME.format(policy_digest(text).hex()), text)

@@ -73,7 +73,8 @@ class DiskStory(Story[Collector]):
     def publish_a_newer_policy(self) -> None:
         """Let the parties sign another policy, for which everybody is asked anew."""
         old, folder = self.station.policy, self.folder.with_name("policy")
-        newer = msgspec.structs.replace(old, version=old.version + 1)
+        longer = f"{old.notice}\n\nOne more paragraph."
+        newer = msgspec.structs.replace(old, version=old.version + 1, notice=longer)
         self.station.policy = newer
         published = self.station.organisation.publish(folder, newer, at=datetime.now(UTC))
         self.repository.publish(published, datetime.now(UTC))

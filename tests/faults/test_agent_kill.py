@@ -50,6 +50,7 @@ from wire.category import Category
 from wire.event import Event, category_of
 from wire.frame import Core, core_hash, decode_core, join_unsigned, split, verify
 from wire.opening import open_body
+from wire.policy import policy_digest
 from wire.sealing import recipient_of
 from wire.shelf import unshelve
 
@@ -264,10 +265,11 @@ def events_of(frame: bytes, guard_keys: Keys, enrolled: Enrolled) -> tuple[Event
 def check_workstation(folder: Path) -> None:
     """Nothing lies around on the device: 4 and 5."""
     left = {str(path.relative_to(folder / "state")) for path in files_below(folder / "state")}
+    text = policy_digest((folder / "state/tuf/policy.json").read_bytes()).hex()
     receipts = {name for name in left if re.fullmatch(r"receipts/[\w-]+\.(json|pem)", name)}
     requests = {name for name in left if name.startswith("erasures/")}  # the person's proofs
     assert requests
-    assert left - receipts - requests - {"consent.torn", SPARE_ROOM} == {
+    assert left - receipts - requests - {"consent.torn", SPARE_ROOM, f"policy-{text}.json"} == {
         *("agent.lock", "clock.json", "consent.jsonl", "guard-keys.json", "numbers.json"),
         *(KEY, CERTIFICATE, ENROLMENT, "tuf/trusted-root.json", IN_FORCE),
         *(f"tuf/{role}.json" for role in ("root", "timestamp", "snapshot", "targets", "policy")),

@@ -256,9 +256,9 @@ def test_the_texts_agreed_to_are_kept_and_only_as_they_were(tmp_path: Path) -> N
     texts.keep(tmp_path, encode_policy(BASE))
     texts.keep(tmp_path, encode_policy(NARROWER))
     assert texts.read(tmp_path) == {digest(BASE): BASE, digest(NARROWER): NARROWER}
-    changed = tmp_path / texts.FOLDER / f"{digest(BASE).hex()}.json"
+    changed = tmp_path / f"policy-{digest(BASE).hex()}.json"
     changed.write_bytes(encode_policy(WIDER))
-    (tmp_path / texts.FOLDER / "junk.json").write_bytes(b"{")
+    (tmp_path / "policy-junk.json").write_bytes(b"{")
     assert texts.read(tmp_path) == {digest(NARROWER): NARROWER}
 
 
