@@ -173,9 +173,7 @@ def keys_new(
     metavar="DAYS=FROM-UNTIL",
     help="When anything may be recorded, in local time; mon-fri=08:00-18:00 is usual; repeatable.",
 )
-@click.option(
-    "--reconfirm-days", type=int, help="Days after which a consent is to be confirmed; 180 at most."
-)
+@click.option("--reconfirm-days", type=int, help="A consent is confirmed at least so often.")
 @click.option("--hold", "hold_seconds", type=int, help="Seconds before a batch may leave.")
 @click.option("--lease", "lease_seconds", type=int, help="Seconds a device goes on unheard.")
 @click.option("--retention", "retention_days", type=int, help="Days for every category.")
