@@ -9,9 +9,10 @@ Whoever speaks for these parties has been verified before anything of this is ca
 import logging
 from typing import Final, Protocol
 
+from agent.consent.entries import Entry, Halted, HaltLifted, StopLifted, Stopped
 from agent.consent.ledger import LedgerError
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Entry, Halted, HaltLifted, Standing, StopLifted, Stopped
+from agent.consent.standing import Standing
 from wire.collector_http import State
 
 _LOG: Final = logging.getLogger(__name__)

@@ -14,27 +14,25 @@ from typing import Final, Protocol, assert_never
 
 from agent.config import EVERYTHING
 from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
-from agent.consent.facts import Situation
-from agent.consent.ledger import Ledger
-from agent.consent.notice import Countdown
-from agent.consent.policy import PolicyInForce
-from agent.consent.seen import SeenClock
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     Entry,
-    Erasing,
     Granted,
     NoticeSeen,
     OptedIn,
     OptedOut,
     Paused,
     Resumed,
-    Standing,
     Withdrawn,
-    state_of_next,
 )
-from agent.consent.standing import Refused as RefusedEntry
+from agent.consent.entries import Refused as RefusedEntry
+from agent.consent.facts import Situation
+from agent.consent.ledger import Ledger
+from agent.consent.notice import Countdown
+from agent.consent.policy import PolicyInForce
+from agent.consent.seen import SeenClock
+from agent.consent.standing import Erasing, Standing, state_of_next
 from agent.consent.states import Consent, Ending
 from agent.delivery import Delivery
 from agent.enroll import Device

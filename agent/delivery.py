@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeAlias, assert_never
 
+from agent.consent.entries import Entry
+from agent.consent.entries import Registered as RegisteredEntry
+from agent.consent.entries import Told as ToldEntry
 from agent.consent.facts import is_frozen
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Entry, Standing
-from agent.consent.standing import Registered as RegisteredEntry
-from agent.consent.standing import Told as ToldEntry
+from agent.consent.standing import Standing
 from agent.enroll import Device
 from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
+from agent.consent.entries import Entry
 from agent.consent.facts import policy_changed
 from agent.consent.ledger import LedgerError
-from agent.consent.standing import Entry, Standing
+from agent.consent.standing import Standing
 from agent.pipeline import Pipeline
 from agent.programme import Programme
 from agent.spool import Spool

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from agent.commands import ask_for_days
 from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
+from agent.consent.entries import Entry, OptedOut, Paused, Withdrawn
 from agent.consent.ledger import Ledger
-from agent.consent.standing import Entry, OptedOut, Paused, Withdrawn
 from agent.enroll import load_device
 from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PublicKey,
 )
 
+from agent.consent.entries import Expired
 from agent.consent.facts import expired
 from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Expired
 from agent.disk import Disk
 from base import durable
 from base.clock import NANOSECONDS, Now

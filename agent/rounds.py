@@ -12,10 +12,11 @@ from typing import Final, Protocol
 from agent.calls import Calls
 from agent.commands import Commands
 from agent.config import Config
+from agent.consent.entries import ClockDoubted, Entry
 from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
-from agent.consent.standing import ClockDoubted, Entry, Standing
+from agent.consent.standing import Standing
 from agent.consent.states import Flag
 from agent.follow import follow
 from agent.pipeline import Pipeline

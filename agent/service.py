@@ -26,12 +26,13 @@ from agent.calls import Calls
 from agent.children import Starter, start_process
 from agent.commands import Commands
 from agent.config import Config, outside_opt_outs
+from agent.consent.entries import Entry
 from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import Facts, Verdict, decide
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
-from agent.consent.standing import Entry, Standing
+from agent.consent.standing import Standing
 from agent.counters import Counters
 from agent.decisions import Decisions
 from agent.delivery import Delivery, OpenDoor

@@ -18,9 +18,7 @@ import agent.enroll
 import collector.config
 import guard.config
 import guard.trust
-from agent.consent.ledger import FILE_NAME as LEDGER
-from agent.consent.ledger import Ledger, LedgerError
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClickAwaited,
     ClockDoubted,
     Entry,
@@ -38,6 +36,8 @@ from agent.consent.standing import (
     Told,
     Withdrawn,
 )
+from agent.consent.ledger import FILE_NAME as LEDGER
+from agent.consent.ledger import Ledger, LedgerError
 from agent.consent.states import Flag
 from agent.guard_keys import FILE_NAME as GUARD_KEYS
 from agent.guard_keys import GuardKeys

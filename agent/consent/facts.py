@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent.consent.confirmation import is_due
+from agent.consent.entries import PolicyChanged
 from agent.consent.gate import CategoryFacts, Fact, Facts
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import PolicyChanged, Standing, pause_at
+from agent.consent.standing import Standing, pause_at
 from agent.consent.states import Act, Consent, Flag, Pause, consent_after
 from base.clock import Now
 from wire.category import Category

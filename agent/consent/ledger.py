@@ -24,14 +24,8 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agent.consent.standing import (
-    Entry,
-    Line,
-    Replaced,
-    Standing,
-    StoppedUncleanly,
-    after,
-)
+from agent.consent.entries import Entry, Line, Replaced, StoppedUncleanly
+from agent.consent.standing import Standing, after
 from agent.disk import FolderDisk
 from base import durable
 from base.clock import Now

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import msgspec
 
+from agent.consent.entries import Entry, Granted
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce, load
-from agent.consent.standing import Entry, Granted, Standing
+from agent.consent.standing import Standing
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, Enrolment, load_device
 from agent.erasures import Erasures

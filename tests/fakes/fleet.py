@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from agent.consent.entries import Halted
 from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import decide
 from agent.consent.policy import PolicyInForce, load
 from agent.consent.refresh import refresh
-from agent.consent.standing import Grant, Halted, Standing
+from agent.consent.standing import Grant, Standing
 from agent.consent.states import Consent
 from base.clock import NANOSECONDS, Now
 from tests.fakes.organisation import NOW, Organisation, PolicyFolder, wall

@@ -8,17 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.consent.entries import Entry, Granted, NoticeSeen, OptedOut, Paused, Resumed, Withdrawn
 from agent.consent.ledger import Ledger, LedgerError
-from agent.consent.standing import (
-    Entry,
-    Granted,
-    NoticeSeen,
-    OptedOut,
-    Paused,
-    Resumed,
-    Standing,
-    Withdrawn,
-)
+from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag, Pause
 from base import durable
 from base.clock import Now

@@ -9,7 +9,7 @@ from enum import StrEnum, auto
 from functools import partial
 from typing import Final, NamedTuple
 
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     ClockDoubted,

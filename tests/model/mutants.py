@@ -16,9 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.consent import facts, standing, states
 from agent.consent.clocks import Deadline
-from agent.consent.facts import Situation, facts_of
-from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClockDoubted,
     Entry,
     Granted,
@@ -26,10 +24,11 @@ from agent.consent.standing import (
     Line,
     OptedOut,
     Paused,
-    Standing,
     Withdrawn,
-    after,
 )
+from agent.consent.facts import Situation, facts_of
+from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
+from agent.consent.standing import Standing, after
 from agent.consent.states import CLICKS, Act, Consent, Flag, Pause
 from base.clock import Now
 from tests.model.search import (

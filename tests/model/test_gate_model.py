@@ -12,8 +12,8 @@ from typing import get_args
 
 import pytest
 
+from agent.consent.entries import Entry, Registered, Replaced, StoppedUncleanly, Told
 from agent.consent.ledger import MARK_NAME, Ledger
-from agent.consent.standing import Entry, Registered, Replaced, StoppedUncleanly, Told
 from base.errors import ConsentError
 from tests.conftest import Size
 from tests.model.invariants import ON_STATES, ON_STEPS, is_open

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import z3
 
-from agent.consent.gate import Fact, Facts
-from agent.consent.standing import (
+from agent.consent.entries import (
     Entry,
     Expired,
     Granted,
@@ -23,6 +22,7 @@ from agent.consent.standing import (
     Resumed,
     Withdrawn,
 )
+from agent.consent.gate import Fact, Facts
 from agent.consent.states import Act, Consent, Ending, Flag, Halt, Pause, Stop
 from base.errors import ConsentError
 from tests.model.mutants import MUTANTS

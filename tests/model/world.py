@@ -16,16 +16,12 @@ from typing import Final, NamedTuple, TypeAlias
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from agent.consent.clocks import PAUSE_NANOSECONDS, Deadline
-from agent.consent.facts import Situation, facts_of
-from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
-from agent.consent.policy import PolicyInForce
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
     Entry,
     Expired,
-    Grant,
     Granted,
     Halted,
     HaltLifted,
@@ -36,13 +32,15 @@ from agent.consent.standing import (
     Paused,
     Refused,
     Resumed,
-    Standing,
     StopLifted,
     Stopped,
     StoppedUncleanly,
     Withdrawn,
-    after,
 )
+from agent.consent.facts import Situation, facts_of
+from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
+from agent.consent.policy import PolicyInForce
+from agent.consent.standing import Grant, Standing, after
 from agent.consent.states import CLICKS, Act, Consent, Ending, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation

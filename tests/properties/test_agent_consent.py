@@ -14,11 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
-from agent.consent.facts import Situation, facts_of
-from agent.consent.gate import Verdict, decide
-from agent.consent.ledger import Ledger
-from agent.consent.policy import PolicyInForce
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
@@ -36,8 +32,12 @@ from agent.consent.standing import (
     StopLifted,
     Stopped,
     Withdrawn,
-    pause_at,
 )
+from agent.consent.facts import Situation, facts_of
+from agent.consent.gate import Verdict, decide
+from agent.consent.ledger import Ledger
+from agent.consent.policy import PolicyInForce
+from agent.consent.standing import pause_at
 from agent.consent.states import Ending, Pause
 from base.clock import NANOSECONDS, Now
 from base.errors import ConsentError

@@ -15,8 +15,8 @@ import pytest
 
 from agent import doctor
 from agent.bundle import write
+from agent.consent.entries import Halted
 from agent.consent.ledger import Ledger
-from agent.consent.standing import Halted
 from agent.enroll import CERTIFICATE, KEY
 from base.clock import SystemClock
 from tests.fakes.workstation import Workstation

@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from agent.consent.clocks import Deadline
+from agent.consent.entries import Halted
 from agent.consent.facts import Situation, consent_at, facts_of, is_frozen
 from agent.consent.gate import Fact, decide
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Grant, Halted, Standing, pause_at
+from agent.consent.standing import Grant, Standing, pause_at
 from agent.consent.states import Consent, Flag, Pause
 from base.clock import Now
 from tests.fakes.organisation import Organisation

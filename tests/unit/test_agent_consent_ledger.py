@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.consent.ledger import FILE_NAME, MARK_NAME, Ledger, LedgerError
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
@@ -23,13 +22,13 @@ from agent.consent.standing import (
     Refused,
     Registered,
     Resumed,
-    Standing,
     StopLifted,
     Stopped,
     Told,
     Withdrawn,
-    pause_at,
 )
+from agent.consent.ledger import FILE_NAME, MARK_NAME, Ledger, LedgerError
+from agent.consent.standing import Standing, pause_at
 from agent.consent.states import Consent, Ending, Flag, IllegalMoveError, Pause
 from base import durable
 from base.clock import Now

@@ -13,9 +13,7 @@ import pytest
 from agent import doctor, indicator, session
 from agent.capture.permission import Allowance
 from agent.consent.clocks import deadline_after
-from agent.consent.ledger import MARK_NAME, Ledger
-from agent.consent.policy import IN_FORCE
-from agent.consent.standing import (
+from agent.consent.entries import (
     ClockDoubted,
     Entry,
     Granted,
@@ -24,6 +22,8 @@ from agent.consent.standing import (
     Paused,
     StoppedUncleanly,
 )
+from agent.consent.ledger import MARK_NAME, Ledger
+from agent.consent.policy import IN_FORCE
 from agent.doctor import examine
 from agent.lock import FILE_NAME as LOCK
 from agent.lock import only_one

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agent.consent.entries import Withdrawn
 from agent.consent.ledger import Ledger
-from agent.consent.standing import Withdrawn
 from agent.erasures import Erasures, look
 from base.clock import SystemClock
 from tests.fakes.organisation import Organisation, ed25519

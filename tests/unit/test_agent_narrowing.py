@@ -11,12 +11,13 @@ import pytest
 
 from agent.consent import texts
 from agent.consent.confirmation import confirm_by, is_due, is_offered
+from agent.consent.entries import Granted, Halted, HaltLifted, Withdrawn
 from agent.consent.facts import UNKNOWN, consent_at, facts_of, policy_changed, why_stale
 from agent.consent.gate import decide
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyFiles, PolicyInForce, install
 from agent.consent.standing import Grant as Given
-from agent.consent.standing import Granted, Halted, HaltLifted, Standing, Withdrawn
+from agent.consent.standing import Standing
 from agent.consent.states import Consent
 from agent.status import notice_of
 from base.clock import NANOSECONDS, Now, local_time

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from agent.__main__ import agent
+from agent.consent.entries import Expired, Granted, Refused, Registered, Told, Withdrawn
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Expired, Granted, Refused, Registered, Told, Withdrawn
 from agent.consent.states import Consent
 from agent.receipts import FOLDER, KEY, Receipts, receipt_files
 from base import durable

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.consent.entries import Halted
 from agent.consent.facts import facts_of
 from agent.consent.gate import decide
 from agent.consent.policy import PolicyInForce
-from agent.consent.standing import Halted
 from agent.consent.states import Pause
 from agent.enroll import Device, Enrolment
 from agent.status import WORDS, Told, notice_of, status_of

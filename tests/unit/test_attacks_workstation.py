@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent import control
+from agent.consent.entries import Granted, Line
 from agent.consent.ledger import FILE_NAME, Ledger
 from agent.consent.policy import IN_FORCE, read_fetched
-from agent.consent.standing import Granted, Line
 from agent.consent.states import Consent
 from agent.handover import Answered
 from agent.spooled import Local

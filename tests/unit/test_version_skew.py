@@ -18,8 +18,8 @@ from tuf.api.metadata import (  # type: ignore[attr-defined]  # theirs
     Targets,
 )
 
+from agent.consent.entries import Registered
 from agent.consent.policy import read_fetched
-from agent.consent.standing import Registered
 from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, KEY, read_file
 from agent.refresh import refresh
