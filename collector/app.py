@@ -7,8 +7,7 @@ head was judged.  What the endpoints do stands in docs/spec/collector-http-v1.md
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -24,12 +23,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from base.errors import RetryableError, SetupError
 from collector import auth, consents, enrol, forget, frames, halt, policies, rights
+from collector.asked import Asked, asked_of
 from collector.assembly import Collector
 from collector.auth import Caller, Device
 from collector.guard_keys import guard_key
 from collector.index import FullError
 from collector.refusal import RefusedError, Why
-from wire.category import Category
 from wire.collector_http import (
     PROTOCOL,
     PROTOCOL_HEADER,
@@ -39,12 +38,10 @@ from wire.collector_http import (
     ErrorAnswer,
     ReleaseOrder,
     RenewRequest,
-    decode,
 )
 from wire.consent_event import SignedEvent
-from wire.errors import MalformedError
 from wire.grant import SignedConsent
-from wire.ids import BatchHash, GrantHash, PolicyDigest
+from wire.ids import GrantHash, PolicyDigest
 from wire.receipt import encode_receipt
 from wire.rights import SignedRequest
 
@@ -53,43 +50,6 @@ T = TypeVar("T")
 
 _LENGTH_DIGITS: Final = 18  # Python refuses to read numbers of very many digits, with an error
 SMALL_BYTES: Final = 64 << 10  # what somebody without a certificate may send
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """All that an endpoint may know of a request."""
-
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    body: bytes
-
-    def decoded(self, expect: type[T]) -> T:
-        """Return the body as *expect*, or refuse."""
-        try:
-            return decode(self.body, expect)
-        except MalformedError as exc:
-            raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
-
-    def number(self, name: str, default: int | None = None) -> int:
-        """Return a whole number of the query, or refuse."""
-        text = self.query.get(name, "")
-        if not text and default is not None:
-            return default
-        if not text.removeprefix("-").isdecimal() or len(text) > 18:
-            raise RefusedError(Why.BAD_REQUEST, f"{name} must be a whole number")
-        return int(text)
-
-    def category(self) -> Category | None:
-        """Return the category of the query if it names one, or refuse."""
-        text = self.query.get("category")
-        try:
-            return None if text is None else Category(text)
-        except ValueError:
-            raise RefusedError(Why.BAD_REQUEST, "there is no such category") from None
-
-    def batch(self) -> BatchHash:
-        """Return the batch of the path, or refuse."""
-        return _batch(self.path["batch"])
 
 
 # --- anybody ----------------------------------------------------------------------------
@@ -206,7 +166,7 @@ def delete_batch(collector: Collector, caller: Caller, asked: Asked) -> Response
 async def put_batch(request: Request) -> Response:
     """PUT /v1/batches/{batch}: the steps of `collector.receive`."""
     collector: Collector = request.app.state.collector
-    batch = _batch(request.path_params["batch"])
+    batch = asked_of(request, b"").batch()
     uploads: asyncio.Semaphore = request.app.state.uploads
 
     def before_body() -> tuple[Device, Response | None]:
@@ -254,7 +214,7 @@ def get_frame(collector: Collector, caller: Caller, asked: Asked) -> Response:
 def get_consent(collector: Collector, caller: Caller, asked: Asked) -> Response:
     """GET /v1/consents/{grant}."""
     auth.reader(caller)
-    grant = GrantHash(_hash(asked.path["grant"]))
+    grant = GrantHash(asked.hash("grant"))
     with collector.index.reading() as connection:
         return _json(consents.find(connection, grant))
 
@@ -262,7 +222,7 @@ def get_consent(collector: Collector, caller: Caller, asked: Asked) -> Response:
 def get_policy_text(collector: Collector, caller: Caller, asked: Asked) -> Response:
     """GET /v1/policies/{digest}."""
     auth.reader(caller)
-    digest = PolicyDigest(_hash(asked.path["digest"]))
+    digest = PolicyDigest(asked.hash("digest"))
     with collector.index.reading() as connection:
         return Response(policies.text(connection, digest), media_type="application/json")
 
@@ -283,7 +243,7 @@ def open_to_all(act: Callable[[Collector, Asked], Response]) -> Endpoint:
 
     async def endpoint(request: Request) -> Response:
         collector: Collector = request.app.state.collector
-        asked = _asked(request, await _bounded(request, SMALL_BYTES))
+        asked = asked_of(request, await _bounded(request, SMALL_BYTES))
         return await run_in_threadpool(act, collector, asked)
 
     return endpoint
@@ -295,7 +255,7 @@ def answering(act: Callable[[Collector, Caller, Asked], Response]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         collector: Collector = request.app.state.collector
         caller = await run_in_threadpool(_caller, collector, request)
-        asked = _asked(request, await _bounded(request, collector.config.limits.json_bytes))
+        asked = asked_of(request, await _bounded(request, collector.config.limits.json_bytes))
         return await run_in_threadpool(act, collector, caller, asked)
 
     return endpoint
@@ -368,10 +328,6 @@ def _caller(collector: Collector, request: Request) -> Caller:
         return auth.caller(connection, certificate, collector.config.tenant, collector.now())
 
 
-def _asked(request: Request, body: bytes) -> Asked:
-    return Asked(path=request.path_params, query=dict(request.query_params), body=body)
-
-
 async def _bounded(request: Request, largest: int) -> bytes:
     """Return the body, which the first read here asks for (100 Continue)."""
     too_large = RefusedError(Why.TOO_LARGE, f"at most {largest} bytes are taken here")
@@ -386,20 +342,6 @@ async def _bounded(request: Request, largest: int) -> bytes:
             if len(body) > largest:
                 raise too_large
     return bytes(body)
-
-
-def _batch(text: str) -> BatchHash:
-    return BatchHash(_hash(text))
-
-
-def _hash(text: str) -> bytes:
-    try:
-        named = bytes.fromhex(text)
-    except ValueError:
-        named = b""
-    if len(named) != 32 or named.hex() != text:
-        raise RefusedError(Why.NOT_FOUND, "a hash is 64 lower-case hexadecimal digits")
-    return named
 
 
 def _json(answer: msgspec.Struct, status: int = HTTPStatus.OK) -> Response:
