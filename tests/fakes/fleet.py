@@ -37,10 +37,11 @@ def granted(organisation: Organisation, digest: PolicyDigest) -> Standing:
     """Return the standing of somebody who agreed to keys under the policy of this digest."""
     signed = organisation.consent(digest)
     record = verify_consent(signed, organisation.device.public_key())
-    grant = Grant(signed=signed, record=record, hash=grant_hash(signed))
+    grant = Grant(signed=signed, record=record, hash=grant_hash(signed), first_at=record.given_at)
     return Standing(
         consents={**Standing().consents, Category.KEYS: Consent.GIVEN},
         grants={Category.KEYS: grant},
+        stands_under={Category.KEYS: digest},
     )
 
 
@@ -86,6 +87,7 @@ class FleetDevice:
             secret=False,
             indicator_shown=True,
             inside_scope=True,
+            within_hours=True,
             storable=dict.fromkeys(Category, True),
         )
         verdict = decide(facts_of(situation))

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from agent.consent.gate import WEIGHTIEST_FIRST, Verdict
 from agent.consent.states import Act, Consent, Flag, Pause
 from tests.model.moves import Move, Who
-from tests.model.world import ONE, Clock, Kept, Named, PolicyState, World
+from tests.model.world import ONE, Clock, Named, PolicyState, World
 from wire.control import Reason
 
 
@@ -55,9 +55,12 @@ def is_captured(verdict: Verdict) -> bool:
     return ONE in verdict.categories
 
 
-def has_consent(kept: Kept) -> bool:
-    """Whether a live grant covers the policy on the disk."""
-    return kept.consent is Consent.GIVEN and kept.grant is Named.THIS
+def has_consent(world: World) -> bool:
+    """Whether a live grant covers the policy on the disk: that very one, or a wider one."""
+    kept = world.kept
+    signed = world.policy in (PolicyState.VALID, PolicyState.UNLEASED)
+    narrower = kept.grant is Named.OLDER and world.narrower and signed
+    return kept.consent is Consent.GIVEN and (kept.grant is Named.THIS or narrower)
 
 
 # --- on states: what is open at all ---------------------------------------------------------
@@ -66,7 +69,7 @@ def has_consent(kept: Kept) -> bool:
 @_state
 def i1_nothing_without_a_yes(world: World, verdict: Verdict) -> bool:
     """I1: a source is open only under a live grant that fits the policy in force."""
-    return not is_open(verdict) or has_consent(world.kept)
+    return not is_open(verdict) or has_consent(world)
 
 
 @_state
@@ -199,7 +202,7 @@ def _stands(world: World, reason: Reason) -> bool:  # noqa: PLR0911 - one line f
         case Reason.NOT_CONSENTED:
             return kept.consent not in (Consent.GIVEN, Consent.STALE)
         case Reason.CONSENT_STALE:
-            return not has_consent(kept) or world.policy is PolicyState.NONE
+            return not has_consent(world) or world.policy is PolicyState.NONE
         case Reason.POLICY_INVALID:
             return world.policy is not PolicyState.VALID
         case Reason.CLOCK_UNTRUSTED:
@@ -241,9 +244,10 @@ def i4_a_script_starts_nothing(step: Step) -> bool:
 
 @_step
 def i4_the_organisation_gives_back_only_its_own_no(step: Step) -> bool:
-    """I4: it opens by renewing the policy that was agreed to, or lifting its own stop."""
+    """I4: it opens by renewing what was agreed to, by asking for less, or lifting its own stop."""
     return not (step.opens and step.move.who is Who.ORGANISATION) or step.move.name in (
         "renew",
+        "narrower policy",
         "lift stop",
     )
 
@@ -253,9 +257,11 @@ def i4_only_a_click_relaxes_a_choice(step: Step) -> bool:
     """I4: no grant, no lowered flag without a click; a pause ends by one, or a notice seen."""
     before, after = step.before.kept, step.move.to.kept
     seen = step.move.who is Who.PRESENCE
+    asks_less = step.move.name in ("narrower policy", "renew")
     relaxed = (
         (after.consent is Consent.GIVEN and before.consent is not Consent.GIVEN)
-        or (after.grant is Named.THIS and before.grant is not Named.THIS)
+        or (after.grant is Named.THIS and before.grant is Named.NOTHING)
+        or (has_consent(step.move.to) and not has_consent(step.before) and not asks_less)
         or (after.flag is Flag.CLEAR and before.flag is not Flag.CLEAR)
         or (after.pause is Pause.RUNNING and before.pause is not Pause.RUNNING and not seen)
         or (before.doubt and not after.doubt)
@@ -295,7 +301,7 @@ def a_pause_keeps_its_length(step: Step) -> bool:
 
 @_step
 def a_policy_that_changed_is_asked_about(step: Step) -> bool:
-    """Another policy than the one agreed to opens nothing."""
+    """Another policy opens nothing, unless it is proved to ask for no more."""
     return step.move.name != "new policy" or not is_open(step.verdict_after)
 
 

@@ -22,6 +22,7 @@ from agent.consent.entries import (
     OptedIn,
     OptedOut,
     Paused,
+    PolicyChanged,
     Refused,
     Resumed,
     StopLifted,
@@ -82,7 +83,7 @@ RESTRICTING: Final[dict[Act, type[Entry]]] = {
 BENIGN: Final = frozenset(
     {
         "start", "surroundings", "notice", "doubt", "written", "tick", "new policy", "renew",
-        "lift stop", "lift halt",
+        "narrower policy", "note policy", "lift stop", "lift halt",
     }
 )  # fmt: skip
 """What an environment does that means well: with it and clicks, everything can be resumed."""
@@ -96,6 +97,7 @@ def moves(world: World, rules: Rules, around: Sequence[Surroundings]) -> Iterato
         yield from _machine(world, rules, around)
         if world.kept.grant is Named.OLDER:
             yield from _ledger(world, rules, Who.MACHINE, "expire", Expired)
+            yield from _noted(world, rules)
         yield from _notice(world, rules)
         yield from _calls(world, rules)
     else:
@@ -259,6 +261,13 @@ def _calls(world: World, rules: Rules) -> Iterator[Move]:
         yield from organisation("lift halt", HaltLifted)
 
 
+def _noted(world: World, rules: Rules) -> Iterator[Move]:
+    """Note the policy in force: what it widens is stale then (by `expire`), the rest stands."""
+    if world.policy in _SIGNED and (world.narrower or world.kept.consent is Consent.STALE):
+        for move in _ledger(world, rules, Who.MACHINE, "note policy", PolicyChanged):
+            yield move._replace(to=move.to._replace(narrower=False))
+
+
 def _policies(world: World) -> Iterator[Move]:
     newer = {Named.THIS: Named.OLDER}
     kept: Kept = world.kept._replace(
@@ -266,7 +275,10 @@ def _policies(world: World) -> Iterator[Move]:
         halt=newer.get(world.kept.halt, world.kept.halt),
     )
     organisation = partial(Move, Who.ORGANISATION)
-    yield organisation("new policy", world._replace(kept=kept, policy=PolicyState.VALID))
+    another = world._replace(kept=kept, policy=PolicyState.VALID, narrower=False)
+    yield organisation("new policy", another)
+    if kept.grant is Named.OLDER:
+        yield organisation("narrower policy", another._replace(narrower=True))
     if world.policy in (PolicyState.UNLEASED, PolicyState.OVER):
         yield organisation("renew", world._replace(policy=PolicyState.VALID))
     if world.policy is PolicyState.VALID:

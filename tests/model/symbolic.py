@@ -44,7 +44,7 @@ def value(state: StrEnum) -> Formula:
 
 
 _BOOLEANS: Final = (
-    "up", "valid", "has_policy", "doubt", "noticed", "same_boot",
+    "up", "valid", "has_policy", "narrower", "doubt", "noticed", "same_boot",
     "making_pause", "closing", "mark", "unclean", "told_paused", "told_out", "told_withdrawn",
 )  # fmt: skip
 _NUMBERS: Final = ("policy", "grant", "boot", "wall", "until_boot", "until_wall", "end")
@@ -97,7 +97,10 @@ class Encoding:
         """Return for each fact whether it is YES, as `facts_of` says."""
         pause, out = self.pause_now(s), s["flag"] != value(Flag.CLEAR)
         consent = z3.If(
-            z3.Or(s["grant"] == 0, z3.And(s["has_policy"], s["grant"] == s["policy"])),
+            z3.Or(
+                s["grant"] == 0,
+                z3.And(s["has_policy"], z3.Or(s["grant"] == s["policy"], s["narrower"])),
+            ),
             s["consent"],
             self.row("CONSENT", s["consent"], Act.CHANGE_POLICY),
         )
@@ -291,8 +294,13 @@ class Encoding:
         stale = {"consent": self.row("CONSENT", s["consent"], Act.CHANGE_POLICY)}
         yield Step(who="machine", name="expire", when=older, then=stale)
         fresh = z3.And(newer > s["policy"])
-        published = {"policy": newer, "valid": yes, "has_policy": yes}
+        published = {"policy": newer, "valid": yes, "has_policy": yes, "narrower": no}
+        less = {**published, "narrower": yes}
         yield Step(who="organisation", name="new policy", when=fresh, then=published)
+        yield Step(who="organisation", name="narrower policy", when=fresh, then=less)
+        known = z3.And(older, z3.Or(s["narrower"], s["consent"] == value(Consent.STALE)))
+        stands = {"grant": s["policy"], "narrower": no}
+        yield Step(who="machine", name="note policy", when=known, then=stands)
         yield from self._calls(s)
         yield Step(who="organisation", name="renew", when=s["has_policy"], then={"valid": yes})
 

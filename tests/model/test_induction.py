@@ -43,6 +43,8 @@ from tests.model.world import (
 
 pytestmark = pytest.mark.slow
 
+_ASKS_NO_MORE = ("renew", "narrower policy", Act.LIFT_STOP)
+
 
 def promises(encoding: Encoding, s: State) -> dict[str, Formula]:
     """Return what has to hold in every state: the promises, and what carries them."""
@@ -55,7 +57,7 @@ def promises(encoding: Encoding, s: State) -> dict[str, Formula]:
             opens,
             z3.And(
                 s["consent"] == value(Consent.GIVEN),
-                s["grant"] == s["policy"],
+                z3.Or(s["grant"] == s["policy"], s["narrower"]),
                 s["grant"] != 0,
                 s["valid"],
                 s["flag"] == value(Flag.CLEAR),
@@ -116,7 +118,7 @@ def of_moves(encoding: Encoding, step: Step, s: State, t: State) -> Iterator[tup
     begins = z3.And(encoding.opens(t), z3.Not(encoding.opens(s)))
     if step.who in ("time", "anybody"):
         yield f"i4 {step.who} opens nothing", z3.Not(begins)
-    if step.who == "organisation" and step.name not in ("renew", Act.LIFT_STOP):
+    if step.who == "organisation" and step.name not in _ASKS_NO_MORE:
         yield "i4 the organisation opens nothing", z3.Not(begins)
     if step.name == "notice seen":
         yield (
@@ -236,6 +238,9 @@ def _concrete(world: World, s: State) -> list[tuple[Formula, Formula]]:
         "pause": value(kept.pause),
         "valid": world.policy is PolicyState.VALID,
         "has_policy": world.policy is not PolicyState.NONE,
+        "narrower": world.narrower
+        and kept.grant is Named.OLDER
+        and world.policy in (PolicyState.VALID, PolicyState.UNLEASED),
         "ending": value(kept.ending),
         "stop": value(Stop.STOPPED if kept.stopped else Stop.GOING),
         "halt": value(Halt.UNHALTED if kept.halt is Named.NOTHING else Halt.HALTED),
@@ -269,6 +274,8 @@ def _worlds() -> Iterator[World]:
     for kept in _all_kept():
         world = World(up=True, kept=kept, policy=PolicyState.VALID, surroundings=NOTHING_KNOWN)
         yield world
+        for policy in PolicyState:
+            yield world._replace(policy=policy, narrower=True)
         yield world._replace(policy=PolicyState.UNLEASED)
         yield world._replace(policy=PolicyState.OVER)
         yield world._replace(policy=PolicyState.NONE)

@@ -30,6 +30,7 @@ from agent.consent.entries import (
     OptedIn,
     OptedOut,
     Paused,
+    PolicyChanged,
     Refused,
     Resumed,
     StopLifted,
@@ -87,7 +88,7 @@ class Kept(NamedTuple):
     """What the ledger adds up to.  It survives every crash."""
 
     consent: Consent = Consent.UNKNOWN
-    grant: Named = Named.NOTHING
+    grant: Named = Named.NOTHING  # the policy under which the consent stands
     flag: Flag = Flag.CLEAR
     pause: Pause = Pause.RUNNING
     boot_left: int = 0  # ticks until the end of the pause, by the boot clock
@@ -112,6 +113,7 @@ class World(NamedTuple):
     up: bool = False
     kept: Kept = Kept()
     policy: PolicyState = PolicyState.NONE
+    narrower: bool = False  # it is proved to ask for no more than the older one
     clock: Clock = Clock.RIGHT
     surroundings: Surroundings = ()
     asked: Act | None = None
@@ -165,6 +167,7 @@ def surroundings(deviating: int, *, values: tuple[bool | None, ...]) -> list[Sur
 _ORGANISATION: Final = Organisation()
 DEVICE: Final = _ORGANISATION.device.public_key()
 _POLICY: Final = _ORGANISATION.policy()
+_LESS: Final = _ORGANISATION.policy(hold_seconds=_POLICY.hold_seconds + 1)
 _DIGESTS: Final = {
     Named.THIS: PolicyDigest(b"\2" * 32),
     Named.OLDER: PolicyDigest(b"\1" * 32),
@@ -179,7 +182,7 @@ _LEASE: Final = a_lease(NOW)
 def _grant(named: Named) -> Grant:
     signed = _ORGANISATION.consent(_DIGESTS[named])
     record = verify_consent(signed, DEVICE)
-    return Grant(signed=signed, record=record, hash=grant_hash(signed))
+    return Grant(signed=signed, record=record, hash=grant_hash(signed), first_at=record.given_at)
 
 
 _GRANTS: Final = {named: _grant(named) for named in _DIGESTS}
@@ -201,6 +204,7 @@ def standing_of(kept: Kept) -> Standing:
     return Standing(
         consents={**Standing().consents, ONE: kept.consent},
         grants=grants,
+        stands_under={ONE: _DIGESTS[kept.grant]} if grants else {},
         evidence=_EVIDENCE,
         flags={**Standing().flags, ONE: kept.flag},
         pause=kept.pause,
@@ -215,12 +219,12 @@ def standing_of(kept: Kept) -> Standing:
 
 def kept_of(standing: Standing) -> Kept:
     """Return what stands for *standing*."""
-    grant = standing.grants.get(ONE)
+    under = standing.stands_under.get(ONE)
     until = standing.paused_until if standing.pause is Pause.PAUSED else None
     same_boot = until is None or until.boot_id == NOW.boot_id
     return Kept(
         consent=standing.consents[ONE],
-        grant=Named.NOTHING if grant is None else _NAMED[PolicyDigest(grant.record.policy_digest)],
+        grant=Named.NOTHING if under is None else _NAMED[under],
         flag=standing.flags[ONE],
         pause=standing.pause,
         boot_left=max(0, until.boot - NOW.boot) // TICK if until and same_boot else 0,
@@ -252,6 +256,7 @@ ENTRIES: Final[Mapping[type[Entry], Entry]] = {
         Stopped(by=PARTY, why="a drill failed"),
         StopLifted(by=PARTY),
         HaltLifted(policy=_DIGESTS[Named.THIS]),
+        PolicyChanged(policy=_DIGESTS[Named.THIS], widened={}),
         Halted(policy=_DIGESTS[Named.THIS], why=""),
         ClockDoubted(why="set"),
         ClockConfirmed(),
@@ -311,7 +316,7 @@ class Rules:
 
     def _core(self, world: World) -> tuple[object, ...]:
         """Return what all facts but those of the surroundings follow from."""
-        return world.kept, world.policy, world.clock is Clock.NOTICED, world.asked
+        return world.kept, world.policy, world.narrower, world.clock is Clock.NOTICED, world.asked
 
 
 def situation_of(world: World, asked: Act | None) -> Situation:
@@ -326,6 +331,7 @@ def situation_of(world: World, asked: Act | None) -> Situation:
             policy=_POLICY if signed else None,
             digest=None if none else _DIGESTS[Named.THIS],
             lease=_LEASE if leased else None,
+            earlier={_DIGESTS[Named.OLDER]: _POLICY if world.narrower else _LESS},
         ),
         clock_doubt="set" if world.clock is Clock.NOTICED else "",
         making_pause=asked is Act.PAUSE,
