@@ -22,6 +22,7 @@ class Repository:
     files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     published: Published | None = None
+    _leased: tuple[int, bytes] = (0, b"")  # version and snapshot of the last lease
 
     @classmethod
     def of(
@@ -39,10 +40,14 @@ class Repository:
         self.renew(folder, at)
 
     def renew(self, folder: PolicyFolder, at: datetime) -> None:
-        """Make a new lease."""
+        """Make a new lease; over another snapshot with a higher version, even in one second."""
         assert self.published is not None
-        seconds = self.published.policy.lease_seconds
-        self.files[TIMESTAMP_NAME] = self.organisation.lease(folder, at, seconds=seconds)
+        before, snapshot = self._leased
+        version = max(int(at.timestamp()), before + (folder.snapshot != snapshot))
+        self._leased = version, folder.snapshot
+        self.files[TIMESTAMP_NAME] = self.organisation.lease(
+            folder, at, seconds=self.published.policy.lease_seconds, version=version
+        )
 
     def renewing(self, folder: PolicyFolder, clock: Clock) -> Callable[[str], bytes | None]:
         """Return a way to fetch under which each lease begins when it is asked for."""

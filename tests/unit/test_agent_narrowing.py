@@ -15,7 +15,8 @@ from agent.consent.entries import Granted, Halted, HaltLifted, Withdrawn
 from agent.consent.facts import UNKNOWN, consent_at, facts_of, policy_changed, why_stale
 from agent.consent.gate import decide
 from agent.consent.ledger import Ledger
-from agent.consent.policy import PolicyFiles, PolicyInForce, install
+from agent.consent.policy import PolicyInForce
+from agent.consent.refresh import refresh
 from agent.consent.standing import Grant as Given
 from agent.consent.standing import Standing
 from agent.consent.states import Consent
@@ -23,6 +24,7 @@ from agent.status import notice_of
 from base.clock import NANOSECONDS, Now, local_time
 from tests.fakes.organisation import NOW as THEN
 from tests.fakes.organisation import Organisation, wall
+from tests.fakes.repository import a_lease
 from tests.fakes.workstation import (
     HOLD_BACK,
     Workstation,
@@ -56,6 +58,7 @@ NARROWER: Final = msgspec.structs.replace(BASE, version=2, applications=BASE.app
 WIDER: Final = msgspec.structs.replace(BASE, version=3, hold_seconds=1)
 DAY: Final = 86_400 * NANOSECONDS
 NOW: Final = Now(boot=1_000, wall=wall(THEN) + DAY, boot_id="one")
+LEASE: Final = a_lease(Now(boot=0, wall=0, boot_id="none"), seconds=1 << 33)  # outlasts them all
 
 
 def digest(policy: Policy) -> PolicyDigest:
@@ -64,7 +67,10 @@ def digest(policy: Policy) -> PolicyDigest:
 
 def in_force(policy: Policy, *earlier: Policy) -> PolicyInForce:
     return PolicyInForce(
-        policy=policy, digest=digest(policy), earlier={digest(each): each for each in earlier}
+        policy=policy,
+        digest=digest(policy),
+        lease=LEASE,
+        earlier={digest(each): each for each in earlier},
     )
 
 
@@ -271,11 +277,11 @@ def change(station: Workstation, **changes: object) -> None:
     version = station.policy.version + 1
     station.policy = msgspec.structs.replace(station.policy, version=version, **changes)
     signed = station.organisation.publish(
-        station.folder / f"policy-{version}", station.policy, at=datetime.now(UTC)
+        station.folder / "policy", station.policy, at=datetime.now(UTC)
     )
-    files = PolicyFiles(root=signed.root, targets=signed.targets, text=signed.policy)
-    station.collector.published = signed.folder
-    install(station.paths.state, files)
+    now = station.clock.now()
+    station.repository.publish(signed, datetime.fromtimestamp(now.wall // NANOSECONDS, UTC))
+    refresh(station.paths.state, station.repository.fetch, now)
 
 
 def rules(station: Workstation, **changes: object) -> tuple[object, ...]:
