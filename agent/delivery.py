@@ -396,7 +396,7 @@ class Delivery:
         await self._host.on_demands(await asyncio.to_thread(door.rights))
         shut = is_frozen(self._host.standing) or self._host.policy.policy is None
         if shut and not (state.halted or state.stopped):
-            self._upkeep.wake()  # what lifts that is another policy, or a new lease
+            self._upkeep.nudge()  # what lifts that is another policy, or a new lease
         self._keys.use_guard(policy.guard.signing_key)
         self._keys.keep()
         standing = self._host.standing

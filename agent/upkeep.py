@@ -49,6 +49,7 @@ class Upkeep:
         self._on_policy = on_policy
         self._on_news = on_news
         self._now = asyncio.Event()
+        self._looked_at: int | None = None  # boot clock
         # Each in one line for a person; empty when all is well.
         self.certificate_error = ""
         self.policy_error = ""
@@ -58,6 +59,15 @@ class Upkeep:
     def wake(self) -> None:
         """Look at once: the collector does not know our certificate."""
         self._now.set()
+
+    def nudge(self) -> None:
+        """Look at once for what lifts a halt or ends a lapse, unless we have just looked.
+
+        A new certificate makes the delivery ask at once, and its answer leads back here.
+        """
+        now, before = self._clock.now().boot, self._looked_at
+        if before is None or now - before >= LEAST_SECONDS * NANOSECONDS:
+            self.wake()
 
     async def run(self) -> None:
         """Keep both current until cancelled, soon again after what may pass by itself."""
@@ -87,6 +97,7 @@ class Upkeep:
     async def _kept_up(self) -> bool:
         """Try once; return False for what may pass by itself."""
         self.waits, self._disk_failed = "", False
+        self._looked_at = self._clock.now().boot
         try:
             self.certificate_error = await self._trouble_with("certificate", self._renew())
             self.policy_error = await self._trouble_with("policy", self._refresh())
