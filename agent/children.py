@@ -22,6 +22,7 @@ from wire.control import (
     FromSensor,
     Items,
     OpenSource,
+    Redaction,
     Settings,
     SourceClosed,
     SourceFailed,
@@ -149,6 +150,9 @@ class Listener(Protocol):
     def on_closed(self, sensor: "Sensor") -> None:
         """Note that nothing is hooked any more, and that all it sent was taken."""
 
+    def on_redaction(self, sensor: "Sensor", why: str) -> None:
+        """Note that the process said whether its redaction works, and *why* if not."""
+
     def on_trouble(self, sensor: "Sensor", why: str) -> None:
         """Note that the source could not be opened or ended by itself."""
 
@@ -170,6 +174,7 @@ class Sensor:
         self._silent.set()
         self.settings: Settings | None = None  # of the open source; None when it is silent
         self._failure = ""  # what the process said of its source's end
+        self.redacts: bool | None = None  # as the process says; None before it has
 
     def begin(self) -> None:
         """Start the process."""
@@ -237,7 +242,7 @@ class Sensor:
     # --- what comes from the process --------------------------------------------------
 
     def _on_start(self, child: Started) -> None:
-        self._inbox, self._failure = Inbox(FromSensor), ""
+        self._inbox, self._failure, self.redacts = Inbox(FromSensor), "", None
         asyncio.get_running_loop().add_reader(child.channel, self._on_channel_ready, child)
 
     def _on_end(self, child: Started) -> None:
@@ -265,6 +270,9 @@ class Sensor:
 
     def _on_message(self, message: FromSensor) -> None:
         match message:
+            case Redaction(works=works, why=why):
+                self.redacts = works
+                self._listener.on_redaction(self, why)
             case SourceOpened():
                 _LOG.debug("%s source of epoch %d is open", self.name, message.epoch)
             case SourceClosed(epoch=epoch):

@@ -50,6 +50,7 @@ class Heard:
         self._host = host
         self._in_front: Focus | None = None  # the listed program's window that has the focus
         self._trouble: dict[str, tuple[str, int]] = {}
+        self._unfit: dict[str, str] = {}  # what is wrong with a sensor's redaction
 
     def on_items(self, sensor: Sensor, items: Items) -> None:
         """Take what a sensor saw: first where the focus was, then the events."""
@@ -81,6 +82,13 @@ class Heard:
             self.hidden.note(sensor.name, now, secret=False)  # it is asked no more
         self._host.poke()
 
+    def on_redaction(self, sensor: Sensor, why: str) -> None:
+        """Note whether a sensor's redaction works; where it does not, nothing is captured."""
+        self._unfit[sensor.name] = why
+        if why:
+            _LOG.error("the %s sensor is of no use: %s", sensor.name, why)
+        self._host.poke()
+
     def on_trouble(self, sensor: Sensor, why: str) -> None:
         """Note that a source failed; it is tried again later, the others go on."""
         _LOG.warning("%s", why)
@@ -95,7 +103,8 @@ class Heard:
 
     def trouble(self) -> str:
         """Return what is wrong with the sensors, in one line."""
-        return " ".join(why for why, _until in self._trouble.values())
+        failed = (why for why, _until in self._trouble.values())
+        return " ".join(filter(None, (*self._unfit.values(), *failed)))
 
     def blocked(self, now: Now) -> Iterable[str]:
         """Return the sensors that are not to be tried again yet."""

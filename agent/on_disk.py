@@ -95,10 +95,14 @@ def situation(
     # Keys are fetched once there is a consent: before that, none is missing.
     storable = {c: not full and (c not in standing.grants or keys.has(c, now)) for c in Category}
     outside = frozenset[Category]().union(*outside_opt_outs(config, environment).values())
+    from agent.redact.proof import why_broken  # noqa: PLC0415 - loads numpy: for `doctor` only
+
+    broken = why_broken()  # tried here, as the sensors try it when they start
     details = {
         Reason.HALTED_BY_ORG: " ".join(why_frozen(standing)),
         Reason.NOT_CONSENTED: standing.lost,
         Reason.CLOCK_UNTRUSTED: standing.clock_doubt or doubt,
+        Reason.REDACTOR_DOWN: broken,
         Reason.STORAGE_BLOCKED: f"{config.quota_bytes >> 20} MiB wait to be sent"
         if full
         else "the guard's key for this month is not here",
@@ -110,6 +114,7 @@ def situation(
         clock_doubt=doubt,
         within_hours=None if policy.policy is None else _within_hours(policy.policy, now),
         outside_opt_outs=outside,
+        redacting=not broken,
         storable=MappingProxyType(storable),
     ), details
 

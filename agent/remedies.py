@@ -78,7 +78,10 @@ REMEDIES: Final[Mapping[Reason, Remedy]] = MappingProxyType(
         Reason.SENSITIVE: Remedy(
             "Leave the field for secrets; if there is none, install at-spi2-core.", chosen=True
         ),
-        Reason.REDACTOR_DOWN: Remedy("Quit in the tray's menu, then `assent-agent run`."),
+        Reason.REDACTOR_DOWN: Remedy(
+            "Quit in the tray's menu, then `assent-agent run`; if that does not help, have it"
+            " installed again."
+        ),
         Reason.STORAGE_BLOCKED: Remedy(
             "Make room on the disk; what waits to be sent needs a collector that answers, and "
             "sealing needs the guard's key, which comes through the collector."

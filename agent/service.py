@@ -190,6 +190,7 @@ class Service:
             inside_scope=self.heard.timeline.current(),
             secret=self.heard.hidden.current(),
             within_hours=self.programme.within_hours(now),
+            redacting=self.sources.redact(),
             outside_opt_outs=frozenset().union(*self.outside.values()),
             storable=MappingProxyType({c: not self._why_unstorable(c, now) for c in Category}),
             halting=self.calls.unwritten,

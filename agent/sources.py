@@ -92,6 +92,16 @@ class Sources:
         """Whether something is open that is not wanted, or the other way round."""
         return any(s.settings != wanted.get(s.name) for s in self._sensors.values())
 
+    def redact(self) -> bool | None:
+        """Return whether redaction works wherever a sensor runs; None if one has not said yet.
+
+        One that does not run sees nothing.
+        """
+        said = {sensor.redacts for sensor in self._sensors.values() if sensor.is_running}
+        if False in said:
+            return False
+        return None if None in said else True
+
     def open_categories(self) -> frozenset[Category]:
         """Return the categories whose sensor has its source open."""
         return frozenset(

@@ -45,7 +45,7 @@ WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
         Reason.RESUME_PENDING: "The pause is over; nothing is recorded until you click Resume.",
         Reason.OUTSIDE_SCOPE: "The window you use is not of a listed program.",
         Reason.SENSITIVE: "A field for secrets has the focus, or nobody can tell what has.",
-        Reason.REDACTOR_DOWN: "Redaction does not run.",
+        Reason.REDACTOR_DOWN: "What keeps secrets out of keys and pictures does not work.",
         Reason.STORAGE_BLOCKED: "What would be recorded could not be kept safely.",
         Reason.ACTIVE: "Recording.",
     }
@@ -221,7 +221,7 @@ def _detail(situation: Situation, reason: Reason, told: Told) -> str:
         case Reason.SESSION_BLOCKED | Reason.STORAGE_BLOCKED:
             why = {Reason.SESSION_BLOCKED: told.session, Reason.STORAGE_BLOCKED: told.storage}
             parts.append(why[reason])
-        case Reason.ACTIVE | Reason.OUTSIDE_SCOPE:
+        case Reason.ACTIVE | Reason.OUTSIDE_SCOPE | Reason.REDACTOR_DOWN:
             parts.append(told.trouble)
         case _:
             pass

@@ -115,6 +115,16 @@ class SourceFailed(_Message, frozen=True, kw_only=True):
     why: str
 
 
+class Redaction(_Message, frozen=True, kw_only=True):
+    """Whether what must not leave this sensor is known to stay in it; said before anything else.
+
+    `why` is one line for a person where it does not.
+    """
+
+    works: bool
+    why: str = ""
+
+
 class FocusSeen(_Message, frozen=True, kw_only=True):
     """Who has the focus since `at`.  For a program outside the list only that it is outside."""
 
@@ -160,7 +170,7 @@ class Items(_Message, frozen=True, kw_only=True):
 
 
 FromAgent: TypeAlias = OpenSource | CloseSource
-FromSensor: TypeAlias = SourceOpened | SourceClosed | SourceFailed
+FromSensor: TypeAlias = Redaction | SourceOpened | SourceClosed | SourceFailed
 
 
 # --- agent, tray and command line: commands ---------------------------------------------

@@ -39,6 +39,7 @@ class Situation:
     inside_scope: bool | None = None
     secret: bool | None = None  # do keys go to a field for secrets?
     within_hours: bool | None = None  # of the policy, by the clock on the wall
+    redacting: bool | None = None  # does what must not leave a sensor stay in it?
     outside_opt_outs: frozenset[Category] = frozenset()  # environment, machine, configuration
     storable: Mapping[Category, bool] = field(default_factory=dict)
     halting: bool = False  # somebody said stop or halt, and the disk did not take it
@@ -61,7 +62,7 @@ def facts_of(situation: Situation) -> Facts:
             situation.inside_scope if situation.within_hours else situation.within_hours
         ),
         not_sensitive=Fact.of(None if situation.secret is None else not situation.secret),
-        redactor_up=Fact.YES,  # redaction runs inside the sensor: no sensor, no events
+        redactor_up=Fact.of(situation.redacting),
         categories={c: _category_facts(situation, c) for c in Category},
     )
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from agent.capture import SourceError
+from agent.redact.proof import RedactionError
 from agent.sensors._outbox import Item, Outbox
 from base import ipc
 from base.clock import boot_ns
@@ -35,6 +36,7 @@ from wire.control import (
     FromAgent,
     FromSensor,
     OpenSource,
+    Redaction,
     Settings,
     SourceClosed,
     SourceFailed,
@@ -104,10 +106,17 @@ class Sensor:
     """The one loop of a sensor process."""
 
     def __init__(
-        self, channel: socket.socket, make: Callable[[Settings], Feed], stop: int | None = None
+        self,
+        channel: socket.socket,
+        make: Callable[[Settings], Feed],
+        stop: int | None = None,
+        prove: Callable[[], None] = lambda: None,
     ) -> None:
+        """Prepare; *prove* raises RedactionError if the redaction does not do what it must."""
         self._channel = channel
         self._make = make
+        self._prove = prove
+        self._broken = ""  # what is wrong with the redaction
         self._inbox: ipc.Inbox[FromAgent] = ipc.Inbox(FromAgent)
         self._opening: Opening | None = None
         self._ended: ExitCode | None = None
@@ -122,6 +131,7 @@ class Sensor:
     def run(self) -> ExitCode:
         """Serve until the agent hangs up, SIGTERM comes, or the source ends by itself."""
         try:
+            self._try_redaction()
             while self._ended is None:
                 self._turn()
         except ipc.GarbledError:
@@ -133,6 +143,13 @@ class Sensor:
         finally:
             self._close()
             self._channel.close()
+
+    def _try_redaction(self) -> None:
+        try:
+            self._prove()
+        except RedactionError as exc:
+            self._broken = str(exc)
+        self._say(Redaction(works=not self._broken, why=self._broken))
 
     def _turn(self) -> None:
         """Wait until something is to be done, and do it."""
@@ -205,6 +222,8 @@ class Sensor:
         events = socket.socket(fileno=self._inbox.descriptors.pop(0))
         self._close()
         try:
+            if self._broken:
+                raise SourceError(self._broken)  # noqa: TRY301 - refused as one that cannot open
             feed = self._make(order.settings)
             feed.open()
         except SourceError as exc:
@@ -235,8 +254,10 @@ class Sensor:
         ipc.send(self._channel, message)
 
 
-def main(name: str, make: Callable[[Settings], Feed]) -> None:
-    """Be the sensor process *name*; never returns."""
+def main(
+    name: str, make: Callable[[Settings], Feed], prove: Callable[[], None] = lambda: None
+) -> None:
+    """Be the sensor process *name*, if *prove* says that its redaction works; never returns."""
     become_undumpable()
     die_with_parent(os.getppid())
     parser = argparse.ArgumentParser(
@@ -246,7 +267,7 @@ def main(name: str, make: Callable[[Settings], Feed]) -> None:
     parser.add_argument("--channel", type=int, required=True, help="descriptor to the agent")
     channel = socket.socket(fileno=parser.parse_args().channel)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to understand
-    sys.exit(Sensor(channel, make, _stop_on_terminate()).run())
+    sys.exit(Sensor(channel, make, _stop_on_terminate(), prove).run())
 
 
 def _stop_on_terminate() -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from agent import capture
 from agent.capture import KeyStroke, Source, SourceError, permission
-from agent.redact import keys
+from agent.redact import keys, proof
 from agent.sensors import _loop
 from wire.control import InputSettings, SecretSeen, Settings
 from wire.event import Button, Key, Move, Scroll
@@ -94,4 +94,4 @@ def feed(settings: Settings) -> InputFeed:
 
 
 if __name__ == "__main__":
-    _loop.main("input", feed)
+    _loop.main("input", feed, proof.prove_keys)

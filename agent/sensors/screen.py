@@ -19,7 +19,7 @@ from agent.capture.frames import FrameEncoder, TooLargeError
 from agent.capture.screen import Grabber, is_black
 from agent.capture.stills import Stills
 from agent.capture.window import Scene
-from agent.redact import pixels
+from agent.redact import pixels, proof
 from agent.redact.pixels import View
 from agent.sensors import _loop
 from base.clock import NANOSECONDS, boot_ns
@@ -229,4 +229,4 @@ def feed(settings: Settings) -> ScreenFeed:
 
 
 if __name__ == "__main__":
-    _loop.main("screen", feed)
+    _loop.main("screen", feed, proof.prove_pixels)

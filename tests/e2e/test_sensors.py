@@ -38,6 +38,7 @@ from wire.control import (
     InputSettings,
     Items,
     OpenSource,
+    Redaction,
     ScreenSettings,
     Settings,
     SourceClosed,
@@ -75,6 +76,7 @@ class Sensor:
         self._items: ipc.Inbox[Items] = ipc.Inbox(Items)
         self._socket: socket.socket | None = None
         self.messages: list[tuple[int, Items]] = []  # with the boot time of their arrival
+        assert self.answer() == Redaction(works=True)
 
     def open(self, epoch: int, settings: Settings) -> FromSensor:
         self.hang_up()
@@ -668,7 +670,7 @@ def test_a_killed_agent_takes_its_sensor_along(
 _PARENT = """
 import os, socket, subprocess, sys, time
 from base import ipc
-from wire.control import FromSensor, InputSettings, OpenSource
+from wire.control import FromSensor, InputSettings, OpenSource, SourceOpened
 ours, theirs = socket.socketpair()
 sensor = subprocess.Popen([sys.executable, "-m", "agent.sensors.input", "--channel",
                            str(theirs.fileno())], pass_fds=[theirs.fileno()])
@@ -677,7 +679,9 @@ subprocess.Popen(["sleep", "30"], pass_fds=[ours.fileno()], stdout=subprocess.DE
 events, far = socket.socketpair()
 settings = InputSettings(keys=True, pointer=True, key_level="text")
 ipc.send_with_descriptor(ours, OpenSource(epoch=1, settings=settings), far.fileno())
-ipc.Inbox(FromSensor).receive(ours)
+inbox = ipc.Inbox(FromSensor)
+while not any(isinstance(told, SourceOpened) for told in inbox.messages()):
+    inbox.receive(ours)
 print(sensor.pid, flush=True)
 time.sleep(60)
 """

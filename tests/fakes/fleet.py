@@ -88,6 +88,7 @@ class FleetDevice:
             indicator_shown=True,
             inside_scope=True,
             within_hours=True,
+            redacting=True,
             storable=dict.fromkeys(Category, True),
         )
         verdict = decide(facts_of(situation))

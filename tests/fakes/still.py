@@ -24,6 +24,7 @@ from wire.control import (
     FromAgent,
     Items,
     OpenSource,
+    Redaction,
     SecretSeen,
     Settings,
     SourceClosed,
@@ -104,6 +105,7 @@ class StillSensor:
         self._inbox: Inbox[FromAgent] = Inbox(FromAgent)
         self._items: socket.socket | None = None
         asyncio.get_running_loop().add_reader(channel, self._on_ready)
+        send(channel, Redaction(works=True))
 
     @property
     def is_open(self) -> bool:

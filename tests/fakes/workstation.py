@@ -51,6 +51,7 @@ from wire.control import (
     Items,
     NoticeInSight,
     OpenSource,
+    Redaction,
     SecretSeen,
     Settings,
     SourceClosed,
@@ -151,6 +152,10 @@ class FakeSensor:
             seen = SecretSeen(at=BootInstant(now), secret=secret)
             send(self._items, Items(epoch=self.epoch, secrets=(seen,)))
 
+    def say_redacting(self, *, works: bool) -> None:
+        """Say whether the redaction works."""
+        send(self._channel, Redaction(works=works, why="" if works else "it hides nothing"))
+
     def kill(self) -> None:
         """End like a killed process: the kernel closes both sockets."""
         with self._lock:
@@ -162,6 +167,7 @@ class FakeSensor:
     def _run(self) -> None:
         inbox: Inbox[FromAgent] = Inbox(FromAgent)
         try:
+            self.say_redacting(works=True)
             while inbox.receive(self._channel):
                 for message in inbox.messages():
                     self._on_message(message, inbox)

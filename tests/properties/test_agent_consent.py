@@ -100,6 +100,7 @@ class Consent(RuleBasedStateMachine):
                     inside_scope=True,
                     secret=False,
                     within_hours=True,
+                    redacting=True,
                     storable=dict.fromkeys(Category, self.room),
                 )
             )

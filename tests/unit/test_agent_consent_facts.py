@@ -7,7 +7,7 @@ import pytest
 from agent.consent.clocks import Deadline
 from agent.consent.entries import Halted
 from agent.consent.facts import Situation, consent_at, facts_of, is_frozen
-from agent.consent.gate import Fact, decide
+from agent.consent.gate import decide
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Grant, Standing, pause_at
 from agent.consent.states import Consent, Flag, Pause
@@ -47,6 +47,7 @@ def situation(**changes: object) -> Situation:
         inside_scope=True,
         secret=False,
         within_hours=True,
+        redacting=True,
         storable=dict.fromkeys(Category, True),
     )
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
@@ -139,6 +140,8 @@ CASES: dict[str, tuple[Situation, Reason]] = {
     "nobody knows what is in front": (situation(inside_scope=None), Reason.OUTSIDE_SCOPE),
     "a field for secrets": (situation(secret=True), Reason.SENSITIVE),
     "nobody knows what kind of field": (situation(secret=None), Reason.SENSITIVE),
+    "a sensor whose redaction does not work": (situation(redacting=False), Reason.REDACTOR_DOWN),
+    "a sensor that has not shown that it does": (situation(redacting=None), Reason.REDACTOR_DOWN),
     "no room, or no key": (
         situation(storable=dict.fromkeys(Category, False)),
         Reason.STORAGE_BLOCKED,
@@ -153,11 +156,6 @@ def test_what_is_known_leads_to_its_reason(now: Situation, reason: Reason) -> No
     verdict = decide(facts_of(now))
     assert verdict.reason is reason
     assert verdict.categories == ({Category.KEYS} if reason is Reason.ACTIVE else frozenset())
-
-
-def test_what_no_source_tells_of_yet_does_not_block() -> None:
-    """Redaction runs inside the sensors: without one there is no event; see facts_of."""
-    assert facts_of(situation()).redactor_up is Fact.YES
 
 
 def test_a_consent_for_another_policy_is_stale_and_comes_back_with_it() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from agent.capture import SourceError
+from agent.redact.proof import RedactionError
 from agent.sensors import context, screen
 from agent.sensors import input as keys_and_pointer
 from agent.sensors._loop import Sensor
@@ -21,6 +22,7 @@ from wire.control import (
     InputSettings,
     Items,
     OpenSource,
+    Redaction,
     ScreenSettings,
     SourceClosed,
     SourceFailed,
@@ -67,11 +69,11 @@ class ScriptedFeed(ScriptedSource[Move]):
 class Agent:
     """The agent's side of a sensor that runs in a thread of this process."""
 
-    def __init__(self, *feeds: ScriptedFeed) -> None:
+    def __init__(self, *feeds: ScriptedFeed, prove: Callable[[], None] = lambda: None) -> None:
         self._feeds = iter(feeds)
         self.channel, theirs = socket.socketpair()
         self.stop_reading, self.stop_writing = os.pipe()
-        sensor = Sensor(theirs, lambda _settings: next(self._feeds), self.stop_reading)
+        sensor = Sensor(theirs, lambda _settings: next(self._feeds), self.stop_reading, prove)
         self.outcome: ExitCode | None = None
         self._thread = threading.Thread(target=self._run, args=(sensor,))
         self._thread.start()
@@ -79,6 +81,7 @@ class Agent:
         self._items: ipc.Inbox[Items] = ipc.Inbox(Items)
         self.events: socket.socket | None = None
         self.channel.settimeout(10)
+        self.redaction = self.answer()
 
     def _run(self, sensor: Sensor) -> None:
         self.outcome = sensor.run()
@@ -126,6 +129,28 @@ class Agent:
         for end in (self.stop_reading, self.stop_writing):
             os.close(end)
         return self.outcome
+
+
+def test_a_sensor_says_first_that_its_redaction_works() -> None:
+    """Before it is asked for anything."""
+    agent = Agent()
+    assert agent.redaction == Redaction(works=True)
+    assert agent.end() is ExitCode.DONE
+
+
+def test_a_sensor_whose_redaction_does_not_work_opens_nothing() -> None:
+    """It says so, goes on answering, and never comes to its source."""
+
+    def prove() -> None:
+        raise RedactionError("it hides nothing")
+
+    feed = ScriptedFeed()
+    agent = Agent(feed, prove=prove)
+    assert agent.redaction == Redaction(works=False, why="it hides nothing")
+    for epoch in (1, 2):
+        assert agent.open(epoch) == SourceFailed(epoch=epoch, why="it hides nothing")
+    assert agent.end() is ExitCode.DONE
+    assert feed.steps == []
 
 
 def test_what_happens_while_open_arrives_in_order() -> None:
