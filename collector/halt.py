@@ -35,6 +35,7 @@ class Cause(StrEnum):
     """Why there is a stop; one ends without the other."""
 
     CALLED = "called"  # by a person; that person says when to go on
+    GUARD_STOPPED = "guard-stopped"  # the guard's operator has, and says when to go on
     GUARD_AWAY = "guard-away"  # nobody could hear of a halt that the guard has called
 
 

@@ -8,6 +8,8 @@ import logging
 import threading
 from typing import Final
 
+from sqlalchemy import Connection
+
 from base.clock import NANOSECONDS
 from base.errors import AssentError
 from collector.assembly import Collector
@@ -67,8 +69,16 @@ class Watch:
             go_on(connection, collector.now(), Cause.GUARD_AWAY)
             if said.halted and call_halt(connection, said.why, collector.now(), said.by):
                 _log.warning("the guard has halted the programme")
+            self._follow_stop(connection, said.stopped)
         if left := pass_on_all(collector):
             _log.warning("%d erasures are not confirmed by the guard", left)
+
+    def _follow_stop(self, connection: Connection, why: str) -> None:
+        now = self._collector.now()
+        if not why:
+            go_on(connection, now, Cause.GUARD_STOPPED)
+        elif call_stop(connection, f"{why} (said by the guard)", now, Cause.GUARD_STOPPED):
+            _log.warning("the guard has stopped the programme")
 
     def _missed(self) -> None:
         collector = self._collector

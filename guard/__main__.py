@@ -205,6 +205,8 @@ def status(as_json: bool) -> None:
     click.echo(f"{'policy':15} {facts['policy_trouble'] or facts['policy']}")
     if facts["halted"]:
         click.echo(f"{'HALTED':15} {facts['halted']}")
+    if facts["stopped"]:
+        click.echo(f"{'STOPPED':15} {facts['stopped']}")
     for name in ("keys", "subjects", "erasures", "log_size"):
         if facts[name] is not None:
             click.echo(f"{name:15} {facts[name]}")
@@ -235,11 +237,41 @@ def halt_command(why: str | None, statement: Path | None) -> None:
         digest = policy_digest(installed.policy)
         said, by = verify_halt(decode_halt(statement.read_bytes()), installed.root, digest)
         why = said.why
-    line = " ".join((why or "").split())[:LONGEST_WHY]
-    now = WallInstant(SystemClock().now().wall)
-    changed = Halts(premises.halt_file).call(installed, line, by, now)
+    changed = Halts(premises.halt_file).call(installed, _one_line(why or ""), by, _now())
     done = f"The programme is halted, said by {by}. Only a new policy lifts that."
     click.echo(done if changed else "Nothing changed; it was so already.")
+
+
+@cli.command()
+@click.argument("why")
+def stop(why: str) -> None:
+    """Stop everybody for as long as something is amiss.
+
+    As a halt, but over as soon as you say `assent-guard go-on`: agents open again by
+    themselves, nobody is asked anew.
+
+    \b
+    Example:
+      assent-guard stop "the log's last entries are being looked at"
+    """
+    changed = Halts(_premises().halt_file).stop(_one_line(why), _now())
+    click.echo("The programme stands still." if changed else "It was stopped already.")
+
+
+@cli.command("go-on")
+def go_on() -> None:
+    """End what `assent-guard stop` began; a halt stays.
+
+    \b
+    Example:
+      assent-guard go-on
+    """
+    premises = _premises()
+    halts = Halts(premises.halt_file)
+    click.echo("The stop is over." if halts.go_on() else "Nobody had stopped it here.")
+    left = halts.state(load(premises.policy_file))
+    if left.halted:
+        click.echo(f"It is still halted: {left.why} (said by {left.by})")
 
 
 @cli.command()
@@ -270,11 +302,18 @@ def forget(subject: str, category: str | None, month: str | None, yes: bool) -> 
     premises.config()
     keys = premises.keys()
     try:
-        now = WallInstant(SystemClock().now().wall)
-        gone = keys.forget(who, Category(category) if category else None, month, now)
+        gone = keys.forget(who, Category(category) if category else None, month, _now())
     finally:
         keys.close()
     click.echo(f"erased {gone} key{'s' if gone != 1 else ''} of {subject}: {of}")
+
+
+def _now() -> WallInstant:
+    return WallInstant(SystemClock().now().wall)
+
+
+def _one_line(why: str) -> str:
+    return " ".join(why.split())[:LONGEST_WHY]
 
 
 def _premises() -> Premises:
@@ -291,12 +330,14 @@ def _facts(premises: Premises) -> dict[str, object]:
         witness.close()
         keys.close()
     installed = load(premises.policy_file)
+    state = Halts(premises.halt_file).state(installed)
     return {
         **msgspec.to_builtins(premises.card()),
         "policy": f"version {policy.version} of {policy.programme}" if policy else None,
         "policy_digest": policy_digest(installed.policy).hex() if installed else None,
         "policy_trouble": trouble,
-        "halted": Halts(premises.halt_file).state(installed).why,
+        "halted": state.why,
+        "stopped": state.stopped,
         "keys": count.keys,
         "subjects": count.subjects,
         "erasures": count.erasures,

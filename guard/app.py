@@ -122,23 +122,25 @@ class Guard:
             raise Answered(503, f"this guard's policy is not valid any more: {exc}") from exc
 
     def state(self) -> GuardState:
-        """Return whether a halt holds here."""
+        """Return whether a halt holds here, and whether there is a stop."""
         return self.halts.state(self.policy_set())
 
     def check_running(self) -> None:
-        """Check that no halt holds.
+        """Check that neither a halt nor a stop holds.
 
         Raises:
             Answered: One does.
 
         """
-        if why := self.why_halted():
-            raise Answered(503, f"the programme is halted: {why}")
+        if why := self.why_still():
+            raise Answered(503, why)
 
-    def why_halted(self) -> str:
-        """Return why a halt holds here and whose word that is; empty if none does."""
+    def why_still(self) -> str:
+        """Return why the programme stands still here, and whose word that is; empty if not."""
         state = self.state()
-        return f"{state.why} (said by {state.by})" if state.halted else ""
+        if state.halted:
+            return f"the programme is halted: {state.why} (said by {state.by})"
+        return f"the programme stands still for now: {state.stopped}" if state.stopped else ""
 
     def origin(self) -> str:
         """Return the collector that the policy names, expired or not: erasing never ends."""
@@ -251,7 +253,7 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
 
 def _renew_lease(guard: Guard, offered: bytes) -> bytes:
     try:
-        return guard.leases.renew(offered, guard.installed(), guard.now(), guard.why_halted())
+        return guard.leases.renew(offered, guard.installed(), guard.now(), guard.why_still())
     except MalformedError:
         raise
     except WireError as exc:

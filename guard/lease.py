@@ -40,11 +40,11 @@ class Leases:
         return cls(path, key, threading.Lock())
 
     def renew(
-        self, timestamp: bytes, policy_set: PolicySet, now: WallInstant, why_halted: str = ""
+        self, timestamp: bytes, policy_set: PolicySet, now: WallInstant, why_still: str = ""
     ) -> bytes:
         """Return *timestamp* with the guard's signature.
 
-        1. the programme is not halted; 2. the installed policy has its signatures and has not
+        1. nothing stands still; 2. the installed policy has its signatures and has not
         expired; 3. the collector offers what `wire.lease.check_offer` asks for; 4. it is newer
         than the last one signed; 5. that is remembered, on the disk, before it is signed.
 
@@ -53,8 +53,8 @@ class Leases:
             SetupError: The memory cannot be read; without it a lease might go back.
 
         """
-        if why_halted:  # 1
-            raise NotCoveredError(f"the programme is halted: {why_halted}")
+        if why_still:  # 1
+            raise NotCoveredError(why_still)
         at = datetime.fromtimestamp(now / 1e9, UTC)
         policy = policy_set.verified(at)  # 2
         lease = check_offer(  # 3

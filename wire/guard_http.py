@@ -80,11 +80,15 @@ class ReleaseAnswers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GuardState(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the guard has halted the programme, why, and whose word it is."""
+    """Whether the guard has halted the programme, why, and whose word it is.
+
+    `stopped` says why it has stopped it, until it goes on; empty if it has not.
+    """
 
     halted: bool
     why: str = ""
     by: str = ""
+    stopped: str = ""
 
 
 def key_message(request: KeyRequest, public_key: bytes) -> bytes:

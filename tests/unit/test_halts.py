@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from base.door import Response
+from base.errors import SetupError
 from collector.guard_client import GuardClient
 from collector.refusal import RefusedError, Why
 from collector.watch import OUTAGE_SECONDS, Watch
@@ -117,6 +118,45 @@ def test_a_guard_that_is_away_for_long_stops_the_programme_until_it_answers(site
     way.open = True
     watch.look()
     assert state(site) == State(halted=False, why="")
+
+
+def test_a_stop_at_the_guard_is_everybodys_until_it_goes_on(site: Site) -> None:
+    """A second look changes nothing; what others began stays."""
+    halts = Halts(site.guard.folder / "halt.json")
+    watch = Watch(site.collector)
+    assert halts.stop("the log is being looked at", AT)
+    assert not halts.stop("another reason", AT)
+    watch.look()
+    watch.look()
+    assert state(site).stopped == "the log is being looked at (said by the guard)"
+    assert not state(site).halted
+    assert refusal(site.enrols(site.token(), ed25519())) == (503, "stopped")
+    site.stops("the disk is changed")
+    assert halts.go_on()
+    assert not halts.go_on()
+    watch.look()
+    assert state(site).stopped == "the disk is changed"
+    site.goes_on()
+    assert state(site) == State(halted=False, why="")
+
+
+def test_a_stopped_guard_hands_out_no_key_until_it_goes_on(site: Site) -> None:
+    """Nor does it for a collector that has not heard of the stop, or hides it."""
+    workstation = site.workstation()
+    workstation.consents()
+    halts = Halts(site.guard.folder / "halt.json")
+    assert halts.stop("the log is being looked at", AT)
+    assert refusal(workstation.asks_key()) == (503, "guard-unreachable")
+    assert halts.go_on()
+    assert workstation.asks_key().status == 200
+
+
+def test_a_damaged_stop_is_none_that_is_over(site: Site) -> None:
+    """Nobody knows what it said: the guard says which file it is, and goes on with nothing."""
+    halts = Halts(site.guard.folder / "halt.json")
+    halts.stop_path.write_bytes(b"{")
+    with pytest.raises(SetupError, match=r"stop\.json cannot be used"):
+        halts.state(site.guard.policy)
 
 
 def test_a_stop_by_command_outlives_the_guards_return(site: Site) -> None:
