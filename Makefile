@@ -8,6 +8,9 @@ SHELL := /bin/bash
 setup := packaging/setup/setup.sh
 bin := .venv/bin
 
+# Tests without a desktop run side by side, a file in one process; those with one, one by one.
+abreast := --numprocesses=auto --dist=loadfile
+
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -25,11 +28,14 @@ check: ## Lint, format, types, import contracts and the fast tests
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports
-	$(bin)/python -m pytest -m "not slow" $(wildcard tests/unit tests/properties tests/architecture)
+	$(bin)/python -m pytest $(abreast) -m "not slow" tests/unit tests/properties tests/architecture
 
-test: ## Run every test, the ones on a real (virtual) desktop too
+test: ## Run every test, those on a real (virtual) desktop last
 	@$(setup) programs desktop checks interop
-	$(bin)/python -m pytest -m "not install"
+	@status=0; \
+	$(bin)/python -m pytest $(abreast) -m "not install" --ignore=tests/e2e || status=1; \
+	$(bin)/python -m pytest tests/e2e || status=1; \
+	exit $$status
 
 soak: ## Run the tests that have a long form at full size: hours
 	@$(setup) programs desktop checks interop

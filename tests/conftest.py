@@ -125,24 +125,41 @@ def dice(request: pytest.FixtureRequest) -> random.Random:
 
 
 _FIGURES: Final = pytest.StashKey[list[str]]()
+_FIGURE: Final = "figure"
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Return what puts a line, with the figures that a test saw, under the whole run's report."""
-    return lambda line: report(request.config, f"{request.node.nodeid}: {line}")
+    return lambda line: request.node.user_properties.append((_FIGURE, line))
 
 
 def report(config: pytest.Config, line: str) -> None:
-    """Put *line* under the whole run's report."""
+    """Put *line* under the whole run's report; lost where tests run side by side."""
     config.stash.setdefault(_FIGURES, []).append(line)
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Print what `figure` collected."""
-    if lines := config.stash.get(_FIGURES, []):
-        terminalreporter.section("figures")
-        for line in lines:
-            terminalreporter.write_line(line)
+class Figures:
+    """Collects what `figure` was told, by whichever process, and prints it."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the figures of one test, which come along with its last report."""
+        if report.when == "teardown":
+            lines = [str(line) for name, line in report.user_properties if name == _FIGURE]
+            found = self._config.stash.setdefault(_FIGURES, [])
+            found += [f"{report.nodeid}: {line}" for line in lines]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print them."""
+        if lines := self._config.stash.get(_FIGURES, []):
+            terminalreporter.section("figures")
+            for line in lines:
+                terminalreporter.write_line(line)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the figures collected."""
+    config.pluginmanager.register(Figures(config))

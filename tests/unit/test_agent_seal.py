@@ -87,7 +87,11 @@ def test_the_core_says_where_the_batch_belongs_and_what_allowed_it() -> None:
     assert sealed.expires == core.expires
 
 
-@pytest.mark.parametrize("identity", [ORGANISATION.identity, ORGANISATION.subject_identity])
+@pytest.mark.parametrize(
+    "identity",
+    [ORGANISATION.identity, ORGANISATION.subject_identity],
+    ids=["reader", "subject"],
+)
 def test_reader_and_subject_open_it_after_the_guard(identity: str) -> None:
     """Both find the same events, and the opening that ties the clocks."""
     batch = opened(sealer().seal(rolled()).unsigned, identity)

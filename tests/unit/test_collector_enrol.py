@@ -115,7 +115,11 @@ def test_an_expired_token_enrols_nobody(site: Site, key: Ed25519PrivateKey) -> N
     assert refusal(site.enrols(site.token(days=-1), key)) == (403, "token-refused")
 
 
-@pytest.mark.parametrize("token", ["", "A", "x" * 43, "é", secrets.token_urlsafe(32)])
+@pytest.mark.parametrize(
+    "token",
+    ["", "A", "x" * 43, "é", secrets.token_urlsafe(32)],
+    ids=["none", "short", "long", "no-token", "guessed"],
+)
 def test_an_unknown_token_enrols_nobody(site: Site, key: Ed25519PrivateKey, token: str) -> None:
     """Guessed, cut short, or no token at all."""
     assert refusal(site.enrols(token, key)) == (403, "token-refused")
