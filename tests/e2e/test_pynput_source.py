@@ -51,10 +51,26 @@ EVERYTHING: Final = Load(keys=40, moves=100, clicks=4, scrolls=8, text="Ab 1!\n"
 
 @pytest.fixture(scope="module")
 def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualDesktop]:
-    """A desktop on which no window is open, so none has the focus."""
+    """A desktop on which no window is open, so none has the focus, and no click moves it."""
     folder = tmp_path_factory.mktemp("desktop")
     with VirtualDesktop(folder, panel=False, accessibility=False) as started:
+        with closing(Display(started.env["DISPLAY"])) as display:
+            click_where_the_focus_stays(display)
         yield started
+
+
+def click_where_the_focus_stays(display: Display) -> None:
+    """Click, and wait until the window manager has the focus, which it takes at the first click.
+
+    What is typed until the new focus has been looked at is hidden by the one source only.
+    """
+    root = display.screen().root
+    xtest.fake_input(display, X.ButtonPress, 1)
+    xtest.fake_input(display, X.ButtonRelease, 1)
+    wait_until(
+        "the window manager to take the focus",
+        lambda: display.get_input_focus().focus not in (X.NONE, X.PointerRoot, root),
+    )
 
 
 @pytest.fixture
