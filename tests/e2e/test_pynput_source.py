@@ -27,6 +27,7 @@ from base.clock import boot_ns
 from demo.desktop import VirtualDesktop, wait_until
 from demo.typist import Load, Typist
 from tests.e2e.test_sensors import Sensor
+from tests.fakes.clients import clients_of
 from wire.control import (
     ContextSettings,
     InputSettings,
@@ -112,11 +113,6 @@ def strike(server: Display, kind: int, detail: int) -> None:
     """Inject one event and wait until the server has it."""
     xtest.fake_input(server, kind, detail)
     server.sync()
-
-
-def clients(server: Display) -> int:
-    """Return how many clients the X server has."""
-    return len(server.res_query_clients().clients)
 
 
 def descriptors() -> int:
@@ -257,14 +253,13 @@ def test_a_thousand_idle_cycles_leak_no_client_thread_or_descriptor(
     source.open()
     source.close()
     before = (threading.active_count(), descriptors())
-    known = clients(server)
     began = time.monotonic()
     for _ in range(CYCLES):
         source.open()
         source.close()
     figure(f"{CYCLES} cycles in {time.monotonic() - began:.1f} s")
     assert (threading.active_count(), descriptors()) == before
-    wait_until("the server to forget us", lambda: clients(server) == known)
+    wait_until("the server to forget us", lambda: clients_of(server, os.getpid()) == 1)
 
 
 def test_no_callback_comes_after_close(desktop: VirtualDesktop, tmp_path: Path) -> None:
@@ -348,14 +343,15 @@ def test_a_server_without_room_is_said_in_one_line_and_leaves_nothing(tmp_path: 
         guests = fill(name)
         guests.pop().close()  # room for our control connection, and no more
         guests.pop().close()
-        known = clients(guests[0])
         source = PynputInput(keys=True, pointer=True, display=name)
         began = time.monotonic()
         with pytest.raises(SourceError, match="could not start") as refusal:
             source.open()
         assert time.monotonic() - began < 5.0
         assert "\n" not in str(refusal.value)
-        wait_until("the server to forget us", lambda: clients(guests[0]) == known)
+        wait_until(
+            "the server to forget us", lambda: clients_of(guests[0], os.getpid()) == len(guests)
+        )
         for guest in guests:
             guest.close()
 
@@ -461,12 +457,12 @@ def test_a_thousand_pauses_leak_nothing_in_the_sensor(
     server: Display, start: Callable[[str], Sensor], name: str, settings: Settings
 ) -> None:
     """The process stays the same, and so do its threads, descriptors and X clients."""
-    known = clients(server)
     sensor = start(name)
     for epoch in (1, 2):
         sensor.open(epoch, settings)
         sensor.close(epoch)
-    process = Path(f"/proc/{sensor.process.pid}")
+    process_id = sensor.process.pid
+    process = Path(f"/proc/{process_id}")
 
     def leaks() -> tuple[int, ...]:
         return tuple(len(list((process / part).iterdir())) for part in ("fd", "task"))
@@ -479,7 +475,7 @@ def test_a_thousand_pauses_leak_nothing_in_the_sensor(
     assert sensor.process.poll() is None
     # A thread that has been joined stands in /proc for a moment longer.
     wait_until("the last thread to go", lambda: all(map(int.__le__, leaks(), before)))
-    wait_until("the server to forget the hooks", lambda: clients(server) == known)
+    wait_until("the server to forget the hooks", lambda: clients_of(server, process_id) == 0)
 
 
 def test_a_sensor_whose_listener_dies_says_so(tmp_path: Path) -> None:
