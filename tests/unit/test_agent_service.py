@@ -186,11 +186,13 @@ def test_a_pause_that_ran_out_stays_shut_while_only_time_passes(station: Worksta
     """Time alone never starts capture; a click does."""
 
     async def story() -> None:
-        async with capturing(station, Category.KEYS):
+        async with capturing(station, Category.KEYS) as service:
             await station.tray.say(Pause())
             station.clock.pass_by(31 * 60)
             await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
             station.clock.pass_by(24 * 3600)
+            # The lease ran out, too; it is the pause that is to keep it shut.
+            await eventually(lambda: service.policy.holds(station.clock.now()))
             for second in range(200):  # in sight, and nobody knows of anybody who sees it
                 await sight(station, second)
             assert nothing_is_open(station)
