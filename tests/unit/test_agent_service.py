@@ -10,6 +10,7 @@ import pytest
 from agent import control
 from agent.config import Config
 from agent.consent.states import Pause as PauseState
+from agent.counters import Drop
 from agent.receipts import receipt_files
 from base.errors import SetupError
 from tests.fakes.workstation import (
@@ -129,6 +130,28 @@ def test_the_window_category_comes_from_what_the_context_sensor_says(
             await eventually(lambda: len(station.collector.frames) == 1)
         windows = [event for event in station.opened() if isinstance(event, Focus)]
         assert [window.process for window in windows] == [station.policy.applications[0].process]
+
+    play(story())
+
+
+def test_a_window_that_is_told_of_late_is_in_front_from_when_it_was_allowed(
+    station: Workstation,
+) -> None:
+    """The sensor's word was under way when the permit came, and no other word follows it."""
+
+    async def story() -> None:
+        async with running(station) as service:
+            before = station.clock.now().boot
+            await station.agree(Category.WINDOW)
+            await eventually(lambda: Category.WINDOW in service.pipeline.permits())
+            await eventually(lambda: station.sensors["context"].is_open)
+            await station.focus(at=before)
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            await station.tray.say(Pause())
+            await eventually(lambda: len(station.collector.frames) == 1)
+        assert Drop.EARLY not in service.counters.dropped
+        (window,) = [event for event in station.opened() if isinstance(event, Focus)]
+        assert window.at > before
 
     play(story())
 
