@@ -4,7 +4,7 @@
 for each `Doom` that it reads from standard input, in a process of its own.  The agent is the
 real one; sensors, tray and icon are fakes that speak the real protocols.  It reports each act
 before it is asked for and after it was acknowledged (`Told`), each batch of keys that it put
-into the spool (`Kept`), and the end (`Ended`), one a line.
+into the spool (`Kept`), an exception that ended it (`Broke`), and the end (`Ended`), one a line.
 
 A *step* is the moment before or after one call that changes the disk, or in the middle of
 writing a file.
@@ -17,6 +17,7 @@ import resource
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A batch of keys was put into the spool, under this name: it may not be lost any more."""
 
     name: str
+
+
+class Broke(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """The life ends by an exception, which none should."""
+
+    traceback: str
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -235,7 +242,7 @@ def counted(service: Service) -> int:
     return sum(counters.kept.values()) + sum(counters.dropped.values())
 
 
-def tell(message: Told | Kept | Ended) -> None:
+def tell(message: Told | Kept | Broke | Ended) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
     sys.stdout.buffer.flush()
 
@@ -262,7 +269,7 @@ def main() -> None:
             try:
                 live(station, doom)
             except BaseException:  # noqa: BLE001 - the one who asked is told
-                sys.excepthook(*sys.exc_info())
+                tell(Broke(traceback=traceback.format_exc()))
                 os._exit(1)
             os._exit(0)
         _pid, status = os.waitpid(pid, 0)
