@@ -13,7 +13,8 @@ from collector.offhand import opened_index, our_premises
 from wire.halting import LONGEST_WHY, decode_halt, verify_halt
 from wire.ids import WallInstant
 
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 
 
 @click.command("halt")

@@ -222,7 +222,7 @@ def lint_command(file: Path, as_json: bool) -> None:
     Example:
       assent-govern lint acme/policy.json
     """
-    refusals = lint(decode_policy(file.read_bytes()), now().date())
+    refusals = lint(decode_policy(read(file)), now().date())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_plain(r) for r in refusals])))
     else:
@@ -404,9 +404,9 @@ def _add_party(folder: Path, public: Path) -> None:
     name = "".join(c if c.isalnum() else "-" for c in part.party.lower())
     target = private_folder(folder / PARTIES_NAME) / f"{name}.json"
     first = not (folder / ROOT_NAME).exists()
-    if first and target.exists() and target.read_bytes() != public.read_bytes():
+    if first and target.exists() and read(target) != read(public):
         raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
-    replace(target, public.read_bytes(), mode=0o644)
+    replace(target, read(public), mode=0o644)
 
 
 def _plain(refusal: Refusal) -> dict[str, str]:

@@ -3,22 +3,20 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import click
 import msgspec
 
 from governance.diff import difference, in_words
 from governance.files import read
+from governance.options import EXISTING_FILE, JSON
 from wire.policy import decode_policy
-
-EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("diff")
 @click.argument("old", type=EXISTING_FILE)
 @click.argument("new", type=EXISTING_FILE)
-@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
+@JSON
 def diff(old: Path, new: Path, as_json: bool) -> None:
     """Say what policy NEW widens against OLD, and who is asked again.
 
