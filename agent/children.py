@@ -124,7 +124,7 @@ class Supervised:
                 _LOG.warning("%s ended (%d); starting it again", self.module, code)
                 self.running = None
                 on_end(child)
-            failures = 0 if loop.time() - began > STEADY_SECONDS else failures + 1
+            failures = 1 if loop.time() - began > STEADY_SECONDS else failures + 1
             await asyncio.sleep(BACK_OFF_SECONDS[min(failures, len(BACK_OFF_SECONDS)) - 1])
 
 

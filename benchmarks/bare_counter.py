@@ -29,31 +29,44 @@ def stop_pipe() -> int:
     return reading
 
 
+class Selection:
+    """A connection to the X server on which raw events are selected, or not."""
+
+    def __init__(self) -> None:
+        self.x, self._xi = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXi.so.6")
+        self.x.XOpenDisplay.restype = ctypes.c_void_p
+        self.x.XDefaultRootWindow.restype = ctypes.c_ulong
+        self.display = ctypes.c_void_p(self.x.XOpenDisplay(None))
+        numbers = [ctypes.c_int() for _ in range(3)]
+        self.x.XQueryExtension(self.display, b"XInputExtension", *map(ctypes.byref, numbers))
+        version = (ctypes.byref(ctypes.c_int(2)), ctypes.byref(ctypes.c_int(2)))
+        self._xi.XIQueryVersion(self.display, *version)
+        self._root = ctypes.c_ulong(self.x.XDefaultRootWindow(self.display))
+        self.connection = int(self.x.XConnectionNumber(self.display))
+
+    def select(self, *, wanted: bool) -> None:
+        """Select all raw events or none, and wait until the server has done so."""
+        bits = (ctypes.c_ubyte * 4)()
+        for number in RAW_EVENTS if wanted else ():
+            bits[number >> 3] |= 1 << (number & 7)
+        mask = MASK.pack(ALL_MASTERS, len(bits), ctypes.addressof(bits))
+        self._xi.XISelectEvents(self.display, self._root, mask, 1)
+        self.x.XSync(self.display, 0)
+
+
 def xinput2() -> int:
     """Count raw events; return how many there were."""
-    x, xi = ctypes.CDLL("libX11.so.6"), ctypes.CDLL("libXi.so.6")
-    x.XOpenDisplay.restype = ctypes.c_void_p
-    x.XDefaultRootWindow.restype = ctypes.c_ulong
-    display = ctypes.c_void_p(x.XOpenDisplay(None))
-    numbers = [ctypes.c_int() for _ in range(3)]
-    x.XQueryExtension(display, b"XInputExtension", *map(ctypes.byref, numbers))
-    xi.XIQueryVersion(display, ctypes.byref(ctypes.c_int(2)), ctypes.byref(ctypes.c_int(2)))
-    bits = (ctypes.c_ubyte * 4)()
-    for number in RAW_EVENTS:
-        bits[number >> 3] |= 1 << (number & 7)
-    mask = MASK.pack(ALL_MASTERS, len(bits), ctypes.addressof(bits))
-    root = ctypes.c_ulong(x.XDefaultRootWindow(display))
-    xi.XISelectEvents(display, root, mask, 1)
-    x.XSync(display, 0)
-    stop, connection = stop_pipe(), int(x.XConnectionNumber(display))
+    selection = Selection()
+    selection.select(wanted=True)
+    stop = stop_pipe()
     event, counted = ctypes.create_string_buffer(EVENT_BYTES), 0
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while True:
-        while x.XPending(display):
-            x.XNextEvent(display, event)
+        while selection.x.XPending(selection.display):
+            selection.x.XNextEvent(selection.display, event)
             counted += ctypes.c_int.from_buffer(event).value == GENERIC
-        if stop in select.select([connection, stop], [], [])[0]:
+        if stop in select.select([selection.connection, stop], [], [])[0]:
             return counted
 
 

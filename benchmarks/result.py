@@ -26,11 +26,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     more_is_better: bool
     best_known: str = ""
+    at_most: float | None = None
 
     @property
     def ratio(self) -> float:
         """Our figure in units of the floor's."""
         return self.ours / self.floor if self.floor else math.inf
+
+    @property
+    def remark(self) -> str:
+        """What is best known, and whether an aim is kept."""
+        if self.at_most is None:
+            return self.best_known
+        kept = "kept" if self.ours <= self.at_most else "MISSED"
+        return f"aim: at most {self.at_most:g} {self.unit}, {kept}"
 
 
 def seconds_of(call: Callable[[], object]) -> float:

@@ -2,9 +2,11 @@
 
 Each device has its own state folder, its own beginning and its own luck; refresh, load, facts and
 gate are the real ones, the metadata are real TUF, signed by real keys, and the guard that cosigns
-each lease is the real one.  Only time is made: nothing here sleeps or reads a clock.
+each lease is the real one.  Online the agents' own polls and upkeep run too, against a real
+collector and guard.  Only time is made: nothing here waits.
 """
 
+import asyncio
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -14,21 +16,26 @@ from typing import Final
 import pytest
 
 from agent.delivery import POLL_SECONDS
-from agent.upkeep import UPKEEP_SECONDS
+from base.clock import NANOSECONDS
 from collector.policies import TIMESTAMP_NAME
-from collector.watch import LOOK_SECONDS
+from collector.watch import LOOK_SECONDS, Watch
+from guard.halt import Halts
 from guard.lease import Leases
 from tests.conftest import Size
 from tests.fakes.fleet import FleetDevice, granted, moment
+from tests.fakes.fleet_online import OnlineDevice, Programme
 from tests.fakes.organisation import NOW, Organisation, PolicyFolder, wall
 from tests.fakes.repository import Repository
+from tests.fakes.site import Site, collector_site
+from tests.fakes.virtual_time import VirtualClock, VirtualLoop
 from wire.control import Reason
 from wire.lease import offer
 from wire.policy import LEASE_SECONDS
 
 QUARTER: Final = LEASE_SECONDS // 4  # when the collector makes a new lease
 BEGINS_WITHIN: Final = 3_600  # seconds in which the fleet is enrolled
-HALTED_AT: Final = BEGINS_WITHIN + 2 * 3_600
+GONE_BY: Final = BEGINS_WITHIN + 2 * 3_600
+ONLINE_HALT_AT: Final = 8 * LOOK_SECONDS + 0.001  # after all have begun, and just after a look
 CLOSED_WITHIN: Final = 10  # seconds after a halt, for every agent that is online
 
 
@@ -44,7 +51,6 @@ class Authority:
         self._installed = self.published.policy_set()
         self._made: int | None = None
         self.seconds = 0.0
-        self.why_halted = ""
 
     def fetch(self, name: str) -> bytes | None:
         if name == TIMESTAMP_NAME:
@@ -54,8 +60,6 @@ class Authority:
     def _renew(self) -> None:
         if self._made is not None and self.seconds - self._made < QUARTER:
             return
-        if self.why_halted:
-            return
         at: datetime = NOW + timedelta(seconds=int(self.seconds))
         offered = offer(
             snapshot=self.published.snapshot,
@@ -63,7 +67,7 @@ class Authority:
             expires=at + timedelta(seconds=LEASE_SECONDS),
             key=self.organisation.collector_lease,
         )
-        signed = self._guard.renew(offered, self._installed, wall(at), self.why_halted)
+        signed = self._guard.renew(offered, self._installed, wall(at))
         self.repository.files[TIMESTAMP_NAME] = signed
         self._made = int(self.seconds)
 
@@ -76,8 +80,7 @@ class Member:
     ) -> None:
         self.authority = authority
         self.begins = begins
-        self.poll_phase = dice.uniform(0, POLL_SECONDS)
-        self.goes_offline = dice.uniform(begins, HALTED_AT)
+        self.goes_offline = dice.uniform(begins, GONE_BY)
         authority.seconds = begins
         digest = authority.published.digest
         standing = granted(authority.organisation, digest)
@@ -91,10 +94,6 @@ class Member:
         self.authority.seconds = seconds
         self.device.refresh(moment(seconds=seconds))
 
-    def next_poll(self, seconds: float) -> float:
-        """Return when this device asks for the state next, at or after *seconds*."""
-        return seconds + (self.poll_phase - seconds) % POLL_SECONDS
-
 
 @pytest.mark.soak
 @pytest.mark.slow
@@ -102,27 +101,62 @@ class Member:
 def test_online_every_agent_is_closed_within_ten_seconds_of_a_halt(
     tmp_path: Path, size: Size, figure: Callable[[str], None]
 ) -> None:
-    """Called at the guard: the collector looks, then each agent, wherever in its poll it is."""
-    count = size(share=60, full=10_000)
-    authority, dice = Authority(tmp_path), random.Random(1)  # noqa: S311 - a story, no secret
-    begins = sorted(dice.uniform(0, BEGINS_WITHIN) for _ in range(count))
-    fleet = [Member(tmp_path / f"{n}", authority, dice, at) for n, at in enumerate(begins)]
-    last = sorted(HALTED_AT - dice.uniform(0, UPKEEP_SECONDS) for _ in fleet)
-    for member, at in zip(fleet, last, strict=True):  # each somewhere in its five minutes
-        member.refreshes_at(at)
-    authority.why_halted = "the council"
-    slowest, closed = 0.0, 0
-    for member in fleet:
-        before = moment(seconds=HALTED_AT)
-        assert member.device.reason(before) is Reason.ACTIVE
-        heard_at = member.next_poll(HALTED_AT + LOOK_SECONDS)
-        member.device.halt(authority.why_halted)
-        assert member.device.reason(moment(seconds=heard_at)) is Reason.HALTED_BY_ORG
-        slowest = max(slowest, heard_at - HALTED_AT)
-        closed += 1
-    assert closed == count
-    assert slowest <= LOOK_SECONDS + POLL_SECONDS <= CLOSED_WITHIN
-    figure(f"{closed} of {count} agents online closed, the last {slowest:.1f} s after the halt")
+    """Called at the guard at the worst moment: just after the collector has looked there.
+
+    Collector and guard are the real ones, with TLS between them.  Each agent was started at a
+    moment of its own, and polls by itself from then on.
+    """
+    count, dice = size(share=60, full=10_000), random.Random(1)  # noqa: S311 - a story, no secret
+    loop = VirtualLoop()
+    clock = VirtualClock(loop)
+    with (
+        collector_site(tmp_path / "site") as site,
+        asyncio.Runner(loop_factory=lambda: loop) as run,
+    ):
+        site.clock.follows = clock
+        programme = Programme.of(site)
+        fleet = [OnlineDevice(programme, tmp_path / f"{n}", clock) for n in range(count)]
+        starts = [dice.uniform(0, 2 * POLL_SECONDS) for _ in fleet]
+        halted_at = run.run(a_halt(site, fleet, starts))
+    assert all(each.closed_at is not None and each.closed_at > halted_at for each in fleet)
+    assert all(each.reason() is Reason.HALTED_BY_ORG for each in fleet)
+    slowest = max(each.closed_at or 0 for each in fleet) - halted_at
+    assert slowest <= CLOSED_WITHIN * NANOSECONDS
+    figure(
+        f"{len(fleet)} of {count} agents online closed, the last {slowest / 1e9:.2f} s after the"
+        f" halt, the first {(min(each.closed_at or 0 for each in fleet) - halted_at) / 1e9:.2f} s"
+    )
+
+
+async def a_halt(site: Site, fleet: list[OnlineDevice], starts: list[float]) -> int:
+    """Start the fleet, halt, and wait as long as it may take; return when the halt was."""
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(looks(site))]
+        for device, at in zip(fleet, starts, strict=True):
+            running.append(tasks.create_task(begun(device, at)))
+        await asyncio.sleep(ONLINE_HALT_AT)
+        assert all(device.reason() is Reason.ACTIVE for device in fleet)
+        assert all(device.opened_at is not None for device in fleet)
+        halted_at = fleet[0].clock.now().boot
+        halts = Halts(site.guard.folder / "halt.json")
+        assert halts.call(site.guard.policy, "the council", "the guard", site.collector.now())
+        await asyncio.sleep(CLOSED_WITHIN)
+        for task in running:
+            task.cancel()
+    return halted_at
+
+
+async def begun(device: OnlineDevice, at: float) -> None:
+    await asyncio.sleep(at)
+    await device.delivery.run()
+
+
+async def looks(site: Site) -> None:
+    """Look at the guard as the collector's own thread does."""
+    watch = Watch(site.collector)
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        watch.look()
 
 
 @pytest.mark.soak

@@ -180,6 +180,31 @@ def collector_alone(world: World) -> None:
     world.repository.files[TIMESTAMP_NAME] = resign(world.lease(LATER), as_it_is, key, key)
 
 
+def fast_forward(role: str) -> Callable[[World], None]:
+    """Number *role* so high that nothing genuine could ever follow; each as far as keys reach."""
+
+    def attack(world: World) -> None:
+        files, org = world.repository.files, world.organisation
+
+        def number(signed: Any) -> None:  # noqa: ANN401
+            signed.version = 2**53
+
+        match role:
+            case "root":  # even if both parties have signed that one
+                both_keys = (org.controller, org.council)
+                files["2.root.json"] = resign(files["root.json"], number, *both_keys)
+                files[TIMESTAMP_NAME] = world.lease(LATER)
+            case "snapshot":  # one party, with a lease over it that both halves signed
+                served = resign(files["snapshot.json"], number, org.controller)
+                files[f"{2**53}.snapshot.json"] = served
+                files[TIMESTAMP_NAME] = lease_over(org, served)
+            case _:
+                key = org.collector_lease
+                files[TIMESTAMP_NAME] = resign(world.lease(LATER), number, key)
+
+    return attack
+
+
 def guard_alone(world: World) -> None:
     """The guard renews the lease without the collector."""
     key = world.organisation.guard_lease
@@ -244,6 +269,9 @@ FORGED: Final[dict[str, tuple[Callable[[World], None], str]]] = {
     ),
     "collector alone renewing the lease": (collector_alone, "timestamp was signed by 1/2"),
     "guard alone renewing the lease": (guard_alone, "timestamp was signed by 1/2"),
+    "fast forward of the lease": (fast_forward("timestamp"), "timestamp was signed by 1/2"),
+    "fast forward of the root": (fast_forward("root"), "root version 2"),
+    "fast forward of the snapshot": (fast_forward("snapshot"), "snapshot was signed by 1/2"),
     "endless timestamp": (endless(TIMESTAMP_NAME), "does not end"),
     "endless root": (endless("2.root.json"), "does not end"),
     "endless snapshot": (endless("2.snapshot.json"), "does not end"),
@@ -302,11 +330,13 @@ def test_rollback_to_an_older_policy_is_refused(world: World) -> None:
     world.repository.publish(world.folder, LATER)
     world.device.refresh(moment(seconds=HOUR))
     assert world.device.policy.digest == world.folder.digest
+    world.device.standing = granted(ACME, world.folder.digest)
     much_later = NOW + timedelta(hours=2)
     world.repository.files[TIMESTAMP_NAME] = lease_over(ACME, old, much_later)
     with pytest.raises(RejectedError, match="snapshot version must be"):
         world.device.refresh(moment(seconds=2 * HOUR))
     assert world.device.policy.digest == world.folder.digest
+    closes_with_the_lease(world, HOUR, "snapshot version must be")
 
 
 def test_rollback_to_an_older_lease_is_refused(world: World) -> None:
@@ -317,6 +347,25 @@ def test_rollback_to_an_older_lease_is_refused(world: World) -> None:
     world.repository.files[TIMESTAMP_NAME] = first
     with pytest.raises(RejectedError, match="timestamp version"):
         world.device.refresh(moment(seconds=HOUR + 60))
+    closes_with_the_lease(world, HOUR, "timestamp version")
+
+
+def closes_with_the_lease(world: World, began: int, why: str) -> None:
+    """What came an hour after the start lasts as long as a lease, however often it is tried."""
+    last = moment(seconds=began + LEASE_SECONDS - 1)
+    assert world.device.reason(last) is Reason.ACTIVE
+    for at in (began + LEASE_SECONDS, began + 30 * HOUR):
+        with pytest.raises(RejectedError, match=why):
+            world.device.refresh(moment(seconds=at))
+        assert world.device.reason(moment(seconds=at)) is Reason.POLICY_INVALID
+
+
+def test_a_fast_forward_with_both_keys_of_the_lease_shuts_and_opens_nothing(world: World) -> None:
+    """Whoever steals both can end the programme on a device, no more: no genuine lease follows."""
+    world.repository.files[TIMESTAMP_NAME] = world.lease(LATER, version=2**53)
+    world.device.refresh(moment(seconds=HOUR))
+    world.repository.renew(world.folder, NOW + timedelta(hours=2))
+    closes_with_the_lease(world, HOUR, "timestamp version")
 
 
 def test_a_freeze_ends_with_the_lease(world: World) -> None:

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from base import durable, https
 from base.clock import SystemClock
 from base.errors import SetupError
 from base.https import DoorError, OneDoor
+from base.ipc import LENGTH, encode
 from base.paths import paths_for
 from tests.fakes.organisation import Organisation
 from tests.fakes.tls import Heard, House, found, head, peer
@@ -42,11 +44,22 @@ from tests.fakes.workstation import (
 from wire.age import decode_header
 from wire.category import Category
 from wire.collector_http import State, decode
-from wire.control import Grant, OptIn, Pause, Refused, Resume, Silent, Withdraw
+from wire.control import (
+    Answer,
+    Grant,
+    OptIn,
+    OptOut,
+    Pause,
+    Reason,
+    Refused,
+    Resume,
+    Silent,
+    Withdraw,
+)
 from wire.errors import MalformedError, NotForUsError
 from wire.frame import core_hash, split_unsigned
 from wire.opening import open_body, open_released
-from wire.policy import words_sha256
+from wire.policy import Policy, words_sha256
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -105,6 +118,79 @@ def test_quit_ends_capture_though_the_collector_is_being_talked_to(station: Work
             await eventually(lambda: nothing_is_open(station))
 
     play(story())
+
+
+# --- the control socket, from another process ------------------------------------------------
+
+SCRIPT = """
+import socket, sys
+with socket.socket(socket.AF_UNIX) as agent:
+    agent.settimeout(20)
+    agent.connect(sys.argv[1])
+    agent.sendall(bytes.fromhex(sys.argv[2]))
+    print(agent.recv(65536).hex())
+"""
+
+FROM_A_SCRIPT: dict[str, Pause | OptOut | Withdraw] = {
+    "resume": Pause(),
+    "opt-in": OptOut(),
+    "opt-in of one category": OptOut(category=Category.KEYS),
+    "grant": Withdraw(),
+}
+
+
+def relaxing(name: str, policy: Policy) -> Resume | OptIn | Grant:
+    """Return the command that would undo it, if it came from the tray."""
+    match FROM_A_SCRIPT[name]:
+        case Pause():
+            return Resume()
+        case OptOut(category=category):
+            return OptIn(category=category)
+        case _:
+            words = words_sha256(policy, Category.KEYS)
+            return Grant(category=Category.KEYS, words_sha256=words)
+
+
+@pytest.mark.parametrize("name", FROM_A_SCRIPT)
+def test_what_takes_a_click_is_refused_to_another_process(station: Workstation, name: str) -> None:
+    """A script of the data subject's own, with the right bytes: refused, written nowhere, closed.
+
+    The same command is taken from the tray afterwards, so it was the way that was wrong.
+    """
+    command = relaxing(name, station.policy)
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            assert isinstance(await station.tray.say(FROM_A_SCRIPT[name]), Silent)
+            reason, record = service.verdict.reason, station.paths.state / FILE_NAME
+            written = record.read_bytes()
+            script = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-c", SCRIPT),
+                *(str(station.paths.runtime / control.SOCKET), encode(command).hex()),
+                stdout=asyncio.subprocess.PIPE,
+            )
+            said, _nothing = await script.communicate()
+            answer = msgspec.msgpack.decode(
+                bytes.fromhex(said.decode())[LENGTH.size :], type=Answer
+            )
+            assert answer == Refused(why=control.ONLY_IN_THE_TRAY)
+            await asyncio.sleep(1.2)  # the rounds look at everything once a second
+            assert service.verdict.reason is reason is not Reason.ACTIVE
+            assert nothing_is_open(station)
+            events = [line for line in record.read_bytes().splitlines() if line not in written]
+            assert [kind for line in events if (kind := kind_of(line)) in RELAXING] == []
+            assert not isinstance(await station.tray.say(command), Refused)
+            await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+RELAXING = frozenset({"Resumed", "OptedIn", "Granted"})
+
+
+def kind_of(line: bytes) -> str:
+    """Return what an entry of the record of consents is."""
+    return type(msgspec.json.decode(line, type=Line).entry).__name__
 
 
 # --- the disk ----------------------------------------------------------------------------

@@ -4,11 +4,16 @@ import io
 import math
 from pathlib import Path
 
+import msgspec
+import pytest
 from rich.console import Console
 
 from benchmarks.__main__ import BENCHES, table
+from benchmarks.bare_stopper import LINE
 from benchmarks.meter import Meter, tree
 from benchmarks.result import Row, alternated
+from benchmarks.stop import BareStopper
+from demo.desktop import VirtualDesktop
 from tests.conftest import ROOT
 
 
@@ -38,6 +43,26 @@ def test_the_table_shows_ours_floor_ratio_and_the_best_known() -> None:
     for cell in ("6.0 ms", "3.0 ms", "2.00", "less is better", "5 ms"):
         assert cell in first
     assert " - " in second
+
+
+@pytest.mark.parametrize(("ours", "word"), [(50.0, "kept"), (50.1, "MISSED")])
+def test_the_table_says_whether_an_aim_is_kept(ours: float, word: str) -> None:
+    """It says so, and nothing else depends on it: a busy machine fails nobody."""
+    aimed = msgspec.structs.replace(row(ours, 3), at_most=50.0)
+    assert aimed.remark == f"aim: at most 50 ms, {word}"
+    assert row(ours, 3).remark == "5 ms"
+
+
+def test_the_floor_of_a_stop_says_two_instants_in_order(tmp_path: Path) -> None:
+    """First the server's word, then that a line is on the disk; and it watches again after `go`."""
+    with VirtualDesktop(tmp_path, panel=False, accessibility=False) as desktop:
+        bare = BareStopper(desktop.env, tmp_path / "line")
+        for stops in (1, 2):
+            confirmed, done = bare.stop()
+            assert 0 < confirmed < done
+            assert (tmp_path / "line").stat().st_size == stops * len(LINE)
+            bare.go()
+        bare.close()
 
 
 def test_both_sides_are_called_as_often() -> None:
