@@ -76,8 +76,13 @@ def test_a_running_collector_looks_by_itself_once_an_hour(site: Site) -> None:
 
 def test_the_hour_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look goes through the whole index, which is not done every few seconds."""
-    looks: list[int] = []
-    monkeypatch.setattr("collector.watch.clear", lambda _collector: looks.append(1) or 0)
+    looks: list[object] = []
+
+    def clear(collector: object) -> int:
+        looks.append(collector)
+        return 0
+
+    monkeypatch.setattr("collector.watch.clear", clear)
     watch = Watch(site.collector)
     watch.tidy()
     watch.tidy()
