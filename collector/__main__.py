@@ -161,6 +161,7 @@ def publish(folder: Path) -> None:
         new = policies.publish(connection, published, _now())
     said = "is in force now" if new else "was in force already"
     click.echo(f"Policy {published.digest.hex()} (version {published.policy.version}) {said}.")
+    click.echo(f"It rests on the privacy review {published.policy.review}.")
 
 
 @cli.command()

@@ -156,7 +156,7 @@ def delete_batch(collector: Collector, caller: Caller, asked: Asked) -> Response
     """DELETE /v1/batches/{batch}."""
     device, batch, now = auth.device(caller), asked.batch(), collector.now()
     with collector.index.writing() as connection:
-        number, stored = forget.entomb(connection, device, batch, now)
+        number, stored = forget.entomb(connection, device.id, batch, now)
     forget.sweep(collector.index, collector.store, batch, device.id, now)
     with collector.index.reading() as connection:
         leaf = collector.log.leaf(connection, number)

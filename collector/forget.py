@@ -1,4 +1,4 @@
-"""Deletion of a batch by the device that made it: a tombstone, then nothing left to open.
+"""Deletion of a batch (by its device, or at its end): a tombstone, then nothing left to open.
 
 In one transaction: index row and salt gone, tombstone and its leaf there.  Only then is the
 file removed; a crash in between leaves a tombstone without `swept_at`, which the next start
@@ -10,7 +10,6 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from collector.auth import Device
 from collector.index import Index
 from collector.index.tables import batches, salts, tombstones
 from collector.log import append
@@ -27,19 +26,19 @@ _ENTOMBED: Final = select(tombstones.c.leaf).where(
 
 
 def check_not_erased(connection: Connection, device: DeviceId, batch: BatchHash) -> None:
-    """Check that this device did not delete this batch.
+    """Check that this batch of this device was not deleted.
 
     Raises:
-        RefusedError: It did; that is final.
+        RefusedError: It was; that is final.
 
     """
     found = connection.execute(_ENTOMBED, {"batch": batch, "device": device}).one_or_none()
     if found is not None:
-        raise RefusedError(Why.ERASED, "this batch was deleted by its device")
+        raise RefusedError(Why.ERASED, "this batch was deleted")
 
 
 def entomb(
-    connection: Connection, device: Device, batch: BatchHash, now: WallInstant
+    connection: Connection, device: DeviceId, batch: BatchHash, now: WallInstant
 ) -> tuple[int, bool]:
     """Write the tombstone of *batch*; return the number of its leaf and whether it was stored.
 
@@ -47,13 +46,13 @@ def entomb(
     """
     before = connection.execute(
         select(tombstones.c.leaf, tombstones.c.stored).where(
-            tombstones.c.batch == batch, tombstones.c.device == device.id
+            tombstones.c.batch == batch, tombstones.c.device == device
         )
     ).one_or_none()
     if before is not None:
         return before.leaf, before.stored
     row = connection.execute(
-        select(batches.c.leaf).where(batches.c.batch == batch, batches.c.device == device.id)
+        select(batches.c.leaf).where(batches.c.batch == batch, batches.c.device == device)
     ).one_or_none()
     if row is not None:
         connection.execute(delete(batches).where(batches.c.batch == batch))
@@ -62,7 +61,7 @@ def entomb(
     connection.execute(
         tombstones.insert().values(
             batch=batch,
-            device=device.id,
+            device=device,
             stored=row is not None,
             made_at=now,
             leaf=leaf,

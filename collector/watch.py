@@ -1,7 +1,8 @@
 """Looks at the guard every few seconds: has it called a halt, is it there at all?
 
 A guard that has not answered for two minutes stops the programme, because nobody would hear
-of a halt that it calls; the stop ends by itself with the guard's next answer.
+of a halt that it calls; the stop ends by itself with the guard's next answer.  Once an hour
+it looks for batches whose last day is over, too.
 """
 
 import logging
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from base.clock import NANOSECONDS
 from base.errors import AssentError
 from collector.assembly import Collector
+from collector.expiry import AT_ONCE, clear
 from collector.halt import Cause, call_halt, call_stop, go_on
 from collector.refusal import RefusedError
 from collector.rights import pass_on_all
@@ -20,6 +22,7 @@ from collector.rights import pass_on_all
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.5  # agents look every 5 s, and have to be closed within 10
+TIDY_SECONDS: Final = 3600  # what ends with a day may go in the first hour of the next
 OUTAGE_SECONDS: Final = 120  # a guard that is started again is no reason to stop everybody
 
 
@@ -30,6 +33,7 @@ class Watch:
         """Nothing is looked at yet."""
         self._collector = collector
         self._answered_at = collector.clock.now().boot
+        self._tidy_at = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -48,6 +52,21 @@ class Watch:
                 self.look()
             except AssentError as exc:
                 _log.error("the guard's state could not be noted: %s", exc)
+            try:
+                self.tidy()
+            except AssentError as exc:
+                _log.error("what may not be kept any longer is still here: %s", exc)
+
+    def tidy(self) -> None:
+        """Delete what may not be kept any longer, if it is time to look for it.
+
+        Raises:
+            AssentError: It could not be written down; the next look tries again.
+
+        """
+        now = self._collector.clock.now().boot
+        if now >= self._tidy_at and clear(self._collector) < AT_ONCE:
+            self._tidy_at = now + TIDY_SECONDS * NANOSECONDS
 
     def look(self) -> None:
         """Ask the guard once, and act on what it says or on its silence.

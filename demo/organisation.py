@@ -209,6 +209,7 @@ class Organisation:
             *("--recipient", f"{READER}={reader['recipient']}"),
             *("--threshold", "2", "--hold", str(plan.hold_seconds)),
             *("--assessment", "DPIA-2026-DEMO", "--assessment-expires", next_year.isoformat()),
+            *("--review", self.governance.facts("review")["digest"]),
         ]
         for party in PARTIES:
             words += ["--approver", self.keys / party / "approver-key.public.json"]

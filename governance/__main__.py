@@ -32,6 +32,7 @@ from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
 from governance.options import ANY_FILE, EXISTING_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
 from governance.receipt import receipt
+from governance.review_command import review
 from governance.roots import PARTIES_NAME, ROOT_NAME, next_root
 from governance.wishes import wishes_of
 from wire.category import Category
@@ -179,6 +180,7 @@ def keys_new(
 @click.option("--retention", "retention_days", type=int, help="Days for every category.")
 @click.option("--assessment", help="Id of the data protection impact assessment.")
 @click.option("--assessment-expires", help="YYYY-MM-DD.")
+@click.option("--review", help="Digest of the privacy review: assent-govern review.")
 @click.option("--notice-file", type=EXISTING_FILE, help="Your own notice instead of ours.")
 @click.option("--version", type=int, help="1 for the first policy; then one more each time.")
 @click.option("--test-only", is_flag=True, help="Permits level text; the notice says so.")
@@ -386,6 +388,7 @@ cli.add_command(diff)
 
 cli.add_command(halt)
 cli.add_command(receipt)
+cli.add_command(review)
 
 
 def _show(standing: policy_set.Standing, *, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from governance.claims import review
 from wire.age import decode_recipient
 from wire.category import Category, registry
 from wire.ed25519 import public_key
@@ -93,6 +94,16 @@ def assessment_expired(policy: Policy, today: date) -> Iterator[str]:
         return
     if expires < today:
         yield f"assessment expired on {expires}"
+
+
+def no_review(policy: Policy, _today: date) -> Iterator[str]:
+    if not policy.review.strip():
+        yield "review names none"
+
+
+def another_review(policy: Policy, _today: date) -> Iterator[str]:
+    if policy.review.strip() and policy.review != review().digest:
+        yield f"review names {policy.review}, which is not the review of this version"
 
 
 def performance_allowed(policy: Policy, _today: date) -> Iterator[str]:

@@ -34,6 +34,7 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
         + ", ".join(f"{a.name} ({a.party})" for a in policy.approvers),
         f"The second lock, {policy.guard.name}, is run by {policy.guard.run_by}",
         f"Assessment {policy.assessment.id}, valid until {policy.assessment.expires}",
+        f"Privacy review {policy.review} (assent-govern review)",
         "Whoever is asked reads this notice:",
     ]
     lines += [f"  {line}" for line in policy.notice.splitlines() if line]

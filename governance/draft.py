@@ -4,13 +4,12 @@ What only people can know is left as "FILL IN: ...", which the lint refuses, so 
 draft is never signed by mistake.  docs/guides/policy.md explains each field.
 """
 
-from collections.abc import Sequence
-from importlib import resources
 from typing import Final
 
 import msgspec
 
 from governance.checks import LEAST_PARTIES, PROHIBITED_ALWAYS, TO_FILL_IN
+from governance.notice import notice_of
 from wire.category import Category, registry
 from wire.policy import (
     LEASE_SECONDS,
@@ -45,9 +44,6 @@ PROHIBITED: Final = (
     "sale-to-third-parties",
 )
 TO_SAY_WHY: Final = f"{TO_FILL_IN}: why the purpose needs pictures of the screen"
-TEST_NOTICE: Final = (
-    "This is a test. It may record the characters you type: do no real work while it runs."
-)
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +80,7 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: int = RETENTION_DAYS
     assessment: str = f"{TO_FILL_IN}: id of the data protection impact assessment"
     assessment_expires: str = f"{TO_FILL_IN}: YYYY-MM-DD"
+    review: str = f"{TO_FILL_IN}: the digest that `assent-govern review` prints"
     notice: str = ""  # empty: written from the rest
     version: int = 1
     test_only: bool = False
@@ -103,7 +100,7 @@ def draft(wishes: Wishes) -> Policy:
         )
         for category in wishes.categories
     )
-    return Policy(
+    policy = Policy(
         version=wishes.version,
         programme=wishes.programme,
         controller=Party(name=wishes.controller, contact=wishes.controller_contact),
@@ -133,40 +130,12 @@ def draft(wishes: Wishes) -> Policy:
         approvers=wishes.approvers,
         approval_threshold=wishes.threshold,
         assessment=Assessment(id=wishes.assessment, expires=wishes.assessment_expires),
-        notice=wishes.notice or _notice(wishes),
+        review=wishes.review,
+        notice=wishes.notice,
         test_only=wishes.test_only,
         hours=wishes.hours,
         reconfirm_days=wishes.reconfirm_days,
     )
-
-
-def _notice(wishes: Wishes) -> str:
-    form = resources.files("governance").joinpath("notice.txt").read_text(encoding="utf-8").strip()
-    text = form.format(
-        controller=wishes.controller,
-        controller_contact=wishes.controller_contact,
-        representatives=wishes.representatives,
-        representatives_contact=wishes.representatives_contact,
-        readers=_listed([recipient.name for recipient in wishes.recipients]) or "nobody yet",
-        guard=wishes.guard_name,
-        guard_run_by=wishes.guard_run_by,
-        hold=_span(wishes.hold_seconds),
-        retention=_counted(wishes.retention_days, "day"),
-    )
-    return f"{TEST_NOTICE}\n\n{text}" if wishes.test_only else text
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
-
-
-def _span(seconds: int) -> str:
-    """Return *seconds* in the largest unit of which there are two, rounded down to the half."""
-    for unit, length in (("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{2 * seconds // length / 2:g} {unit}"
-    return _counted(seconds, "second")
-
-
-def _counted(number: int, unit: str) -> str:
-    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+    if wishes.notice:
+        return policy
+    return msgspec.structs.replace(policy, notice=notice_of(policy))

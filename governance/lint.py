@@ -91,6 +91,18 @@ RULES: Final = (
         broken=checks.assessment_expired,
     ),
     Rule(
+        name="no-review",
+        why="A promise that nobody compared with what is tested is only a promise.",
+        mend="Read what `assent-govern review` prints, and put its digest into review.",
+        broken=checks.no_review,
+    ),
+    Rule(
+        name="another-review",
+        why="Then what runs is not what was reviewed; that is how such programmes went wrong.",
+        mend="Read the review of this version (`assent-govern review`), and name that one.",
+        broken=checks.another_review,
+    ),
+    Rule(
         name="performance-not-prohibited",
         why="People who may be judged by it cannot freely agree.",
         mend=f"Add {checks.PROHIBITED_ALWAYS!r} to prohibited_purposes.",

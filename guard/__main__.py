@@ -182,6 +182,7 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     click.echo(f"policy version {policy.version} of {policy.programme}, {policy.controller.name}")
     click.echo(f"signed by {' and '.join(signed)}")
     click.echo(f"root sha256 {offered.root_sha256}")
+    click.echo(f"privacy review {policy.review}")
     if not yes:
         click.confirm("Act on it?", abort=True)
     install(premises.policy_file, offered)

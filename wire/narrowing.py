@@ -191,6 +191,12 @@ GENERAL: Final[tuple[Field[Policy], ...]] = (
         narrows=lambda old, new: _no_later(old.assessment.expires, new.assessment.expires),
     ),
     Field(
+        name="review",
+        words="the review of what is promised to you, and of what proves it",
+        # A digest does not say whether a promise came or went.
+        narrows=lambda old, new: new.review == old.review,
+    ),
+    Field(
         name="notice",
         words="what the notice says",
         narrows=lambda old, new: new.notice == old.notice,

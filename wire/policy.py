@@ -173,6 +173,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     approvers: tuple[Approver, ...]
     approval_threshold: int
     assessment: Assessment
+    review: str  # SHA-256 of the privacy review that the parties read, in hexadecimal
     notice: str  # plain text, blank lines between paragraphs
     test_only: bool = False  # permits level `text`; shown to the data subject in the notice
     hours: tuple[Hours, ...] = ()  # when anything may be recorded at all; none: at any time

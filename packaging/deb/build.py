@@ -158,10 +158,7 @@ def _vendored(requirements: str) -> Path:
 
 
 def _our_code(package: Package, modules: list[Path], site: Path) -> None:
-    files = [*modules, ROOT / "wire" / "categories.toml"]
-    for program in package.programs:
-        files += [path for path in (ROOT / program).rglob("*.txt") if path.is_file()]
-    for path in files:
+    for path in (*modules, *needed.texts(package.programs)):
         target = site / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)

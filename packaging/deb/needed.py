@@ -34,6 +34,13 @@ def modules(programs: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
+def texts(programs: Iterable[str]) -> list[Path]:
+    """Return the files beside the modules that *programs* read: forms, registry, claims."""
+    folders = [ROOT / name for name in ("wire", *programs)]
+    kinds = ("*.txt", "*.toml")
+    return sorted(path for folder in folders for kind in kinds for path in folder.rglob(kind))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Yield each name that a module imports, in full; it may be a module or a thing in one."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -1,10 +1,12 @@
 """The Debian packages, as far as can be told without building them; `make trial` does the rest."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
-from tests.architecture.source import ROOT
+from tests.architecture.source import PROGRAMS, ROOT, modules
 
 DEB: Final = ROOT / "packaging" / "deb"
 UNITS: Final = DEB / "assent-servers" / "root" / "lib" / "systemd" / "system"
@@ -63,3 +65,24 @@ def test_removal_ends_the_agent_that_the_session_starts() -> None:
     assert launcher is not None
     looked_for = f"^/usr/lib/assent/{launcher[1]} {started[1]}"
     assert f"grep -q '{looked_for}'" in (DEB / "assent" / "prerm").read_text("utf-8")
+
+
+def test_what_a_program_reads_beside_its_modules_is_in_its_package() -> None:
+    """The registry, the form of a notice, the claims: each file that the code asks for by name."""
+    asked = f"import needed; print(*needed.texts({PROGRAMS!r}), sep=chr(10))"
+    ran = subprocess.run(
+        [sys.executable, "-c", asked],
+        cwd=DEB,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    shipped = {Path(line).name for line in ran.stdout.split()}
+    read = [
+        name
+        for module in modules()
+        for name in re.findall(r"resources\.files\(.*?\)\.joinpath\((.*?)\)", module.text)
+    ]
+    assert len(read) == 3
+    assert {"categories.toml", "claims.toml", "notice.txt"} == shipped
+    assert (ROOT / "governance" / "claims.toml").resolve() == ROOT / "docs" / "claims.toml"

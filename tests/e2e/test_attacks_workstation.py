@@ -25,7 +25,7 @@ from demo.organisation import Organisation
 from demo.typist import Load
 from demo.workstation import Workstation, children
 from tests.e2e.opened import open_everything
-from tests.fakes.connections import internet_sockets
+from tests.fakes.connections import internet_sockets, names_that_listen
 from wire.category import Category
 
 pytestmark = [
@@ -191,6 +191,13 @@ def test_nothing_that_we_write_is_for_others_even_with_umask_0(station: Workstat
 def test_no_port_of_ours_is_open(station: Workstation) -> None:
     """What others could connect to on loopback: nothing."""
     assert [sock for sock in internet_sockets(ours(station)) if sock.state == LISTENING] == []
+
+
+def test_the_only_name_to_connect_to_is_that_of_the_control_socket(station: Workstation) -> None:
+    """Tray and sensors talk over what they inherited: nobody else finds a way to them."""
+    pids = ours(station)
+    assert len(pids) > 4
+    assert names_that_listen(pids) == {str(runtime(station) / "control.sock")}
 
 
 @pytest.mark.parametrize("dumpable", [False, True], ids=["ours", "control"])

@@ -32,6 +32,7 @@ PRINTED: Final = {  # what a command prints, and how the guide calls it
     ("council", "root sha256"): "ROOT_SHA256",
     ("controller", "tls_pin"): "COLLECTOR_PIN",
     ("controller", "log_key"): "LOG_KEY",
+    ("controller", "review"): "REVIEW",
 }
 
 

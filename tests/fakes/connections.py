@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+LISTENS: Final = 0x10000  # __SO_ACCEPTCON, in the flags of /proc/net/unix
 TABLES: Final = ("tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6")
 
 _HOOK: Final = """
@@ -100,6 +101,20 @@ def internet_sockets(pids: Iterable[int]) -> set[InternetSocket]:
             held = _sockets_of(pid)
             found |= {sock for inode, sock in _tables(pid) if inode in held}
     return found
+
+
+def names_that_listen(pids: Iterable[int]) -> set[str]:
+    """Return the names of the Unix sockets on which these processes wait for others.
+
+    A name that begins with @ is an abstract one (unix(7)); it lies in no folder.
+    """
+    held: set[str] = set()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            held |= _sockets_of(pid)
+    rows = (row.split() for row in Path("/proc/net/unix").read_text("ascii").splitlines()[1:])
+    listening = [row for row in rows if int(row[3], 16) & LISTENS and row[6] in held]
+    return {row[7] if len(row) > 7 else "" for row in listening}
 
 
 def address(port: int) -> str:

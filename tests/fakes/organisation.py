@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.pki import spki_sha256
 from governance import policy_set
+from governance.claims import review
 from governance.draft import Wishes, draft
 from governance.keys import PublicKey, Role
 from guard.trust import PolicySet, read_policy_set
@@ -187,6 +188,7 @@ class Organisation:
                 hours=(Hours(days=tuple(Weekday), begin="00:00", end="24:00"),),
                 assessment="DPIA-7",
                 assessment_expires="2028-01-01",
+                review=review().digest,
             )
         )
         return msgspec.structs.replace(policy, **changes)

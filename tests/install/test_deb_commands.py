@@ -12,12 +12,13 @@ from typing import Final
 
 import pytest
 
+from governance.claims import review
 from tests.install.debian import CleanDebian
 from tests.install.life import Lived
 
 pytestmark = [pytest.mark.install, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-COMMANDS: Final = ("assent-agent", "assent-collector", "assent-guard", "assent-reader")
+COMMANDS: Final = tuple(f"assent-{n}" for n in ("agent", "collector", "govern", "guard", "reader"))
 SHELLS: Final = {
     "bash": ("bash", "--norc", "--noprofile", "-i"),
     "zsh": ("zsh", "-f", "-i"),
@@ -86,6 +87,7 @@ class Shell:
         ("assent-agent config --js", "", '"quota_bytes"'),
         ("assent-agent opt-out scr", " --all", "name one category, or say --all"),
         ("assent-guard sta", " --help", "Usage: assent-guard status"),
+        ("assent-govern rev", " --help", "Usage: assent-govern review"),
     ],
 )
 def test_tab_completes(shells: CleanDebian, shell: str, typed: str, then: str, said: str) -> None:
@@ -105,6 +107,13 @@ def test_help_and_man_page_say_the_same_commands(shells: CleanDebian, command: s
     assert names
     page = shells.run("man", "--warnings", "-P", "cat", command, person=True)
     assert [name for name in names if f"{name} " not in page] == []
+
+
+def test_the_installed_privacy_review_is_ours_to_the_byte(shells: CleanDebian) -> None:
+    """Whoever reads it on a server reads what was tested here."""
+    assert shells.run("assent-govern", "review", person=True) == (
+        f"{review().text}\nreview  {review().digest}\n"
+    )
 
 
 def test_the_autostart_entry_is_valid(shells: CleanDebian) -> None:

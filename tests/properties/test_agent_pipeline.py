@@ -84,7 +84,10 @@ steps = st.lists(
         st.tuples(st.just("key"), st.integers(0, 400)),  # typed that many ms before it arrives
         st.tuples(st.just("focus"), st.sampled_from([True, False, None])),
         st.tuples(st.just("wait"), st.integers(1, 700)),
-        st.tuples(st.just("pause"), st.integers(0, 300)),  # ms until the sensor is closed
+        st.tuples(
+            st.just("pause"),  # ms until the sensor is closed, and what it tells of just before
+            st.tuples(st.integers(0, 900), st.lists(st.integers(0, 1_300), max_size=3)),
+        ),
         st.tuples(st.just("resume"), st.none()),
     ),
     max_size=60,
@@ -93,7 +96,7 @@ steps = st.lists(
 
 @given(steps)
 def test_nothing_that_is_sealed_is_younger_than_a_restriction_less_the_hold_back(
-    story: list[tuple[str, int | bool | None]],
+    story: list[tuple[str, int | bool | tuple[int, list[int]] | None]],
 ) -> None:
     """I2 in the agent's memory, and I11: sealed or counted, each event exactly once."""
     world, at, typed = World(), 1_000, 0
@@ -115,10 +118,14 @@ def test_nothing_that_is_sealed_is_younger_than_a_restriction_less_the_hold_back
             case "wait", int(passed):
                 at += passed
                 world.pipeline.take((), now(at))
-            case "pause", int(late) if open_since is not None:
+            case "pause", (late, told) if open_since is not None:
                 world.pipeline.shut((Category.KEYS,), at * MS)
                 shut.append((at, 10**9))
                 at += late
+                typed += len(told)
+                times = sorted(BootInstant((at - ago) * MS) for ago in told)
+                keys = [Key(at=when, pressed=True, kind="letter") for when in times]
+                world.pipeline.take(keys, now(at))
                 world.pipeline.settle((Category.KEYS,), now(at), keep=True)
                 open_since = None
             case "resume", _ if open_since is None:

@@ -57,6 +57,7 @@ def drafted(tmp_path: Path, keys: Path) -> Path:
         *("--approver", keys / "grace/approver-key.public.json"),
         *("--application", "gedit:Gedit", "--rate", "screen=2", "--level", "window=title"),
         *("--assessment", "DPIA-7", "--assessment-expires", "2999-01-01"),
+        *("--review", policy.review),
         *(
             "--justification",
             "screen=to see what a click lands on",

@@ -23,13 +23,15 @@ SAID: Final = {
         "no-hold",  # pauses were an afterthought: nothing could be taken back
         "no-representatives",  # nobody had been asked
         "guard-run-by-controller",  # it lay readable
-        "assessment-expired",  # the review was of something else
+        "assessment-expired",
+        "another-review",  # the implementation fell short of its own privacy review
     },
     "screenshots-by-word-of-mouth": {
         "continuous-screenshots",  # every few minutes
         "silent-notice",  # it was said, and never written
         "shared-administrator",
         "no-assessment",
+        "no-review",
         "performance-not-prohibited",
     },
 }

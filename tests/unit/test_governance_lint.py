@@ -94,6 +94,11 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: changed(assessment=Assessment(id="DPIA-7", expires="2027-03-14")),
         lambda: changed(assessment=Assessment(id="DPIA-7", expires="never")),
     ],
+    "no-review": [lambda: changed(review=" ")],
+    "another-review": [
+        lambda: changed(review="cd" * 32),
+        lambda: changed(review=GOOD.review.upper()),
+    ],
     "performance-not-prohibited": [lambda: changed(prohibited_purposes=("sale",))],
     "purpose-prohibited": [
         lambda: changed(prohibited_purposes=(*GOOD.prohibited_purposes, GOOD.purpose)),

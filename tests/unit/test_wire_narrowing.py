@@ -108,6 +108,7 @@ ALL: Final[dict[str, tuple[list[object], list[object]]]] = {
         ["2028-01-01", "2027-12-31"],
         ["2028-01-02", "never", "", "9999-12-31"],
     ),
+    "review": ([], ["cd" * 32, ""]),
     "notice": ([], ["Something else.", ""]),
     "test_only": ([True, False], []),
     "hours": (
