@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeAlias, assert_never
+from typing import Final, Protocol, assert_never
 
 from agent.consent.entries import Entry
 from agent.consent.entries import Registered as RegisteredEntry
@@ -19,12 +19,13 @@ from agent.consent.entries import Told as ToldEntry
 from agent.consent.facts import is_frozen
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Standing
+from agent.doorway import Doorway, OpenDoor
 from agent.enroll import Device
 from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys
 from agent.handover import Answered, Outcome
 from agent.spool import Spool
-from agent.transport import Door, same_origin
+from agent.transport import Door
 from agent.upkeep import Upkeep
 from agent.upload import (
     Ack,
@@ -96,10 +97,6 @@ class Host(Protocol):
         """Look again at what may be captured and at what to show."""
 
 
-OpenDoor: TypeAlias = Callable[[tuple[str, ...]], Door]
-"""Opens the way to the collector for these pins; tests open another."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Knock:
     """One attempt: the door, and what its answer has to prove."""
@@ -131,8 +128,7 @@ class Delivery:
         self._clock = clock
         self._view = View()
         self._failures = 0
-        self._door: Door | None = None
-        self._pins: tuple[str, ...] = ()
+        self._doorway = Doorway(self._new_door)
         self._wake_up = asyncio.Event()
         self._ask_now = asyncio.Event()
         self._upload_error = ""
@@ -172,8 +168,7 @@ class Delivery:
                 tasks.create_task(self._poll())
                 tasks.create_task(self._upkeep.run())
         finally:
-            if self._door is not None:
-                self._door.close()
+            self._doorway.close()
 
     # --- uploads and deletions --------------------------------------------------------
 
@@ -244,7 +239,7 @@ class Delivery:
     def _knock(self, task: Task) -> _Knock:
         """Prepare the request for *task*; for a batch, mark it before its first byte."""
         policy = self._policy()
-        door, log = self._open_door(policy), policy.collector.log
+        door, log = self._doorway.to(policy, self._upkeep.device.enrolment), policy.collector.log
         match task:
             case Delete(name=name):
                 payload = deletion_payload(BatchHash(bytes.fromhex(name)))
@@ -392,7 +387,7 @@ class Delivery:
     async def _ask(self) -> None:
         """Ask whether the programme is halted, and for the keys that are missing."""
         policy = self._policy()
-        door = self._open_door(policy)
+        door = self._doorway.to(policy, self._upkeep.device.enrolment)
         state = await asyncio.to_thread(door.state)
         self._host.on_state(state)
         await self._host.on_demands(await asyncio.to_thread(door.rights))
@@ -419,7 +414,7 @@ class Delivery:
         self._host.on_news()
 
     def _on_certificate(self) -> None:
-        self._forget_door()
+        self._doorway.close()
         self.wake()
 
     def _on_policy(self) -> None:
@@ -434,19 +429,5 @@ class Delivery:
             raise SetupError(self._host.policy.problem)
         return policy
 
-    def _open_door(self, policy: Policy) -> Door:
-        """Return the door that the policy names; a new one when its pins have changed."""
-        same_origin(policy.collector.origin, self._upkeep.device.enrolment.origin)
-        if self._door is None or self._pins != policy.collector.tls_pins:
-            self._forget_door()
-            self._pins = policy.collector.tls_pins
-            self._door = self._new_door(self._pins)
-        return self._door
-
     def _new_door(self, pins: tuple[str, ...]) -> Door:
         return (self._opened_by or self._upkeep.device.door)(pins)
-
-    def _forget_door(self) -> None:
-        if self._door is not None:
-            self._door.close()
-        self._door = None

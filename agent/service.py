@@ -35,7 +35,8 @@ from agent.consent.seen import SeenClock
 from agent.consent.standing import Standing
 from agent.counters import Counters
 from agent.decisions import Decisions
-from agent.delivery import Delivery, OpenDoor
+from agent.delivery import Delivery
+from agent.doorway import OpenDoor
 from agent.enroll import Device
 from agent.erasures import Erasures
 from agent.follow import follow

@@ -4,11 +4,16 @@
 """
 
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Final, NoReturn
 
 import click
 
 from base.errors import AssentError, ExitCode, line_of
+
+EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
+"""A file that a person names.  Whether it may be read shows where it is read: a mode is to be
+mended, not a command line."""
 
 
 def run(group: click.Command, program: str, *, refusals: tuple[type[Exception], ...]) -> NoReturn:

@@ -117,6 +117,9 @@ class _Between:
         self._watched.note_silence()
         self._listener.on_closed(sensor)
 
+    def on_redaction(self, sensor: Sensor, why: str) -> None:
+        self._listener.on_redaction(sensor, why)
+
     def on_trouble(self, sensor: Sensor, why: str) -> None:
         self._listener.on_trouble(sensor, why)
 

@@ -7,14 +7,12 @@ from typing import Final
 import click
 
 from base.clock import SystemClock
+from base.command import EXISTING_FILE
 from base.errors import SetupError
 from collector import halt, policies
 from collector.offhand import opened_index, our_premises
 from wire.halting import LONGEST_WHY, decode_halt, verify_halt
 from wire.ids import WallInstant
-
-# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 
 
 @click.command("halt")

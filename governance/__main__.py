@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from base.command import run
+from base.command import EXISTING_FILE, run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from governance import policy_set
@@ -30,7 +30,7 @@ from governance.files import read, read_text
 from governance.halt_command import halt
 from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
-from governance.options import ANY_FILE, EXISTING_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
+from governance.options import ANY_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
 from governance.receipt import receipt
 from governance.review_command import review
 from governance.roots import PARTIES_NAME, ROOT_NAME, next_root

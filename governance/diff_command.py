@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 import msgspec
 
+from base.command import EXISTING_FILE
 from governance.diff import difference, in_words
 from governance.files import read
-from governance.options import EXISTING_FILE, JSON
+from governance.options import JSON
 from wire.policy import decode_policy
 
 

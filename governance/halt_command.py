@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
+from base.command import EXISTING_FILE
 from governance import halting
 from governance.keys import read_private
-from governance.options import ANY_FILE, EXISTING_FILE, PASSPHRASE, now, passphrase
+from governance.options import ANY_FILE, PASSPHRASE, now, passphrase
 
 
 @click.command("halt")

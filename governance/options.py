@@ -7,11 +7,10 @@ from typing import Final
 import click
 
 from base.clock import require_plausible_clock
+from base.command import EXISTING_FILE
 from base.errors import SetupError
 from governance.files import read_text
 
-# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
-EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 ANY_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 PASSPHRASE: Final = click.option(

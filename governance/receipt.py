@@ -9,13 +9,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from base.clock import NANOSECONDS
+from base.command import EXISTING_FILE
 from base.errors import SetupError
 from governance.files import read
 from wire.consent_receipt import ConsentReceipt, verify_consent_receipt
 from wire.ed25519 import public_key
-
-# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 
 
 @click.group("receipt")

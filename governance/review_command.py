@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 import msgspec
 
+from base.command import EXISTING_FILE
 from base.durable import replace
 from base.errors import RejectedError
 from governance import claims
 from governance.claims import Review, Where
 from governance.files import read
 from governance.notice import TEST_NOTICE, words_of
-from governance.options import ANY_FILE, EXISTING_FILE, JSON
+from governance.options import ANY_FILE, JSON
 from wire.policy import Policy, decode_policy
 
 

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from base.clock import SystemClock, require_plausible_clock
-from base.command import run
+from base.command import EXISTING_FILE, run
 from base.durable import replace
 from base.errors import SetupError
 from base.logs import start_logging
@@ -32,8 +32,6 @@ from wire.parties import signers
 from wire.policy import Policy, policy_digest
 
 CLIENT_DAYS = 90  # collector and readers are few, and are certified by hand
-# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 

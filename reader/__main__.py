@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import run
+from base.command import EXISTING_FILE, run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from base.paths import paths_for
@@ -33,8 +33,6 @@ from wire.grant import AccessGrant, AccessRequest, decode_request, encode_reques
 from wire.ids import BatchHash, WallInstant
 from wire.policy import Purpose
 
-# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 ANY_FILE = click.Path(dir_okay=False, path_type=Path)
 ANY_FOLDER = click.Path(file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
