@@ -7,6 +7,7 @@ noticed within milliseconds.  Whatever cannot be asked counts as not shown.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -28,7 +29,7 @@ _MATCHES: Final = (
     f"type='signal',interface='{ITEM}',member='NewStatus'",
 )
 _ANSWER_SECONDS: Final = 1.0  # a panel that hangs shows nothing that can be relied on
-_RETRY_SECONDS: Final = 2.0  # between attempts to reach a session bus that is not there
+_RETRY_SECONDS: Final = 2.0  # before a bus that is not there, or a panel that hangs, is tried again
 
 NO_BUS: Final = "there is no D-Bus session bus; start the agent inside a desktop session"
 NO_WATCHER: Final = "no panel of this desktop shows tray icons; add a status or tray plugin to it"
@@ -70,8 +71,13 @@ class IndicatorWatch:
             end = asyncio.ensure_future(end_of(bus))
             while not end.done():
                 changed.clear()  # before asking: what changes meanwhile is asked again
-                self._say(await why_hidden(bus, tray_pid))
-                await either(changed.wait(), end)
+                hidden = await why_hidden(bus, tray_pid)
+                self._say(hidden)
+                # A panel that was only slow sends no signal when it answers again.
+                again = _RETRY_SECONDS if hidden == NO_ANSWER else None
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(again):
+                        await either(changed.wait(), end)
         finally:
             bus.disconnect()
 

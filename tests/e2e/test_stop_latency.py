@@ -144,6 +144,7 @@ class Desk:
     def _stop(self) -> tuple[int, int]:
         self.organisation.collector.run("stop", "the store is moved to another disk")
         self.station.until("the stop", lambda status: status.stopped and not status.recording)
+        wait_until("no source at the X server", lambda: not self.clients_of_sensors())
         return now()
 
     def _go_on(self, kind: str) -> None:
@@ -266,6 +267,9 @@ def check_silences(stops: list[Stop], silences: list[Silence]) -> list[int]:
         ]
         for each in open_then:
             assert each.asked_at < stop.silent_at, ("opened in silence", stop, each)
+            assert each.happened_at <= stop.silent_at, ("happened after", stop, each)
+            if stop.kind == "stop":  # nobody acknowledges it: only the X server was asked
+                continue
             assert each.silent_at <= stop.silent_at, ("not closed", stop, each)
             assert each.arrived_at <= stop.silent_at, ("came after", stop, each)
             assert each.happened_at <= (each.unhooked_at or each.silent_at), ("seen after", each)

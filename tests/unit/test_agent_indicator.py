@@ -15,6 +15,7 @@ from dbus_fast.aio import MessageBus
 
 from agent.indicator import (
     ITEM,
+    NO_ANSWER,
     NO_BUS,
     NO_HOST,
     NO_ITEM,
@@ -54,6 +55,7 @@ class Player:
         self.interface = interface
         self.path = path
         self.properties = properties
+        self.hangs = False  # takes what it is asked, and answers nothing
 
     async def connect(self) -> None:
         self.bus = await MessageBus().connect()
@@ -69,7 +71,9 @@ class Player:
         message = Message.new_signal(self.path, self.interface, member, signature, body)
         self.sending = self.bus.send(message)
 
-    def _answer(self, message: Message) -> Message | None:
+    def _answer(self, message: Message) -> Message | bool | None:
+        if self.hangs:
+            return True
         if message.member != "Get" or message.path != self.path:
             return None
         return Message.new_method_return(message, "v", [self.properties[message.body[1]]])
@@ -216,6 +220,21 @@ def test_an_icon_that_comes_back_is_shown_again(bus_address: str) -> None:
             await world.item.leave()
             await world.start_item()
             await world.until("")
+
+    play(story())
+
+
+def test_a_panel_that_answers_again_shows_the_icon_again(bus_address: str) -> None:
+    """On a busy machine it is late now and then, and sends no signal when it is not any more."""
+
+    async def story() -> None:
+        async with watched() as world:
+            await world.until("")
+            world.panel.hangs = True
+            world.panel.emit("StatusNotifierItemRegistered", "another")
+            await world.until(NO_ANSWER)
+            world.panel.hangs = False
+            await world.until("", 10)
 
     play(story())
 
