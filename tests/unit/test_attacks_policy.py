@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
+from agent.consent.policy import read_fetched
 from agent.consent.refresh import LARGEST_BYTES
 from base.clock import NANOSECONDS
 from base.errors import RejectedError, RetryableError, SetupError
@@ -410,7 +411,10 @@ def test_a_new_root_is_followed_and_the_old_keys_sign_nothing_more(world: World)
     repository.publish(folder, LATER)
     device.refresh(moment(seconds=HOUR))
     assert device.reason(moment(seconds=HOUR)) is Reason.ACTIVE
-    assert metadata_of((device.state / "tuf/root.json").read_bytes(), Root).signed.version == 2
+    fetched = read_fetched(device.state)
+    assert fetched is not None
+    assert metadata_of(fetched.root, Root).signed.version == 2
+    assert not [path for path in device.state.rglob("*") if path.is_symlink()]
     forged = resign(repository.files["targets.json"], next_version, acme.controller, stolen)
     both(World(acme, folder, repository, device, world.path), forged)
     repository.files[TIMESTAMP_NAME] = lease_over(
