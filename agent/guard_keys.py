@@ -51,12 +51,19 @@ class GuardKeys:
         return MappingProxyType(self._keys)
 
     def use_guard(self, signing_key: str) -> None:
-        """Take the guard of the policy in force; keys that another one signed are not used."""
+        """Take the guard of the policy in force; keys that another one signed are not used.
+
+        Raises:
+            NewerError: A later version of this program wrote the file; no key is taken, nor
+                asked for: it would be written over that file.
+
+        """
         if signing_key == self._signing_key:
             return
+        every = self._read()
         self._signing_key = signing_key
         self._keys = {}
-        for kept in self._read():
+        for kept in every:
             try:
                 self._take(kept.category, kept.month, kept.answer)
             except WireError as exc:

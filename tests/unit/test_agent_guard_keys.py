@@ -1,5 +1,6 @@
 """The guard's keys at hand: only those that the policy's guard signed, for exactly this."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.guard_keys import FILE_NAME, GuardKeys, month_at
 from base.clock import NANOSECONDS, Now
+from base.stored import NewerError
 from tests.fakes.organisation import b64, raw
 from wire.category import Category
 from wire.errors import WireError
@@ -91,3 +93,17 @@ def test_months_are_utc() -> None:
     """As in the frame's day."""
     assert month_at(MARCH_15) == "2027-03"
     assert month_at(Now(boot=0, wall=MARCH_15.wall - 14 * DAY - 1, boot_id="b")) == "2027-02"
+
+
+def test_a_file_of_a_later_version_is_refused_each_time_and_stays_as_it_is(tmp_path: Path) -> None:
+    """No key is missing then: the next one would be written over that file."""
+    keys(tmp_path).add(Category.KEYS, "2027-03", answer())
+    path = tmp_path / FILE_NAME
+    [kept] = json.loads(path.read_bytes())
+    later = json.dumps([{**kept, "version": 99}])
+    path.write_text(later)
+    made = GuardKeys(tmp_path, SUBJECT)
+    for _attempt in range(2):
+        with pytest.raises(NewerError, match="later version"):
+            made.use_guard(SIGNING_KEY)
+    assert path.read_text() == later
