@@ -350,6 +350,8 @@ class Delivery:
                 await self._ask()
                 self._poll_error = ""
             except (AssentError, WireError, OSError) as exc:
+                if self._poll_error != str(exc):  # once; what is shown may be something else
+                    _LOG.warning("cannot ask the collector: %s", exc)
                 self._poll_error = str(exc)
             self._host.on_news()
             try:

@@ -1,12 +1,15 @@
 """What the running agent makes of each answer of the collector."""
 
 import asyncio
+import errno
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent.handover import Answered, NoAnswer
+from base import durable
+from base.door import UnreachableError
 from tests.fakes.organisation import Organisation
 from tests.fakes.workstation import (
     HOLD_BACK,
@@ -140,6 +143,49 @@ def test_why_nobody_answers_is_in_the_status(station: Workstation) -> None:
             await station.tray.until(lambda s: s.collector.last_error == "")
 
     play(story())
+
+
+def test_a_key_that_cannot_be_kept_is_used_and_in_the_log(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one line of the status may be taken by something else, and is free again soon."""
+    replace = durable.replace
+
+    def fails_for_keys(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+        if path.name == "guard-keys.json":
+            raise OSError(errno.EIO, "Input/output error")
+        replace(path, data, mode=mode)
+
+    async def story() -> None:
+        async with running(station) as service:
+            await station.agree(Category.KEYS)
+            await eventually(lambda: service.pipeline.permits().keys() == {Category.KEYS})
+
+    monkeypatch.setattr(durable, "replace", fails_for_keys)
+    play(story())
+    assert "cannot ask the collector: [Errno 5] Input/output error" in caplog.text
+
+
+def test_a_collector_that_is_asked_in_vain_again_and_again_is_in_the_log_once(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A day offline is one line, not one for every ten seconds."""
+    asked: list[None] = []
+
+    def nobody() -> None:
+        asked.append(None)
+        raise UnreachableError("nobody answers")
+
+    async def story() -> None:
+        async with running(station) as service:
+            for number in range(1, 4):
+                while len(asked) < number:  # noqa: ASYNC110 - see `eventually`
+                    await asyncio.sleep(0.005)
+                service.delivery.wake()
+
+    monkeypatch.setattr(station.collector, "state", nobody)
+    play(story())
+    assert caplog.text.count("cannot ask the collector: nobody answers") == 1
 
 
 def test_a_second_consent_is_registered_before_its_batches_are_sent(
