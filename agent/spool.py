@@ -380,8 +380,9 @@ class Spool:
         path = self._folder / SENT
         data = path.read_bytes() if path.exists() else b""
         today = "" if now is None else f"{datetime.fromtimestamp(now.wall / NANOSECONDS, UTC):%F}"
-        # What follows the last newline was cut short.
-        found = [read_sent(line, path) for line in data.split(b"\n")[:-1]]
+        # What follows the last newline was cut short; before a line that a disk refused after
+        # it had taken all of it, there is an empty one (`_note`, `spare_room`).
+        found = [read_sent(line, path) for line in data.split(b"\n")[:-1] if line]
         last = {sent.hash: sent for sent in found if sent is not None}
         if None in found:
             # What an erasure has to ask for may stand there.  A crash after this leaves copy

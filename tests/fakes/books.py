@@ -346,7 +346,8 @@ class Books:
     def _sent(self) -> Iterator[bytes]:
         path = self._station.paths.state / "spool" / "sent.jsonl"
         last: dict[bytes, bool] = {}
-        for line in path.read_bytes().splitlines():
+        # Empty is the line between one that a disk took and refused all the same, and the next.
+        for line in filter(None, path.read_bytes().splitlines()):
             said = json.loads(line)
             last[_b64(said["hash"])] = said.get("deleted", False)
         yield from (name for name, deleted in last.items() if not deleted)

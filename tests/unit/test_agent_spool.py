@@ -1,6 +1,8 @@
 """The spool in good weather: put, hold, next, ack, forget, quarantine, quota."""
 
+import errno
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -212,6 +214,25 @@ def test_what_may_have_been_sent_is_asked_back_when_it_is_forgotten(world: World
     assert world.spool.deletions() == [first]
     world.spool.deletion_confirmed(first)
     assert world.restart().deletions() == []
+
+
+def test_a_line_that_a_disk_took_and_refused_is_no_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there twice, an empty line between them: none is unreadable, nothing is set aside."""
+    (name,) = world.put_and_sign("a")
+
+    def fails(_fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            world.spool.ack(name)
+    world.spool.ack(name)
+    assert b"\n\n" in (world.folder / "spool" / "sent.jsonl").read_bytes()
+    assert [sent.hash.hex() for sent in world.restart().sent()] == [name]
+    assert world.files() == ["sent.jsonl"]
 
 
 def test_what_was_erased_at_the_collector_is_not_asked_back_again(world: World) -> None:
