@@ -320,7 +320,8 @@ class Syscalls:
             case Fault.FAILS:
                 raise OSError(errno.EIO, "Input/output error", path)
             case Fault.FULL:
-                self._fill(max(self._full_until, self._now() + FULL_SECONDS))
+                # Within `full` too: somebody took the room that was made, and gives it back.
+                self._fill(self._now() + FULL_SECONDS)
                 half()
                 raise OSError(errno.ENOSPC, "No space left on device", path)
             case Fault.PERSISTS_BUT_FAILS:
