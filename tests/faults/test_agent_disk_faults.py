@@ -28,6 +28,7 @@ from tests.conftest import Size
 from tests.fakes.disk_story import DiskStory as Story
 from tests.fakes.disk_story import story_on
 from tests.fakes.syscalls import Call, Fault, Site, changes_a_disk, fits, write_sites
+from tests.fakes.told import tell_each
 
 # What may fail without a word, by file and a part of the call, and why nobody misses it.
 QUIET: Final = {
@@ -112,14 +113,16 @@ def test_the_story_ends_well_whatever_call_breaks(
     """Each line of the source a few times in the share; each call in each way at full size."""
     chosen = broken(plain.disk.calls)
     chosen = chosen[: size(share=40, full=len(chosen))]
-    for number, (at, fault) in enumerate(chosen):
-        try:
-            story = told(tmp_path / str(number), at, fault)
-            check(story, plain.disk.calls[at], fault)
-        except BaseException as exc:
-            exc.add_note(f"the disk: {fault} at call {at}, {plain.disk.calls[at]}")
-            raise
-    figure(f"{len(chosen)} stories with one broken call each, of {len(plain.disk.calls)} calls")
+
+    def story(at: int, fault: Fault) -> tuple[str, Callable[[Path], None]]:
+        meant = plain.disk.calls[at]
+        return (
+            f"the disk: {fault} at call {at}, {meant}",
+            lambda folder: check(told(folder, at, fault), meant, fault),
+        )
+
+    count = tell_each(tmp_path, (story(at, fault) for at, fault in chosen))
+    figure(f"{count} stories with one broken call each, of {len(plain.disk.calls)} calls")
 
 
 def broken(calls: list[Call]) -> list[tuple[int, Fault]]:

@@ -18,6 +18,7 @@ from tests.conftest import Size
 from tests.fakes.network import Asked, Break, path_of
 from tests.fakes.network_story import NetworkStory, hasty_site, network_story_on
 from tests.fakes.site import Site
+from tests.fakes.told import tell_each
 
 TRANSPORT: Final = Path(__file__).resolve().parents[2] / "agent" / "transport.py"
 
@@ -62,14 +63,16 @@ def test_the_story_ends_well_whatever_request_breaks(
     """Each request in a few ways in the share; each in every way at full size."""
     chosen = broken(plain.network.asked)
     chosen = chosen[: size(share=3 * len(set(plain.network.asked)), full=len(chosen))]
-    for number, (at, how) in enumerate(chosen):
-        try:
-            story = told(tmp_path / str(number), site, at, how)
-            check(story, plain.network.asked[at], how)
-        except BaseException as exc:
-            exc.add_note(f"the network: {how} at request {at}, {plain.network.asked[at]}")
-            raise
-    figure(f"{len(chosen)} stories with one broken request each")
+
+    def story(at: int, how: Break) -> tuple[str, Callable[[Path], None]]:
+        meant = plain.network.asked[at]
+        return (
+            f"the network: {how} at request {at}, {meant}",
+            lambda folder: check(told(folder, site, at, how), meant, how),
+        )
+
+    count = tell_each(tmp_path, (story(at, how) for at, how in chosen))
+    figure(f"{count} stories with one broken request each")
 
 
 def broken(asked: list[Asked]) -> list[tuple[int, Break]]:
