@@ -86,8 +86,11 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     signature: bytes
 
 
-class AccessGrant(msgspec.Struct, frozen=True, kw_only=True):
-    """A request in the bytes that were signed, and the approvals it has."""
+class AccessGrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request in the bytes that were signed, and the approvals it has.
+
+    Who approves writes it anew: a field that is not known here would be lost.
+    """
 
     request: bytes
     approvals: tuple[Approval, ...]
