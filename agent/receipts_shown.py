@@ -15,7 +15,8 @@ from base.paths import paths_for
 from wire.consent_receipt import verify_consent_receipt
 from wire.linked import instant
 
-EXISTING: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
+# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
+EXISTING: Final = click.Path(path_type=Path, exists=True, dir_okay=False, readable=False)
 
 
 @click.command("receipts")

@@ -38,7 +38,8 @@ from wire.ids import WallInstant
 
 MOST_LABEL = 200
 DAY = 24 * 3600 * NANOSECONDS
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 ANY_FILE = click.Path(dir_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")

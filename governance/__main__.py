@@ -38,7 +38,8 @@ from wire.grant import decode_request
 from wire.ids import WallInstant
 from wire.policy import decode_policy, encode_policy
 
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY_FILE = click.Path(dir_okay=False, path_type=Path)
 PASSPHRASE = click.option(
@@ -211,7 +212,7 @@ def lint_command(file: Path, as_json: bool) -> None:
     Example:
       assent-govern lint acme/policy.json
     """
-    refusals = lint(decode_policy(file.read_bytes()), _now().date())
+    refusals = lint(decode_policy(read(file)), _now().date())
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode([_plain(r) for r in refusals])))
     else:
@@ -389,9 +390,9 @@ def _add_party(folder: Path, public: Path) -> None:
     part = read_public(public)
     name = "".join(c if c.isalnum() else "-" for c in part.party.lower())
     target = private_folder(folder / policy_set.PARTIES_NAME) / f"{name}.json"
-    if target.exists() and target.read_bytes() != public.read_bytes():
+    if target.exists() and read(target) != read(public):
         raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
-    replace(target, public.read_bytes(), mode=0o644)
+    replace(target, read(public), mode=0o644)
 
 
 def _now() -> datetime:

@@ -11,7 +11,8 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.durable import replace
-from base.errors import RejectedError, SetupError
+from base.errors import RejectedError
+from governance.files import read
 from wire.errors import UNREADABLE, MalformedError
 from wire.grant import AccessGrant, AccessRequest, approve, decode_request
 from wire.ids import WallInstant
@@ -26,10 +27,7 @@ def read_grant(path: Path) -> AccessGrant:
         MalformedError: Neither a grant nor a request.
 
     """
-    try:
-        document = path.read_bytes()
-    except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}") from exc
+    document = read(path)
     try:
         grant = msgspec.json.decode(document, type=AccessGrant)
     except UNREADABLE:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from base.errors import SetupError
+from base.errors import SetupError, line_of
 
 
 def read(path: Path) -> bytes:
@@ -15,7 +15,7 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}") from exc
+        raise SetupError(line_of(exc)) from exc
 
 
 def read_text(path: Path) -> str:

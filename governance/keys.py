@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from base.durable import private_folder, replace
 from base.errors import SetupError
+from governance.files import read
 from wire.errors import UNREADABLE
 
 KIND: Final = "assent-public-key-v1"
@@ -92,7 +93,7 @@ def read_private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
         SetupError: Not there, not such a key, or another passphrase.
 
     """
-    data = _read(path)
+    data = read(path)
     try:
         key = load_pem_private_key(data, passphrase.encode() if passphrase else None)
     except TypeError as exc:  # cryptography's word for a passphrase too few or too many
@@ -116,17 +117,10 @@ def read_public(path: Path) -> PublicKey:
 
     """
     try:
-        part = msgspec.json.decode(_read(path), type=PublicKey)
+        part = msgspec.json.decode(read(path), type=PublicKey)
     except UNREADABLE as exc:
         raise SetupError(f"{path}: not a public key file ({exc})") from exc
     if part.kind != KIND:
         raise SetupError(f"{path}: a key file of another kind, {part.kind}")
     part.ed25519()
     return part
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise SetupError(f"{path}: {exc.strerror}") from exc

@@ -14,7 +14,8 @@ from governance.files import read
 from wire.consent_receipt import ConsentReceipt, verify_consent_receipt
 from wire.ed25519 import public_key
 
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 
 
 @click.group("receipt")

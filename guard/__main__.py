@@ -30,7 +30,8 @@ from wire.parties import signers
 from wire.policy import Policy, policy_digest
 
 CLIENT_DAYS = 90  # collector and readers are few, and are certified by hand
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
