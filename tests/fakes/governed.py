@@ -1,0 +1,94 @@
+"""A folder with every file that `assent-govern` knows, made with its own commands."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from agent.receipts import public_pem
+from base.command import outcome
+from governance.__main__ import cli
+from tests.fakes.organisation import CONTROLLER, COUNCIL, READER, Organisation
+from wire.category import Category
+from wire.consent_receipt import Evidence, write_consent_receipt
+from wire.errors import WireError
+from wire.grant import encode_request
+from wire.ids import WallInstant
+from wire.policy import encode_policy, policy_digest
+
+PARTIES: Final = (("ada", CONTROLLER, "Ada"), ("grace", COUNCIL, "Grace"))
+FAR: Final = WallInstant(4_000_000_000_000_000_000)  # of the year 2096
+
+
+def governed(home: Path) -> Path:
+    """Fill *home*; return it."""
+    acme = Organisation()
+    (home / "passphrase.txt").write_text("correct horse battery staple\nnote\n")
+    (home / "notice.txt").write_text("We record what you do in gedit.\nAsk us anything.\n")
+    (home / "recipient.txt").write_text(acme.recipient + "\n")
+    locked = ("--passphrase-file", home / "passphrase.txt")
+    for role in ("policy", "approver"):
+        for who, party, name in PARTIES:
+            _key(home / who, party, name, role)
+        _key(home / "locked", CONTROLLER, "Ada", role, *locked)
+    _draft(acme, home)
+    _sign(home)
+    request = acme.request(expires_at=FAR, programme="workflows")
+    (home / "request.json").write_bytes(encode_request(request))
+    _run(
+        *("approve", home / "request.json", "--key", home / "grace/approver-key.pem"),
+        *("--name", "Grace", "--yes", "--out", home / "grant.json"),
+    )
+    _receipt(acme, home)
+    return home
+
+
+def _key(folder: Path, party: str, name: str, role: str, *more: object) -> None:
+    _run("keys", "new", folder, "--party", party, "--name", name, "--role", role, *more)
+
+
+def _draft(acme: Organisation, home: Path) -> None:
+    policy = acme.policy()
+    _run(
+        *("draft", home / "policy/policy.json", "--programme", "workflows"),
+        *("--controller", CONTROLLER, "--controller-contact", "privacy@acme.example"),
+        *("--representatives", COUNCIL, "--representatives-contact", "council@acme.example"),
+        *("--jurisdiction", "DE", "--origin", "https://collector.acme.example:8443"),
+        *("--pin", "ab" * 32, "--log-key", policy.collector.log),
+        *("--guard-run-by", "Council Trust", "--guard-key", policy.guard.signing_key),
+        *("--witness", policy.guard.witness),
+        *("--recipient", f"{READER}={home / 'recipient.txt'}"),
+        *("--approver", home / "ada/approver-key.public.json"),
+        *("--approver", home / "grace/approver-key.public.json"),
+        *("--application", "gedit:Gedit", "--assessment", "DPIA-7"),
+        *("--assessment-expires", "2999-01-01"),
+    )
+    for folder in ("unsigned/parties", "empty"):
+        (home / folder).mkdir(parents=True)
+        shutil.copy(home / "policy/policy.json", home / folder.partition("/")[0])
+    for who in ("locked", "grace"):
+        public = home / who / "policy-key.public.json"
+        shutil.copy(public, home / f"unsigned/parties/{who}.json")
+
+
+def _sign(home: Path) -> None:
+    publics = [
+        word
+        for who, _party, _name in PARTIES
+        for word in ("--public", home / who / "policy-key.public.json")
+    ]
+    key = home / "ada/policy-key.pem"
+    _run("sign", home / "policy", "--key", key, *publics, "--yes")
+    _run("sign", home / "policy", "--key", home / "grace/policy-key.pem", "--yes")
+
+
+def _receipt(acme: Organisation, home: Path) -> None:
+    policy = acme.policy()
+    signed = acme.consent(policy_digest(encode_policy(policy)), policy)
+    evidence = Evidence(signed=signed, words=policy.words(Category.KEYS), notice=policy.notice)
+    (home / "receipt.json").write_bytes(write_consent_receipt(evidence, acme.device))
+    (home / "device.pem").write_bytes(public_pem(acme.device.public_key()))
+
+
+def _run(*words: object) -> None:
+    code = outcome(cli, "assent-govern", [str(word) for word in words], refusals=(WireError,))
+    assert code == 0, words
