@@ -33,7 +33,6 @@ from wire.grant import AccessGrant, AccessRequest, decode_request, encode_reques
 from wire.ids import BatchHash, WallInstant
 from wire.policy import Purpose
 
-# Whether it may be read shows where it is read: a mode is to be mended, not a command line.
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 ANY_FILE = click.Path(dir_okay=False, path_type=Path)
 ANY_FOLDER = click.Path(file_okay=False, path_type=Path)
