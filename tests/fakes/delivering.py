@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from agent.numbers import Numbers
 from agent.spool import Spool
 from base.proxy import Proxy
 from tests.fakes.site import Site, Workstation
-from tests.fakes.workstation import ShiftedClock
+from tests.fakes.workstation import ShiftedClock, eventually
 from wire.category import Category
 from wire.frame import TRAILER_BYTES
 from wire.grant import SignedConsent, grant_hash
@@ -121,6 +121,15 @@ class Delivering:
         self.spool.leave_hold(dataclasses.replace(self.clock.now(), boot_id="later"), 0)
         (name,) = {spooled.name for spooled in self.spool.ready()} - before
         return self.spool.read(name)
+
+    def deliver(self, until: Callable[[Delivery], bool]) -> None:
+        """Let the delivery run until *until* holds."""
+
+        async def story() -> None:
+            async with self.running() as delivery:
+                await eventually(lambda: until(delivery))
+
+        asyncio.run(story())
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Delivery]:
