@@ -182,7 +182,7 @@ class Case:
 PAUSE: Final = ("pause",)
 UNREAD: Final = (garbled, truncated, empty, foreign)
 AGENT: Final = (
-    Case("config/config.toml", ("config",)),
+    Case("config/config.toml", ("config",), harmless=(empty,)),  # what is not set has a default
     Case("state/enrolment.json", PAUSE, has_version=True),
     Case("state/device.key", PAUSE),
     Case("state/numbers.json", PAUSE, has_version=True),
