@@ -191,6 +191,8 @@ AGENT: Final = (
     Case("state/spool/sent.jsonl", PAUSE, has_version=True, harmless=UNREAD),
 )
 STATUS: Final = ("status",)
+OF_SQLITE: Final = (ExitCode.SETUP, ExitCode.LATER)
+NEW: Final = (empty,)  # not harmless, but not told from a new one: docs/known-issues.md
 SERVE: Final = ("serve", "--listen", "127.0.0.1:0")
 COLLECTOR: Final = (
     Case("config/config.toml", STATUS, harmless=(truncated,)),  # its second half is remarks
@@ -202,7 +204,7 @@ COLLECTOR: Final = (
     Case("config/guard/client.pem", SERVE),
     Case("config/guard/client.key", SERVE),
     Case("config/guard/ca.pem", SERVE),
-    Case("state/index.sqlite", STATUS, (ExitCode.SETUP, ExitCode.LATER), has_version=True),
+    Case("state/index.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
 )
 GUARD: Final = (
     Case("config/config.toml", STATUS),
@@ -213,8 +215,8 @@ GUARD: Final = (
     Case("config/ca.pem", STATUS),
     Case("config/tls.key", SERVE),
     Case("state/policy-set.json", STATUS, has_version=True),
-    Case("state/keys.sqlite", STATUS, (ExitCode.SETUP, ExitCode.LATER), has_version=True),
-    Case("state/witness.sqlite", STATUS, (ExitCode.SETUP, ExitCode.LATER), has_version=True),
+    Case("state/keys.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
+    Case("state/witness.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
 )
 FETCH: Final = ("fetch", "--grant", "grant.json")
 READER: Final = (
