@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from base.proxy import Proxy
 from tests.fakes.organisation import PolicyFolder
 from tests.fakes.repository import enrol
 from tests.fakes.site import Site, Workstation
-from tests.fakes.workstation import ShiftedClock
+from tests.fakes.workstation import ShiftedClock, eventually
 from wire.category import Category
 from wire.collector_http import State
 from wire.frame import TRAILER_BYTES
@@ -137,6 +137,15 @@ class Delivering:
         self.spool.leave_hold(dataclasses.replace(self.clock.now(), boot_id="later"), 0)
         (name,) = {spooled.name for spooled in self.spool.ready()} - before
         return self.spool.read(name)
+
+    def deliver(self, until: Callable[[Delivery], bool]) -> None:
+        """Let the delivery run until *until* holds."""
+
+        async def story() -> None:
+            async with self.running() as delivery:
+                await eventually(lambda: until(delivery))
+
+        asyncio.run(story())
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Delivery]:

@@ -300,9 +300,12 @@ class Syscalls:
         where = os.fspath(path).removeprefix(self._root).lstrip("/")
         call = Call(name=name, path=where, file=file, line=line, through=tuple(through))
         self.calls.append(call)
+        breaks = number == self._at and fits(name, self._fault)
         if self._now() < self._full_until:
-            self._account(name, os.fspath(path), size)
-        if number != self._at or not fits(name, self._fault):
+            # What a full disk would refuse anyway breaks all the same, in the way that is asked.
+            with contextlib.suppress(*((OSError,) if breaks else ())):
+                self._account(name, os.fspath(path), size)
+        if not breaks:
             return real()
         self.broke = call
         exists = os.path.lexists(path)

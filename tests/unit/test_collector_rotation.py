@@ -1,8 +1,7 @@
 """New keys in the place of old ones: nobody is lost who was away, and nothing is half done."""
 
-import asyncio
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,6 @@ from cryptography import x509
 
 from agent.consent import refresh as policy_refresh
 from agent.consent.policy import load, read_fetched
-from agent.delivery import Delivery
 from agent.enroll import CERTIFICATE, enroll_again
 from agent.refresh import pins_of, refresh
 from agent.transport import Door
@@ -32,32 +30,11 @@ from tests.fakes.organisation import Organisation
 from tests.fakes.repository import Repository
 from tests.fakes.repository import enrol as enrol_device
 from tests.fakes.served import paths
-from tests.fakes.site import Site, collector_site
-from tests.fakes.workstation import eventually
+from tests.fakes.site import Site
 from wire.frame import batch_hash
 from wire.policy import Policy
 
-WAIT_SECONDS = 30.0
 CRASHES = [How.CRASHES_BEFORE, How.CRASHES_WITHIN, How.CRASHES_AFTER]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with collector_site(tmp_path / "site") as running:
-        yield running
-
-
-@pytest.fixture
-def laptop(site: Site, tmp_path: Path) -> Delivering:
-    return Delivering.enrolled(site, tmp_path / "state")
-
-
-def run(laptop: Delivering, holds: Callable[[Delivery], bool]) -> None:
-    async def story() -> None:
-        async with laptop.running() as delivery:
-            await eventually(lambda: holds(delivery), WAIT_SECONDS)
-
-    asyncio.run(story())
 
 
 def publishes_pins(site: Site, *pins: str) -> Policy:
@@ -78,7 +55,7 @@ def fetch(laptop: Delivering) -> bool:
 def arrives(site: Site, laptop: Delivering) -> None:
     """Seal one more batch, and see it stored."""
     before, frame = laptop.spool.number_sent(), laptop.seal()
-    run(laptop, lambda _: laptop.spool.number_sent() == before + 1)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == before + 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
 
 
@@ -98,7 +75,7 @@ def test_a_device_that_knows_both_pins_goes_through_before_and_after_the_switch(
     assert rotation.switch(site.premises, site.policy) == coming
     site.restart()
     assert site.premises.tls_pin() == coming
-    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
 
 
@@ -107,7 +84,7 @@ def test_a_device_learns_the_next_pin_by_itself(site: Site, laptop: Delivering) 
     now, coming = rotation.announce(site.premises)
     publishes_pins(site, now, coming)
     assert pins_of(laptop.device) == (now,)
-    run(laptop, lambda _: pins_of(laptop.device) == (now, coming))
+    laptop.deliver(lambda _: pins_of(laptop.device) == (now, coming))
 
 
 def test_a_device_that_missed_the_announcement_sends_nothing_and_enrols_again(
@@ -119,11 +96,11 @@ def test_a_device_that_missed_the_announcement_sends_nothing_and_enrols_again(
     policy = publishes_pins(site, now, coming)
     rotation.switch(site.premises, policy)
     site.restart()
-    run(laptop, lambda delivery: "is not the pinned one" in delivery.last_error)
+    laptop.deliver(lambda delivery: "is not the pinned one" in delivery.last_error)
     assert site.collector.store.get(batch_hash(frame)) is None
 
     enroll_again(site.enrolment_file(), laptop.folder, laptop.clock.now(), Door)
-    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
 
 
@@ -259,14 +236,16 @@ def test_a_device_that_renews_in_between_goes_through_after_the_end(
     rotation.begin(site.premises)
     site.restart()
     _let_it_renew(laptop)
-    run(laptop, lambda _: laptop.device.enrolment.ca_pem.count("BEGIN CERTIFICATE") == 2)
+    laptop.deliver(lambda _: laptop.device.enrolment.ca_pem.count("BEGIN CERTIFICATE") == 2)
     _clock_as_before(laptop)
 
     rotation.finish(site.premises)
     site.restart()
     arrives(site, laptop)
     _let_it_renew(laptop)
-    run(laptop, lambda _: laptop.device.enrolment.ca_pem == site.premises.authority().pem.decode())
+    laptop.deliver(
+        lambda _: laptop.device.enrolment.ca_pem == site.premises.authority().pem.decode()
+    )
     _clock_as_before(laptop)
     arrives(site, laptop)
 
@@ -283,7 +262,7 @@ def test_a_device_that_was_away_all_the_time_is_told_and_enrols_again(
         laptop.device.door(site.premises.tls_pins()).state()
 
     enroll_again(site.enrolment_file(), laptop.folder, laptop.clock.now(), Door)
-    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
 
 
@@ -316,7 +295,7 @@ def test_an_authority_that_does_not_work_replaces_none_that_does(
     object.__setattr__(site.collector.registry, "ca_pem", stranger)
     _let_it_renew(laptop)
     old = (laptop.folder / CERTIFICATE).read_bytes()
-    run(laptop, lambda _: (laptop.folder / CERTIFICATE).read_bytes() != old)
+    laptop.deliver(lambda _: (laptop.folder / CERTIFICATE).read_bytes() != old)
     _clock_as_before(laptop)
     arrives(site, laptop)
     assert laptop.device.enrolment.ca_pem == before

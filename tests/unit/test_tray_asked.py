@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from tests.fakes.damage import DAMAGES, Damage, unreadable
 from tray.asked import Asked
 
 
@@ -24,8 +27,14 @@ def test_a_note_that_cannot_be_kept_still_holds_for_this_session(tmp_path: Path)
     assert asked.has("Workflows")
 
 
-def test_an_unreadable_note_asks_once_more(tmp_path: Path) -> None:
-    """Garbage in the file is no programme."""
-    path = tmp_path / "asked"
-    path.write_bytes(b"\xff\xfe\x00")
-    assert not Asked(path).has("Workflows")
+@pytest.mark.parametrize("damage", [d for d in DAMAGES if d is not unreadable])
+def test_a_note_that_cannot_be_read_asks_once_more(tmp_path: Path, damage: Damage) -> None:
+    """Whatever is there instead is no programme, and the tray goes on."""
+    path = tmp_path / "asked-programmes"
+    Asked(path).note("Workflows")
+    damage(path)
+    asked = Asked(path)
+    assert not asked.has("Workflows")
+    asked.note("Workflows")
+    assert asked.has("Workflows")
+    assert Asked(path).has("Workflows") is path.is_file()

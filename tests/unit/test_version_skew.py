@@ -1,8 +1,6 @@
 """An agent and a collector one version apart: refused by name where it must be, no batch lost."""
 
-import asyncio
 import json
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,8 +28,7 @@ from collector.assembly import Collector
 from tests.fakes import site as sites
 from tests.fakes.delivering import Delivering
 from tests.fakes.organisation import PolicyFolder
-from tests.fakes.site import Site, collector_site, refusal
-from tests.fakes.workstation import eventually
+from tests.fakes.site import Site, refusal
 from wire import frame as frames
 from wire.collector_http import PROTOCOL, newer_protocol
 from wire.errors import MalformedError, UnknownVersionError
@@ -40,28 +37,6 @@ from wire.grant import grant_hash
 from wire.lease import cosign, offer
 from wire.policy import encode_policy
 from wire.sealing import sign
-
-WAIT_SECONDS = 30.0
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with collector_site(tmp_path / "site") as running:
-        yield running
-
-
-@pytest.fixture
-def laptop(site: Site, tmp_path: Path) -> Delivering:
-    return Delivering.enrolled(site, tmp_path / "state")
-
-
-def run(laptop: Delivering, holds: Callable[[Delivery], bool]) -> None:
-    async def story() -> None:
-        async with laptop.running() as delivery:
-            await eventually(lambda: holds(delivery), WAIT_SECONDS)
-
-    asyncio.run(story())
-
 
 # --- the collector is one version ahead -----------------------------------------------------
 
@@ -121,11 +96,11 @@ def test_a_collector_that_says_more_is_understood(
     """Receipts, keys, consents, state, renewals: fields that nobody knows are not looked at."""
     upgrade(site, monkeypatch)
     frame = laptop.seal()
-    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
     assert laptop.spool.batches() == []
     laptop.spool.ask_deletion(batch_hash(frame), "forgotten")
-    run(laptop, lambda _: laptop.spool.deletions() == [])
+    laptop.deliver(lambda _: laptop.spool.deletions() == [])
     door = laptop.device.door(site.premises.tls_pins())
     assert not door.state().halted
     assert door.is_newer
@@ -169,7 +144,7 @@ def test_a_policy_that_this_version_cannot_read_is_said_and_the_one_in_force_hol
     assert "holds until its lease ends" in str(caught.value)
     assert read_fetched(laptop.folder) == held
     frame = laptop.seal()
-    run(laptop, lambda _: laptop.spool.number_sent() == 1)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == 1)
     assert site.collector.store.get(batch_hash(frame)) == frame
 
 
@@ -292,13 +267,13 @@ def test_batches_of_a_newer_agent_wait_for_the_collector_and_hold_up_nothing(
     def others_went(delivery: Delivery) -> bool:
         return laptop.spool.number_sent() == 1 and "version-unknown" in delivery.last_error
 
-    run(laptop, others_went)
+    laptop.deliver(others_went)
     assert site.collector.store.get(batch_hash(older)) == older
     (waiting,) = laptop.spool.ready()
     assert waiting.hash == batch_hash(newer)
 
     monkeypatch.setattr(frames, "SUITE", 2)  # the collector is upgraded
-    run(laptop, lambda _: laptop.spool.number_sent() == 2)
+    laptop.deliver(lambda _: laptop.spool.number_sent() == 2)
     assert site.collector.store.get(batch_hash(newer)) == newer
     assert laptop.spool.batches() == []
 
@@ -331,6 +306,6 @@ def test_a_collector_that_has_left_this_protocol_behind_loses_no_batch(
     laptop.write_down(Registered(grant=grant_hash(laptop.signed)))
     monkeypatch.setattr(sites, "build", lambda _collector: gone)
     site.restart()
-    run(laptop, lambda delivery: "of another version than this assent" in delivery.last_error)
+    laptop.deliver(lambda delivery: "of another version than this assent" in delivery.last_error)
     assert {spooled.hash for spooled in laptop.spool.ready()} == {*map(batch_hash, waiting)}
     assert laptop.spool.number_quarantined() == 0
