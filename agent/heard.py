@@ -58,13 +58,15 @@ class Heard:
         before = self.timeline.current(), self.hidden.current()
         for told in items.secrets:
             self.hidden.note(sensor.name, told.at, told.secret)
-        events = list(items.events)
+        events, since = list(items.events), host.pipeline.since(Category.WINDOW)
         for seen in items.focus:
             inside = seen.inside and host.programme.lists(seen.process, seen.window_class)
             self.timeline.note(seen.at, inside)
             self._in_front = seen.event() if inside else None
-            if self._in_front is not None and host.pipeline.takes(Category.WINDOW):
-                events.append(self._in_front)
+            if self._in_front is not None and since is not None:
+                # What is told only after it was allowed is in front from that moment on.
+                is_last = seen is items.focus[-1]
+                events += self.in_front(max(seen.at, since)) if is_last else [self._in_front]
         host.counters.drop(Drop.BY_SENSOR, items.suppressed)
         host.pipeline.take(events, host.clock.now())
         if (self.timeline.current(), self.hidden.current()) != before:

@@ -106,9 +106,10 @@ class Pipeline:
         """Return what is let in now; a category that is being shut is not."""
         return {c: p for c, p in self._permits.items() if c not in self._shut_at}
 
-    def takes(self, category: Category) -> bool:
-        """Whether an event of *category* might still be kept, if it is old enough."""
-        return category in self._permits
+    def since(self, category: Category) -> BootInstant | None:
+        """Return from when on an event of *category* might be kept; None if none might."""
+        permit = self._permits.get(category)
+        return None if permit is None else permit.since
 
     def being_shut(self) -> frozenset[Category]:
         """Return what was shut and waits for `settle`."""

@@ -42,8 +42,9 @@ class Receipts:
     """Keeps the files as the ledger says.  One process does (the agent's lock)."""
 
     def __init__(self, state: Path, device: Ed25519PrivateKey, disk: Disk = durable) -> None:
-        """Nothing is written yet; see `keep_up`."""
+        """Remove what a killed write left; nothing is written yet, see `keep_up`."""
         self.folder = state / FOLDER
+        durable.sweep(self.folder)
         self._device = device
         self._disk = disk
         self._written: dict[GrantHash, Evidence] = {}

@@ -27,16 +27,16 @@ class KeyboardGrab:
         """Begin to listen, and find out how it is now."""
         self._display = display
         self._followed = 0  # the window that had the focus when we last looked
-        self._own: set[int] = set()  # sequence numbers of our own trying
-        self._tried: int | None = None  # what came before is not known
+        self._tries = Tries()
         self.held = True
         self.follow()
 
     def note(self, told: FocusEvent) -> None:
         """Take what the server says of the focus."""
-        if told.sequence_number in self._own and told.mode in (X.NotifyGrab, X.NotifyUngrab):
-            return
+        self._tries.arrived(told.sequence_number)
         match told.mode:
+            case X.NotifyGrab | X.NotifyUngrab if self._tries.made(told.sequence_number):
+                pass
             case X.NotifyGrab:
                 self.held = True
             case X.NotifyUngrab:
@@ -44,13 +44,13 @@ class KeyboardGrab:
             case _:
                 self.follow()
 
+    def arrived(self, sequence: int) -> None:
+        """Take note of any event at all, so that what lies behind is not taken for ahead."""
+        self._tries.arrived(sequence)
+
     def hides(self, sequence: int) -> bool:
         """Whether a key that arrived as *sequence* may have gone to another client's grab."""
-        if self._tried is not None:
-            if 0 < (self._tried - sequence) & 0xFFFF < _HALF:
-                return True
-            self._tried = None
-        return self.held
+        return self.held or self._tries.undecided(sequence)
 
     def follow(self) -> None:
         """Listen to the window that has the focus now, then find out whether it is grabbed."""
@@ -85,6 +85,39 @@ class KeyboardGrab:
         display.ungrab_server()
         # All four leave in one piece with this wait; letting go of what is not ours does nothing.
         grab.reply()
-        self._own = {grab._serial & 0xFFFF, let_go._serial & 0xFFFF}  # noqa: SLF001 - told nowhere else
-        self._tried = grab._serial & 0xFFFF  # noqa: SLF001 - told nowhere else
+        self._tries.add(grab._serial, let_go._serial)  # noqa: SLF001 - told nowhere else
         self.held = grab.status != X.GrabSuccess
+
+
+class Tries:
+    """Which events our own tries made, and which came before the last of them decided.
+
+    Events carry the number of the request that the server had seen last, and come in order.
+    """
+
+    def __init__(self) -> None:
+        self._own: set[int] = set()  # of grabs and letting go; what was passed is left out
+        self._last: int | None = None  # the grab before which nobody knows, until it is passed
+
+    def add(self, grab: int, let_go: int) -> None:
+        """Take in a try, by the serial numbers of its two requests."""
+        self._own |= {grab & 0xFFFF, let_go & 0xFFFF}
+        self._last = grab & 0xFFFF
+
+    def arrived(self, sequence: int) -> None:
+        """Forget what lies behind *sequence*: after 16 bits a number stands for another request."""
+        self._own = {number for number in self._own if not _precedes(number, sequence)}
+        if self._last is not None and not _precedes(sequence, self._last):
+            self._last = None
+
+    def made(self, sequence: int) -> bool:
+        """Whether a grab's begin or end that came as *sequence* was ours."""
+        return sequence in self._own
+
+    def undecided(self, sequence: int) -> bool:
+        """Whether *sequence* came before a try, so that nobody knows who held the keyboard."""
+        return self._last is not None and _precedes(sequence, self._last)
+
+
+def _precedes(one: int, other: int) -> bool:
+    return 0 < (other - one) & 0xFFFF < _HALF

@@ -133,6 +133,8 @@ class X11Input:
     def _read(self, event: object) -> Iterator[InputEvent]:
         match event:
             case RawEvent():
+                if self._grab is not None:
+                    self._grab.arrived(event.sequence_number)
                 now = BootInstant(self._clock())
                 yield from self._translate(event, self._clock_of_server.instant(event.time, now))
             case Notification() if self._state is not None:

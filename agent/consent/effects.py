@@ -64,10 +64,13 @@ EFFECTS: Final[Mapping[Reason, Effect]] = MappingProxyType(
         Reason.CONSENT_STALE: Effect(
             kept=Kept.SEALED,
             sent=Sent.WAITING_IF_POLICY,
-            ends="your click in the consent window, on the new words",
+            ends="your click in the consent window, on what is asked now",
         ),
         Reason.POLICY_INVALID: Effect(
-            kept=Kept.SEALED, sent=Sent.NOTHING, ends="a valid policy from the organisation"
+            kept=Kept.SEALED,
+            sent=Sent.NOTHING,
+            ends="a valid policy from the organisation; where only its lease is over, a new one"
+            " from collector and guard",
         ),
         Reason.CLOCK_UNTRUSTED: _shut("your click that the clock is right"),
         Reason.INDICATOR_MISSING: _shut("the icon is shown again"),
@@ -77,7 +80,10 @@ EFFECTS: Final[Mapping[Reason, Effect]] = MappingProxyType(
             "your click on Resume, or its notice, seen by you for 60 s (not after a crash, nor"
             " once you have closed it)"
         ),
-        Reason.OUTSIDE_SCOPE: _shut("a program on the list comes to the front"),
+        Reason.OUTSIDE_SCOPE: _shut(
+            "a program on the list comes to the front; outside the policy's hours, when no source"
+            " is open either, their begin"
+        ),
         Reason.SENSITIVE: _shut("the field for secrets is left"),
         Reason.REDACTOR_DOWN: _shut("redaction works again"),
         Reason.STORAGE_BLOCKED: _shut("there is room on the disk, and the guard's key"),

@@ -53,8 +53,13 @@ class LeaseHeld:
     until: Deadline
 
     def is_over(self, now: Now) -> bool:
-        """Whether it is over on any clock that can tell; one that went back cannot be believed."""
-        return passed_on_any(self.until, now) or now.wall < self.began.wall - _BACKWARDS
+        """Whether it is over on any clock that can tell.
+
+        A wall clock that went back tells nothing: in the same boot the boot clock does, and
+        after another nobody.
+        """
+        went_back = now.wall < self.began.wall - _BACKWARDS
+        return passed_on_any(self.until, now) or (went_back and now.boot_id != self.until.boot_id)
 
     def half_seconds(self, now: Now) -> float:
         """Return how long it is until half of it is over; then it is time to renew it."""

@@ -150,8 +150,9 @@ class _Refresher(Updater):
             info.verify_length_and_hashes(data)
             durable.replace(file, data)
         folder, now = Path(self._dir), self._now
+        root = f"root_history/{self._trusted_set.root.version}.root.json"
         return Fetched(
-            root=(folder / "root.json").read_bytes(),
+            root=(folder / root).read_bytes(),
             timestamp=(folder / "timestamp.json").read_bytes(),
             snapshot=(folder / "snapshot.json").read_bytes(),
             targets=(folder / "targets.json").read_bytes(),
@@ -161,6 +162,12 @@ class _Refresher(Updater):
             boot_id=now.boot_id,
             first_boot=now.boot,
         )
+
+    def _update_root_symlink(self) -> None:
+        """Keep no link to the newest root: who needs it asks for it by its version.
+
+        The mode of a link says that it is for everybody, and a crash could leave none.
+        """
 
     def _persist_file(self, filename: str, data: bytes) -> None:
         """Keep *data*; python-tuf does not wait for the disk, and rollback protection needs it."""

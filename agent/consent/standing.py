@@ -50,7 +50,7 @@ from agent.consent.states import (
     pause_after,
     stop_after,
 )
-from base.clock import Now
+from base.clock import Now, why_implausible
 from wire.category import Category
 from wire.consent_event import ConsentEvent
 from wire.consent_receipt import Evidence
@@ -79,7 +79,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasing:
-    """Something that was sent is to be erased; `line` and `wall` name the act that said so."""
+    """Something that was sent is to be erased: all that was agreed to until `wall`.
+
+    `line` is the act that said so.
+    """
 
     category: Category | None  # None: all
     line: int
@@ -110,6 +113,7 @@ class Standing:
     )  # of all that were ever given: what a receipt shows
     untold: tuple[ConsentEvent, ...] = ()  # what became of them, not yet told to the collector
     erasing: tuple[Erasing, ...] = ()  # asked for with a withdrawal, oldest first
+    last_given_at: int = 0  # wall clock; of all that was ever agreed to here
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
     ending: Ending = Ending.NOTICE
@@ -139,7 +143,7 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
         case Refused():
             return _refused(moved, line.entry, device)
         case Withdrawn(category=category, erase=erase):
-            one = Erasing(category=category, line=line.n, wall=line.wall)
+            one = Erasing(category=category, line=line.n, wall=_until(standing, line))
             return _withdrawn(moved, _named(category), (one,) if erase else ())
         case Expired(grant=grant):
             return _expired(moved, GrantHash(grant))
@@ -219,6 +223,18 @@ def _named(category: Category | None) -> tuple[Category, ...]:
     return tuple(Category) if category is None else (category,)
 
 
+def _until(standing: Standing, line: Line) -> int:
+    """Return until when what was agreed to is to be erased: now, and never less than all of it.
+
+    A no needs no right clock.  By one that went back it would cover nothing that was agreed
+    to, and one that is far ahead the collector refuses.
+    """
+    if not (why_implausible(line.wall) or standing.clock_doubt):
+        return max(line.wall, standing.last_given_at)
+    before = line.time if standing.last_seen is None else standing.last_seen
+    return standing.last_given_at or before.wall  # without a yes on record, it may be lost
+
+
 def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> Standing:
     signed = entry.signed
     record = verify_consent(signed, device)
@@ -239,6 +255,7 @@ def _granted(standing: Standing, entry: Granted, device: Ed25519PublicKey) -> St
         evidence={**standing.evidence, grant.hash: shown},
         stands_under={**standing.stands_under, category: digest},
         widened={c: names for c, names in standing.widened.items() if c is not category},
+        last_given_at=max(standing.last_given_at, record.given_at),
         lost="",
     )
 

@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,6 +24,8 @@ from typing import Final
 import msgspec
 import pytest
 
+from agent import erasures
+from agent.enroll import ENROLMENT
 from base.errors import ExitCode
 from demo.organisation import Organisation, Plan
 from tests.conftest import Size
@@ -477,12 +480,15 @@ def test_a_wrong_clock_is_one_line_and_dates_nothing(
 def test_a_no_of_the_data_subject_needs_no_right_clock(
     lived: dict[str, Path], tmp_path: Path, year: str
 ) -> None:
-    """And what a clock in 2100 would call expired is still there for an erasure to ask for."""
+    """It is asked for durably, and covers what was agreed to, not what is to come."""
     home = copied(lived["agent"], tmp_path / "home")
     ran = run("agent", home, "withdraw", "--all", "--erase", **wrong_clock(year))
     assert ran.code == 0, ran.err
     assert ran.err == ""
-    assert len(list((home / "state/spool/deletions").iterdir())) == 1
+    (asked,) = erasures.look(home / "state")
+    assert asked.is_outstanding
+    enrolled_at = (lived["agent"] / "state" / ENROLMENT).stat().st_mtime_ns
+    assert enrolled_at <= asked.request.made_at <= time.time_ns()
     found = run("agent", home, "doctor", **wrong_clock(year))
     assert found.code == ExitCode.SETUP
     assert f"the year {year}" in found.out

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from demo.bus import Bus
 from demo.desktop import VirtualDesktop, wait_until
 from demo.person import Person
 from demo.typist import Load, Typist
+from tests.fakes.clients import clients_of
 from wire.control import (
     CloseSource,
     ContextSettings,
@@ -165,13 +167,10 @@ def start(desktop: VirtualDesktop) -> Iterator[Callable[[str], Sensor]]:
         sensor.end()
 
 
-def clients(desktop: VirtualDesktop) -> int:
-    """Return how many clients the X server has, this one not counted."""
-    display = Display(desktop.env["DISPLAY"])
-    try:
-        return len(display.res_query_clients().clients) - 1
-    finally:
-        display.close()
+def clients(desktop: VirtualDesktop, pid: int) -> int:
+    """Return how many clients of the X server are process *pid*."""
+    with closing(Display(desktop.env["DISPLAY"])) as display:
+        return clients_of(display, pid)
 
 
 def wake_accessibility(desktop: VirtualDesktop) -> None:
@@ -343,14 +342,14 @@ def test_closing_takes_every_hook_out_of_the_server(
 ) -> None:
     """Open is a client of the server, closed is none, also after many times."""
     wake_accessibility(desktop)
-    before = clients(desktop)
     sensor = start(name)
+    pid = sensor.process.pid
     for epoch in range(1, 41):
         assert isinstance(sensor.open(epoch, settings), SourceOpened)
         if epoch == 1:
-            assert clients(desktop) > before
+            assert clients(desktop, pid) > 0
         sensor.close(epoch)
-    wait_until("the server to count again", lambda: clients(desktop) == before)
+    wait_until("the server to count again", lambda: clients(desktop, pid) == 0)
 
 
 # --- context ------------------------------------------------------------------------------
@@ -648,7 +647,6 @@ def test_a_killed_agent_takes_its_sensor_along(
     desktop: VirtualDesktop, person: Person, tmp_path: Path
 ) -> None:
     """SIGKILL of the parent, with no time to say anything: the sensor and its hook are gone."""
-    before = clients(desktop)
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT],
         env=desktop.env | {"PYTHONPATH": str(ROOT)},
@@ -656,12 +654,12 @@ def test_a_killed_agent_takes_its_sensor_along(
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
-    assert clients(desktop) > before
+    assert clients(desktop, child) > 0
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    wait_until("the sensor's end", lambda: not _lives(child), 2.0)
-    wait_until("the hook's end", lambda: clients(desktop) == before, 2.0)
+    wait_until("the sensor's end", lambda: not _lives(child))
+    wait_until("the hook's end", lambda: clients(desktop, child) == 0)
 
 
 # Holds its end of the channel open in a second child, so that only the death signal can help.
@@ -695,14 +693,14 @@ def test_an_agent_that_hangs_up_or_terminates_it_ends_it_in_order(
     desktop: VirtualDesktop, person: Person, start: Callable[[str], Sensor]
 ) -> None:
     """End of the channel, and SIGTERM: unhooked, exit code 0."""
-    before = clients(desktop)
     hung_up, terminated = start("input"), start("context")
     hung_up.open(1, EVERYTHING)
     terminated.open(1, CONTEXT)
     terminated.process.send_signal(signal.SIGTERM)
     assert terminated.process.wait(PATIENCE) == 0
     assert hung_up.end() == 0
-    wait_until("the hooks' end", lambda: clients(desktop) == before, 2.0)
+    both = (hung_up.process.pid, terminated.process.pid)
+    wait_until("the hooks' end", lambda: not any(clients(desktop, pid) for pid in both))
 
 
 def test_a_sensor_leaves_no_core_file(

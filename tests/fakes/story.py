@@ -167,6 +167,7 @@ class Story(Generic[C]):
         for part in (
             state / ".numbers.json.77.tmp",
             state / ".device.key.77.tmp",
+            state / "receipts" / ".a.json.77.tmp",
             state / "spool" / ".sent.jsonl.77.tmp",
             state / "spool" / "held" / ".a.frame.77.tmp",
             state / "spool" / "deletions" / ".a.json.77.tmp",

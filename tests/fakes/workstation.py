@@ -159,6 +159,17 @@ class FakeSensor:
                 self._items = None
         self._channel.shutdown(socket.SHUT_RDWR)
 
+    def _open(self, items: socket.socket, epoch: int, settings: Settings) -> None:
+        """Open; what a source says by itself is said before a test can see that it is open."""
+        self.opened.append(settings)
+        send(self._channel, SourceOpened(epoch=epoch, at=BootInstant(boot_ns())))
+        if isinstance(settings, ContextSettings):
+            now = BootInstant(self._clock.now().boot)
+            send(items, Items(epoch=epoch, secrets=(SecretSeen(at=now, secret=False),)))
+        with self._lock:
+            self.epoch = epoch
+            self._items = items
+
     def _run(self) -> None:
         inbox: Inbox[FromAgent] = Inbox(FromAgent)
         try:
@@ -179,13 +190,7 @@ class FakeSensor:
             case OpenSource(epoch=epoch, settings=settings):
                 assert not self.is_open, "opened twice"
                 assert epoch > self.epoch, "an epoch was used before"
-                with self._lock:
-                    self._items = socket.socket(fileno=inbox.descriptors.pop(0))
-                    self.epoch = epoch
-                self.opened.append(settings)
-                send(self._channel, SourceOpened(epoch=epoch, at=BootInstant(boot_ns())))
-                if isinstance(settings, ContextSettings):
-                    self.tell(secret=False)
+                self._open(socket.socket(fileno=inbox.descriptors.pop(0)), epoch, settings)
             case CloseSource(epoch=epoch):
                 if self.hangs:
                     return

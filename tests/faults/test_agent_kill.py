@@ -39,7 +39,7 @@ from base.pki import private_pem
 from guard.keys import Found, Keys
 from tests.conftest import Size
 from tests.fakes.death import cores_in, deaths
-from tests.fakes.doomed import Doom, Ended, Kept, Told
+from tests.fakes.doomed import Broke, Doom, Ended, Kept, Told
 from tests.fakes.organisation import PolicyFolder
 from tests.fakes.repository import Repository, enrol
 from tests.fakes.searched import found
@@ -212,10 +212,14 @@ def live(life: "subprocess.Popen[bytes]", doom: Doom, seen: Seen) -> Ended:
     life.stdin.write(msgspec.json.encode(doom) + b"\n")
     life.stdin.flush()
     while True:
-        message = msgspec.json.decode(life.stdout.readline(), type=Told | Kept | Ended)
-        if isinstance(message, Ended):
-            return message
-        seen.hear(message)
+        message = msgspec.json.decode(life.stdout.readline(), type=Told | Kept | Broke | Ended)
+        match message:
+            case Ended():
+                return message
+            case Broke(traceback=traceback):
+                raise AssertionError(f"{doom} ended by an exception:\n{traceback}")
+            case _:
+                seen.hear(message)
 
 
 def check_frames(site: Site, enrolled: Enrolled, seen: Seen) -> int:
@@ -272,7 +276,7 @@ def check_workstation(folder: Path) -> None:
     assert left - receipts - requests - {"consent.torn", SPARE_ROOM, f"policy-{text}.json"} == {
         *("agent.lock", "clock.json", "consent.jsonl", "guard-keys.json", "numbers.json"),
         *(KEY, CERTIFICATE, ENROLMENT, "tuf/trusted-root.json", IN_FORCE),
-        *(f"tuf/{role}.json" for role in ("root", "timestamp", "snapshot", "targets", "policy")),
+        *(f"tuf/{role}.json" for role in ("timestamp", "snapshot", "targets", "policy")),
         "tuf/root_history/1.root.json",
         "spool/sent.jsonl",
     }

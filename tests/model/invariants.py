@@ -229,6 +229,16 @@ _SURROUNDING: Final = {
 
 # --- on moves: who may open -----------------------------------------------------------------
 
+_TAKEN_BACK_BY: Final = {
+    "renew": (Reason.POLICY_INVALID, Reason.CONSENT_STALE),
+    "narrower policy": (Reason.POLICY_INVALID, Reason.CONSENT_STALE),
+    "lift stop": (Reason.HALTED_BY_ORG,),
+}
+"""By which of its acts the organisation may open, and the reasons that each may end.
+
+A policy that is over cannot be compared, so that a consent may be stale until it is renewed.
+"""
+
 
 @_step
 def i4_time_alone_starts_nothing(step: Step) -> bool:
@@ -244,12 +254,14 @@ def i4_a_script_starts_nothing(step: Step) -> bool:
 
 @_step
 def i4_the_organisation_gives_back_only_its_own_no(step: Step) -> bool:
-    """I4: it opens by renewing what was agreed to, by asking for less, or lifting its own stop."""
-    return not (step.opens and step.move.who is Who.ORGANISATION) or step.move.name in (
-        "renew",
-        "narrower policy",
-        "lift stop",
-    )
+    """I4: it opens by renewing what was agreed to, by asking for no more, or lifting its own stop.
+
+    What had shut before was the organisation's own, each time; nobody else's no is touched.
+    """
+    if not (step.opens and step.move.who is Who.ORGANISATION):
+        return True
+    shut_by = step.verdict.reasons[ONE]
+    return shut_by in _TAKEN_BACK_BY.get(step.move.name, ())
 
 
 @_step
@@ -257,11 +269,12 @@ def i4_only_a_click_relaxes_a_choice(step: Step) -> bool:
     """I4: no grant, no lowered flag without a click; a pause ends by one, or a notice seen."""
     before, after = step.before.kept, step.move.to.kept
     seen = step.move.who is Who.PRESENCE
-    asks_less = step.move.name in ("narrower policy", "renew")
+    asks_no_more = step.move.name in ("narrower policy", "renew")
     relaxed = (
         (after.consent is Consent.GIVEN and before.consent is not Consent.GIVEN)
-        or (after.grant is Named.THIS and before.grant is Named.NOTHING)
-        or (has_consent(step.move.to) and not has_consent(step.before) and not asks_less)
+        or (after.grant is not Named.NOTHING and before.grant is Named.NOTHING)
+        # Noting a policy moves under what a consent stands, and never makes one stand.
+        or (has_consent(step.move.to) and not has_consent(step.before) and not asks_no_more)
         or (after.flag is Flag.CLEAR and before.flag is not Flag.CLEAR)
         or (after.pause is Pause.RUNNING and before.pause is not Pause.RUNNING and not seen)
         or (before.doubt and not after.doubt)
@@ -301,8 +314,12 @@ def a_pause_keeps_its_length(step: Step) -> bool:
 
 @_step
 def a_policy_that_changed_is_asked_about(step: Step) -> bool:
-    """Another policy opens nothing, unless it is proved to ask for no more."""
-    return step.move.name != "new policy" or not is_open(step.verdict_after)
+    """One that is not proved to ask for no more opens nothing, and noting it settles that."""
+    wider = step.before.kept.grant is Named.OLDER and not step.before.narrower
+    settled = step.move.name != "note policy" or not wider
+    return (step.move.name != "new policy" or not is_open(step.verdict_after)) and (
+        settled or step.move.to.kept.consent is not Consent.GIVEN
+    )
 
 
 @_step

@@ -22,7 +22,6 @@ from agent.consent.entries import (
     OptedIn,
     OptedOut,
     Paused,
-    PolicyChanged,
     Refused,
     Resumed,
     StopLifted,
@@ -262,10 +261,10 @@ def _calls(world: World, rules: Rules) -> Iterator[Move]:
 
 
 def _noted(world: World, rules: Rules) -> Iterator[Move]:
-    """Note the policy in force: what it widens is stale then (by `expire`), the rest stands."""
-    if world.policy in _SIGNED and (world.narrower or world.kept.consent is Consent.STALE):
-        for move in _ledger(world, rules, Who.MACHINE, "note policy", PolicyChanged):
-            yield move._replace(to=move.to._replace(narrower=False))
+    """Note the policy in force: what it widens is stale from then on, the rest stands under it."""
+    kept = rules.noted(world)
+    if kept is not None:
+        yield Move(Who.MACHINE, "note policy", world._replace(kept=kept, narrower=False))
 
 
 def _policies(world: World) -> Iterator[Move]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec.structs import replace as replace_line
 
 from agent.consent import facts, standing, states
 from agent.consent.clocks import Deadline
@@ -21,13 +22,16 @@ from agent.consent.entries import (
     Entry,
     Granted,
     Halted,
+    HaltLifted,
     Line,
     OptedOut,
     Paused,
+    PolicyChanged,
     Withdrawn,
 )
 from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
+from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Standing, after
 from agent.consent.states import CLICKS, Act, Consent, Flag, Pause
 from base.clock import Now
@@ -41,6 +45,7 @@ from tests.model.search import (
 )
 from tests.model.world import ALL_WELL, ONE, SURROUNDINGS, Rules
 from wire.category import Category
+from wire.policy import Policy
 
 LIVENESS: Final = "liveness"
 
@@ -241,7 +246,22 @@ def _not_yet_asked(situation: Situation) -> Facts:
     return facts_of(replace(situation, making_pause=False, closing=frozenset()))
 
 
+def _forgetting_what_widens(standing: Standing, line: Line, device: Ed25519PublicKey) -> Standing:
+    if isinstance(line.entry, PolicyChanged):
+        line = replace_line(line, entry=replace_line(line.entry, widened={}))
+    return after(standing, line, device)
+
+
+def _asking_for_no_more(_agreed: Policy, _policy: Policy) -> dict[Category, tuple[str, ...]]:
+    return dict.fromkeys(Category, ())
+
+
+def _whatever_its_lease(policy: PolicyInForce, _now: Now) -> bool:
+    return policy.policy is not None
+
+
 CLEAR: Final = dict.fromkeys(Category, Flag.CLEAR)
+ALL_GIVEN: Final = dict.fromkeys(Category, Consent.GIVEN)
 
 OTHERS: Final = {
     "a halt is over at once": Mutant(
@@ -278,6 +298,28 @@ OTHERS: Final = {
     "a grant lowers the flags": Mutant(
         killer="i9_what_was_acknowledged_is_on_the_disk",
         rules={"after": _besides(Granted, flags=CLEAR)},
+    ),
+    "every policy is taken for narrower": Mutant(
+        killer="i1_nothing_without_a_yes", patches=((facts, "widened", _asking_for_no_more),)
+    ),
+    "a wider policy is noted as one that is not": Mutant(
+        killer="a_policy_that_changed_is_asked_about", rules={"after": _forgetting_what_widens}
+    ),
+    "noting a policy is taken for a yes": Mutant(
+        killer="i4_only_a_click_relaxes_a_choice",
+        rules={"after": _besides(PolicyChanged, consents=ALL_GIVEN)},
+    ),
+    "a halt that is lifted asks nobody": Mutant(
+        killer="lifting_a_halt_asks_again",
+        patches=(_row("CONSENT", Consent.GIVEN, Act.LIFT_HALT, Consent.GIVEN),),
+    ),
+    "what a lifted halt made stale stands again": Mutant(
+        killer="i4_only_a_click_relaxes_a_choice",
+        rules={"after": _besides(HaltLifted, consents=ALL_GIVEN)},
+    ),
+    "a lease that is over does not shut": Mutant(
+        killer="only_a_valid_policy_opens",
+        patches=((PolicyInForce, "holds", _whatever_its_lease),),
     ),
     "a halt ends pauses": Mutant(
         killer="i4_only_a_click_relaxes_a_choice",

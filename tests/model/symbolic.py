@@ -298,9 +298,10 @@ class Encoding:
         less = {**published, "narrower": yes}
         yield Step(who="organisation", name="new policy", when=fresh, then=published)
         yield Step(who="organisation", name="narrower policy", when=fresh, then=less)
-        known = z3.And(older, z3.Or(s["narrower"], s["consent"] == value(Consent.STALE)))
-        stands = {"grant": s["policy"], "narrower": no}
-        yield Step(who="machine", name="note policy", when=known, then=stands)
+        judged = z3.If(s["narrower"], s["consent"], stale["consent"])
+        noted = {"grant": s["policy"], "narrower": no, "consent": judged}
+        known = z3.And(older, s["has_policy"])
+        yield Step(who="machine", name="note policy", when=known, then=noted)
         yield from self._calls(s)
         yield Step(who="organisation", name="renew", when=s["has_policy"], then={"valid": yes})
 

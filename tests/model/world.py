@@ -38,7 +38,7 @@ from agent.consent.entries import (
     StoppedUncleanly,
     Withdrawn,
 )
-from agent.consent.facts import Situation, facts_of
+from agent.consent.facts import Situation, facts_of, policy_changed
 from agent.consent.gate import CategoryFacts, Fact, Facts, Verdict, decide
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Grant, Standing, after
@@ -281,6 +281,7 @@ class Rules:
     tells_before_writing: bool = False
     restriction_counts_at_once: bool = True
     _kept: dict[tuple[Kept, type[Entry]], Kept] = field(default_factory=dict)
+    _noted: dict[tuple[object, ...], Kept | None] = field(default_factory=dict)
     _facts: dict[tuple[object, ...], Facts] = field(default_factory=dict)
     _verdicts: dict[tuple[object, ...], Verdict] = field(default_factory=dict)
 
@@ -293,11 +294,21 @@ class Rules:
         """
         key = kept, kind
         if key not in self._kept:
-            line = Line(
-                n=1, prev="", wall=NOW.wall, boot=NOW.boot, boot_id=NOW.boot_id, entry=ENTRIES[kind]
-            )
-            self._kept[key] = kept_of(self.after(standing_of(kept), line, DEVICE))
+            self._kept[key] = self._moved(kept, ENTRIES[kind])
         return self._kept[key]
+
+    def noted(self, world: World) -> Kept | None:
+        """Return what the ledger adds up to with the policy in force noted; None if it is."""
+        key = world.kept, world.policy, world.narrower
+        if key not in self._noted:
+            situation = situation_of(world, asked=None)
+            entry = policy_changed(situation.standing, situation.policy)
+            self._noted[key] = None if entry is None else self._moved(world.kept, entry)
+        return self._noted[key]
+
+    def _moved(self, kept: Kept, entry: Entry) -> Kept:
+        line = Line(n=1, prev="", wall=NOW.wall, boot=NOW.boot, boot_id=NOW.boot_id, entry=entry)
+        return kept_of(self.after(standing_of(kept), line, DEVICE))
 
     def verdict(self, world: World) -> Verdict:
         """Return what the gate says in *world*."""

@@ -127,6 +127,26 @@ def test_a_crash_between_the_ledger_and_the_request_makes_the_same_request(
     assert look(station.paths.state) == [asked]
 
 
+@pytest.mark.parametrize("year", [1970, 2026, 2100])
+def test_an_erasure_covers_all_that_was_agreed_to_whatever_the_clock_says(
+    station: Workstation, year: int
+) -> None:
+    """A no needs no right clock: not one that went back, and not one that the collector refuses."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS, Category.POINTER) as service:
+            given = [grant.record.given_at for grant in service.standing.grants.values()]
+            wrong = int(datetime(year, 1, 2, tzinfo=UTC).timestamp() * 1e9)
+            right = station.clock.now().wall
+            station.clock.wall_shift += wrong - right
+            await station.tray.say(Withdraw(category=Category.KEYS))
+            await station.tray.say(Withdraw(erase=True))
+            [asked] = service.erasures.all()
+            assert max(given) <= asked.request.made_at <= right
+
+    play(story())
+
+
 def test_a_damaged_request_is_put_aside_and_asked_anew_from_the_ledger(
     station: Workstation,
 ) -> None:

@@ -136,6 +136,17 @@ def test_a_receipt_that_was_lost_or_changed_is_written_again_to_the_byte(
         assert kept(tmp_path, ledger).read_bytes() == good
 
 
+def test_what_a_killed_write_left_beside_the_receipts_is_removed_by_the_next_start(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    """It names a category and a day, and nobody would ever come for it."""
+    path = kept(tmp_path, ledger)
+    left = path.with_name(f".{path.name}.77.tmp")
+    left.write_bytes(path.read_bytes()[:100])
+    assert kept(tmp_path, ledger) == path
+    assert not left.exists()
+
+
 def test_a_disk_that_refuses_is_tried_again(
     tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from agent import control
 from agent.config import Config
 from agent.consent.states import Flag
 from agent.consent.states import Pause as PauseState
+from agent.counters import Drop
 from agent.receipts import receipt_files
 from base.errors import SetupError
 from tests.fakes.workstation import (
@@ -134,6 +135,28 @@ def test_the_window_category_comes_from_what_the_context_sensor_says(
     play(story())
 
 
+def test_a_window_that_is_told_of_late_is_in_front_from_when_it_was_allowed(
+    station: Workstation,
+) -> None:
+    """The sensor's word was under way when the permit came, and no other word follows it."""
+
+    async def story() -> None:
+        async with running(station) as service:
+            before = station.clock.now().boot
+            await station.agree(Category.WINDOW)
+            await eventually(lambda: Category.WINDOW in service.pipeline.permits())
+            await eventually(lambda: station.sensors["context"].is_open)
+            await station.focus(at=before)
+            await asyncio.sleep(HOLD_BACK + 0.2)
+            await station.tray.say(Pause())
+            await eventually(lambda: len(station.collector.frames) == 1)
+        assert Drop.EARLY not in service.counters.dropped
+        (window,) = [event for event in station.opened() if isinstance(event, Focus)]
+        assert window.at > before
+
+    play(story())
+
+
 def test_what_is_typed_outside_is_counted_and_goes_nowhere(station: Workstation) -> None:
     """Events of a program that is not listed leave a number and nothing else."""
 
@@ -187,11 +210,13 @@ def test_a_pause_that_ran_out_stays_shut_while_only_time_passes(station: Worksta
     """Time alone never starts capture; a click does."""
 
     async def story() -> None:
-        async with capturing(station, Category.KEYS):
+        async with capturing(station, Category.KEYS) as service:
             await station.tray.say(Pause())
             station.clock.pass_by(31 * 60)
             await station.tray.until(lambda s: s.reason is Reason.RESUME_PENDING)
             station.clock.pass_by(24 * 3600)
+            # The lease ran out, too; it is the pause that is to keep it shut.
+            await eventually(lambda: service.policy.holds(station.clock.now()))
             for second in range(200):  # in sight, and nobody knows of anybody who sees it
                 await sight(station, second)
             assert nothing_is_open(station)

@@ -16,7 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
 
+from agent.consent.policy import read_fetched
 from agent.consent.refresh import LARGEST_BYTES
+from base.clock import NANOSECONDS
 from base.errors import RejectedError, RetryableError, SetupError
 from collector.policies import TIMESTAMP_NAME
 from governance import policy_set
@@ -349,6 +351,18 @@ def test_after_a_reboot_the_wall_clock_tells(world: World) -> None:
     assert world.device.reason(rebooted(LEASE_SECONDS - 1)) is Reason.ACTIVE
     assert world.device.reason(rebooted(LEASE_SECONDS)) is Reason.POLICY_INVALID
     assert world.device.reason(rebooted(-60)) is Reason.POLICY_INVALID
+    world.device.refresh(rebooted(-60))
+    assert world.device.reason(rebooted(-60)) is Reason.ACTIVE
+
+
+def test_a_clock_that_is_set_back_ends_no_lease_that_the_boot_clock_counts(world: World) -> None:
+    """Capture is shut for the clock itself, and the data subject reads that and not of a policy."""
+    later = moment(seconds=LEASE_SECONDS - 1)
+    back = type(later)(boot=later.boot, wall=moment(seconds=-7 * 24 * HOUR).wall, boot_id="one")
+    assert later.boot_id == back.boot_id
+    assert world.device.reason(back) is Reason.ACTIVE  # of the fleet; a workstation asks first
+    over = type(later)(boot=later.boot + NANOSECONDS, wall=back.wall, boot_id="one")
+    assert world.device.reason(over) is Reason.POLICY_INVALID
 
 
 def test_a_lease_is_never_longer_than_the_policy_says(world: World) -> None:
@@ -397,7 +411,10 @@ def test_a_new_root_is_followed_and_the_old_keys_sign_nothing_more(world: World)
     repository.publish(folder, LATER)
     device.refresh(moment(seconds=HOUR))
     assert device.reason(moment(seconds=HOUR)) is Reason.ACTIVE
-    assert metadata_of((device.state / "tuf/root.json").read_bytes(), Root).signed.version == 2
+    fetched = read_fetched(device.state)
+    assert fetched is not None
+    assert metadata_of(fetched.root, Root).signed.version == 2
+    assert not [path for path in device.state.rglob("*") if path.is_symlink()]
     forged = resign(repository.files["targets.json"], next_version, acme.controller, stolen)
     both(World(acme, folder, repository, device, world.path), forged)
     repository.files[TIMESTAMP_NAME] = lease_over(
