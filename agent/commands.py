@@ -187,11 +187,11 @@ class Commands:
 
     async def adopt(self, place: str, categories: frozenset[Category]) -> None:
         """Raise the flags that another place than the tray asks for."""
-        category = None if categories == EVERYTHING else min(categories)
-        try:
-            await self._end(category, OptedOut(category=category, by=place))
-        except (AssentError, OSError) as exc:
-            _LOG.warning("an opt-out of the %s holds but is not written down: %s", place, exc)
+        for category in (None,) if categories == EVERYTHING else sorted(categories):
+            try:
+                await self._end(category, OptedOut(category=category, by=place))
+            except (AssentError, OSError) as exc:
+                _LOG.warning("an opt-out of the %s holds but is not written down: %s", place, exc)
 
     # --- restrictions -----------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Programme:
         self._folder = folder
         self._device = device
         self._known: dict[PolicyDigest, Policy] = {}
+        self._ends: tuple[Policy, Now, WallInstant | None] | None = None
         self.keys = GuardKeys(folder, device.subject)
         self.in_force = PolicyInForce(policy=None, digest=None)
         self._read(now)
@@ -93,7 +94,7 @@ class Programme:
         rule = policy.rule(category)
         if rule is None or (agreed != policy and widened(agreed, policy)[category]):
             return None
-        ends = closes_at(policy.hours, _wall(now), self._zone)
+        ends = self._closes_at(policy, now)
         return Permit(
             category=category,
             grant=grant.hash,
@@ -103,6 +104,12 @@ class Programme:
             since=BootInstant(now.boot),
             until=None if ends is None else BootInstant(now.boot + ends - now.wall),
         )
+
+    def _closes_at(self, policy: Policy, now: Now) -> WallInstant | None:
+        """Return when the policy's hours end; looked for once for all that opens at *now*."""
+        if self._ends is None or self._ends[:2] != (policy, now):
+            self._ends = policy, now, closes_at(policy.hours, _wall(now), self._zone)
+        return self._ends[2]
 
     def seal(self, rolled: Rolled) -> SealedBatch:
         """Seal under the policy that allowed the capture, though it may have expired since.

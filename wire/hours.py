@@ -8,6 +8,7 @@ inside both times, and one that is left out never comes.
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from wire.ids import WallInstant
@@ -24,9 +25,7 @@ Zone: TypeAlias = Callable[[WallInstant], datetime]
 
 def minutes(hours: Sequence[Hours]) -> frozenset[int]:
     """Return the minutes of a week, from Monday 00:00 on, that *hours* let in; none: all."""
-    if not hours:
-        return frozenset(range(WEEK_MINUTES))
-    return frozenset(minute for span in hours for minute in _minutes_of(span))
+    return _minutes(tuple(hours))
 
 
 def is_inside(hours: Sequence[Hours], local: datetime) -> bool:
@@ -50,6 +49,13 @@ def closes_at(hours: Sequence[Hours], wall: WallInstant, zone: Zone) -> WallInst
             return at
         at = WallInstant(at - at % SECOND + (60 - local.second) * SECOND)
     return None
+
+
+@lru_cache(maxsize=8)  # each decision asks, many a second, and a policy's hours stay the same
+def _minutes(hours: tuple[Hours, ...]) -> frozenset[int]:
+    if not hours:
+        return frozenset(range(WEEK_MINUTES))
+    return frozenset(minute for span in hours for minute in _minutes_of(span))
 
 
 def _minutes_of(span: Hours) -> Iterator[int]:

@@ -161,6 +161,7 @@ class StillWorkstation(Workstation):
     """A workstation in still time; enrolled by whoever tells the story."""
 
     clock: StillClock = field(default_factory=StillClock)  # type: ignore[mutable-override]  # nobody puts another one there
+    sensor: type[StillSensor] = StillSensor
     still: dict[str, StillSensor] = field(default_factory=dict)
     channels: list[socket.socket] = field(default_factory=list)  # both ends, of every child
 
@@ -189,6 +190,6 @@ class StillWorkstation(Workstation):
             tray = FakeTray(theirs, ended)
             self.trays.append(tray)
             return Started(channel=ours, pid=100, ended=ended, kill=tray.kill)
-        sensor = StillSensor(module, theirs, ended, self.clock)
+        sensor = self.sensor(module, theirs, ended, self.clock)
         self.still[module.rpartition(".")[2]] = sensor
         return Started(channel=ours, pid=101, ended=ended, kill=sensor.kill)

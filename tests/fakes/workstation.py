@@ -477,8 +477,9 @@ class Workstation:
 
     def _enrol(self) -> None:
         state, organisation = self.paths.state, self.organisation
-        published = organisation.publish(self.folder / "policy", self.policy, at=datetime.now(UTC))
-        self.repository = Repository.of(organisation, published, datetime.now(UTC))
+        at = datetime.fromtimestamp(self.clock.now().wall // 1_000_000_000, UTC)
+        published = organisation.publish(self.folder / "policy", self.policy, at=at)
+        self.repository = Repository.of(organisation, published, at)
         enrol(state, published, self.repository.fetch, self.clock.now())
         durable.replace(state / KEY, private_pem(organisation.device))
         device = spki_sha256(organisation.device.public_key()).hex()

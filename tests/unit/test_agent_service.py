@@ -9,6 +9,7 @@ import pytest
 
 from agent import control
 from agent.config import Config
+from agent.consent.states import Flag
 from agent.consent.states import Pause as PauseState
 from agent.counters import Drop
 from agent.receipts import receipt_files
@@ -621,6 +622,24 @@ def test_an_opt_out_from_outside_holds_and_is_lowered_by_a_click_alone(
             assert service.verdict.reason is Reason.OPTED_OUT
             assert isinstance(await station.tray.say(OptIn()), Done)
             await eventually(lambda: the(station, "input").is_open)
+
+    play(story())
+
+
+def test_an_opt_out_from_outside_is_adopted_for_every_category_at_once(
+    station: Workstation,
+) -> None:
+    """Not one a second: a place that soon changes its mind would leave the others as they were."""
+
+    async def story() -> None:
+        async with running(station) as service:
+            named = {Category.KEYS, Category.POINTER, Category.SCREEN}
+            station.outside["machine"] = frozenset(named)
+            await eventually(lambda: service.standing.flags[Category.KEYS] is Flag.OPTED_OUT)
+            station.outside.clear()
+            await eventually(lambda: not service.outside)
+            raised = {c for c, flag in service.standing.flags.items() if flag is Flag.OPTED_OUT}
+            assert raised == named
 
     play(story())
 

@@ -1,0 +1,107 @@
+"""Runs machines of `core_machine` in chunks, each from a seed of its own, on all cores.
+
+A chunk is one run of hypothesis: that many machines, and the shortest story of the first one that
+fails.  `python -m tests.model.core_run STEPS SEED` does the same by hand and says how far it is.
+"""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Final
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model.core_machine import CoreMachine
+from tests.model.core_station import MEMORY, Grounds
+from tests.model.core_truth import Tally
+
+STEPS: Final = 50  # of one machine
+MACHINES: Final = 20  # of one chunk: hypothesis remembers each, and so slows down
+
+
+def run(
+    tally: Tally,
+    *,
+    steps: int,
+    seed: int,
+    said: Callable[[Tally], None] = lambda _tally: None,
+) -> None:
+    """Let machines make so many *steps*, and add what they came to; more than a chunk on all cores.
+
+    Raises:
+        AssertionError: One of them failed; says how.
+
+    """
+    if steps <= STEPS * MACHINES:
+        chunk(tally, machines=-(-steps // STEPS), seed=seed)
+        return
+    cores = os.cpu_count() or 1
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(_in_a_process, seed + n) for n in range(2 * cores)}
+        next_seed = seed + len(waiting)
+        while waiting:
+            done = next(as_completed(waiting))
+            waiting.remove(done)
+            tally.add(done.result())
+            said(tally)
+            if tally.steps + len(waiting) * STEPS * MACHINES < steps:
+                waiting.add(pool.submit(_in_a_process, next_seed))
+                next_seed += 1
+
+
+def _in_a_process(seed: int) -> Tally:
+    tally = Tally()
+    try:
+        chunk(tally, machines=MACHINES, seed=seed)
+    except BaseException as exc:  # noqa: BLE001 - whatever it was is said
+        # Another process cannot be shown the exception itself: it has parts of the agent.
+        raise AssertionError(f"seed {seed}: {''.join(traceback.format_exception(exc))}") from None
+    return tally
+
+
+def chunk(
+    tally: Tally, *, machines: int, seed: int, steps: int = STEPS, shrinks: bool = True
+) -> None:
+    """Let that many machines make *steps* each."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+    logging.disable(logging.CRITICAL)  # of thousands of agents
+    phases = (Phase.generate, Phase.shrink) if shrinks else (Phase.generate,)
+    known = {"grounds": Grounds.made(folder / "grounds"), "tally": tally}
+    machine = type("CoreMachine", (CoreMachine,), known)
+    machine._hypothesis_internal_use_seed = seed  # type: ignore[attr-defined]  # noqa: SLF001 - as hypothesis.seed does for functions
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=machines,
+                stateful_step_count=steps,
+                deadline=None,
+                database=None,
+                phases=phases,
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+        shutil.rmtree(folder)
+
+
+def _main(steps: str, seed: str) -> None:
+    def said(tally: Tally) -> None:
+        sys.stdout.write(f"{tally.words()}\n")
+        sys.stdout.flush()
+
+    run(Tally(), steps=int(steps), seed=int(seed), said=said)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
