@@ -10,13 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +27,15 @@ from agent.enroll import ENROLMENT
 from base.errors import ExitCode
 from demo.organisation import Organisation, Plan
 from tests.conftest import Size
+from tests.fakes.damage import (
+    GARBAGE,
+    Damage,
+    a_folder,
+    garbled,
+    newer,
+    truncated,
+    unreadable,
+)
 from tests.fakes.device import Device
 from wire.category import Category
 from wire.collector_http import Enrolment
@@ -40,7 +47,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS: Final = 120.0
 FAKETIME: Final = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
-GARBAGE: Final = b"\x00\xffnothing that anybody wrote\n"
 NO_OVERRIDE: Final = "-dac_override,-dac_read_search"  # root without it obeys modes
 
 
@@ -130,8 +136,21 @@ def lived(acme: Organisation, agent_home: Path, frame: bytes) -> dict[str, Path]
     acme.stop()
     homes = {name: acme.folder / name for name in ("collector", "guard", "reader")}
     copies = {name: copied(home, acme.folder / f"{name}-lived") for name, home in homes.items()}
+    bring(acme, copies)
     acme.serve()
     return {**copies, "agent": agent_home}
+
+
+def bring(acme: Organisation, homes: dict[str, Path]) -> None:
+    """Lay the signed policy and a party's halt beside collector and guard; halt the guard."""
+    statement = acme.folder / "halt.json"
+    key = acme.keys / "controller/policy-key.pem"
+    acme.governance.run("halt", acme.policy, "unheard", "--key", key, "--out", statement)
+    for name in ("collector", "guard"):
+        shutil.copytree(acme.policy, homes[name] / "given/acme")
+        shutil.copy(statement, homes[name] / "given")
+    for word in ("halt", "stop"):
+        assert run("guard", homes["guard"], word, "unheard").code == 0
 
 
 @pytest.fixture(scope="module")
@@ -153,39 +172,6 @@ def agent_home(acme: Organisation) -> Path:
 # --- one thing is wrong -------------------------------------------------------------------
 
 
-def unreadable(path: Path) -> None:
-    """Nobody may read it."""
-    path.chmod(0)
-
-
-def garbled(path: Path) -> None:
-    """Something else stands in it."""
-    path.write_bytes(GARBAGE * 40)
-
-
-def truncated(path: Path) -> None:
-    """Half of it is missing."""
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-def a_folder(path: Path) -> None:
-    """A folder lies in its place."""
-    path.unlink()
-    path.mkdir(mode=0o700)
-
-
-def newer(path: Path) -> None:
-    """A later version of the program wrote it."""
-    if path.suffix == ".sqlite":
-        with closing(sqlite3.connect(path)) as database:
-            database.execute("PRAGMA user_version = 99")
-        return
-    first, newline, rest = path.read_bytes().partition(b"\n" if path.suffix == ".jsonl" else b"\0")
-    document = json.loads(first)
-    path.write_bytes(json.dumps({**document, "version": 99}).encode() + newline + rest)
-
-
-Damage = Callable[[Path], None]
 DAMAGES: Final = (unreadable, garbled, truncated, a_folder)
 
 
@@ -217,6 +203,8 @@ AGENT: Final = (
 )
 STATUS: Final = ("status",)
 SERVE: Final = ("serve", "--listen", "127.0.0.1:0")
+NO_GOOD: Final = (ExitCode.SETUP, ExitCode.REJECTED)
+HALT: Final = ("halt", "--statement", "given/halt.json")
 COLLECTOR: Final = (
     Case("config/config.toml", STATUS, harmless=(truncated,)),  # its second half is remarks
     Case("config/log.key", STATUS),
@@ -228,6 +216,9 @@ COLLECTOR: Final = (
     Case("config/guard/client.key", SERVE),
     Case("config/guard/ca.pem", SERVE),
     Case("state/index.sqlite", STATUS, (ExitCode.SETUP, ExitCode.LATER), has_version=True),
+    Case("given/acme/snapshot.json", ("publish", "given/acme"), NO_GOOD),
+    # A folder there is a mistake in the command line, and shows how it is used.
+    Case("given/halt.json", HALT, NO_GOOD, harmless=(a_folder,)),
 )
 GUARD: Final = (
     Case("config/config.toml", STATUS),
@@ -240,6 +231,10 @@ GUARD: Final = (
     Case("state/policy-set.json", STATUS, has_version=True),
     Case("state/keys.sqlite", STATUS, (ExitCode.SETUP, ExitCode.LATER), has_version=True),
     Case("state/witness.sqlite", STATUS, (ExitCode.SETUP, ExitCode.LATER), has_version=True),
+    Case("state/halt.json", STATUS, has_version=True),
+    Case("state/stop.json", STATUS, has_version=True),
+    Case("given/acme/snapshot.json", ("trust", "given/acme", "--yes"), NO_GOOD),
+    Case("given/halt.json", HALT, NO_GOOD, harmless=(a_folder,)),
 )
 READER: Final = (
     Case("config/reader.toml", STATUS),
