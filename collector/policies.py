@@ -13,13 +13,21 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from base.clock import NANOSECONDS
-from base.errors import RejectedError, SetupError
+from base.errors import RejectedError, SetupError, line_of
 from collector.index.tables import policies, policy_files
 from collector.log import append
 from collector.refusal import RefusedError, Why
 from wire.ids import PolicyDigest, WallInstant
 from wire.leaf import Kind, policy_payload
-from wire.metadata import Root, Snapshot, Targets, follow_roots, sha256, version_of
+from wire.metadata import (
+    Root,
+    Snapshot,
+    Targets,
+    check_line,
+    follow_roots,
+    sha256,
+    version_of,
+)
 from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, policy_digest, verify
 
@@ -68,7 +76,7 @@ def read_folder(folder: Path, now: WallInstant) -> Published:
     """Return the policy that *folder* holds, all its signatures checked.
 
     Raises:
-        SetupError: A file is missing or too large.
+        SetupError: A file is missing, cannot be read or is too large.
         WireError: The policy is not signed as it must be, or one party could have done it.
 
     """
@@ -76,12 +84,13 @@ def read_folder(folder: Path, now: WallInstant) -> Published:
         root, snapshot, targets, text = ((folder / name).read_bytes() for name in FILES)
         earlier = tuple(path.read_bytes() for path in _earlier_roots(folder))
     except OSError as exc:
-        raise SetupError(f"{folder}: {exc.filename} is missing; sign the policy first") from exc
+        raise SetupError(f"{line_of(exc)}; give the folder as it was signed") from exc
     if max(map(len, (root, snapshot, targets, text, *earlier))) > LARGEST_BYTES:
         raise SetupError(f"{folder}: a policy of more than {LARGEST_BYTES} bytes is none")
     moment = datetime.fromtimestamp(now / NANOSECONDS, UTC)
     policy = verify(root=root, snapshot=snapshot, targets=targets, policy=text, now=moment)
     check_parties(root, policy)
+    check_line((*earlier, root))
     return Published(
         digest=policy_digest(text),
         root=root,

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from base.command import EXISTING_FILE, run
-from base.durable import private_folder, replace
+from base.durable import replace
 from base.errors import RejectedError, SetupError
 from governance import policy_set
 from governance.approve import (
@@ -33,7 +33,7 @@ from governance.lint import Refusal, lint
 from governance.options import ANY_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
 from governance.receipt import receipt
 from governance.review_command import review
-from governance.roots import PARTIES_NAME, ROOT_NAME, next_root
+from governance.roots import next_root
 from governance.wishes import wishes_of
 from wire.category import Category
 from wire.errors import WireError
@@ -279,15 +279,14 @@ def sign_command(
     refusals = lint(policy, at.date())
     if refusals:
         raise policy_set.LintError(refusals)
-    for public in publics:
-        _add_party(folder, public)
+    given = tuple(read_public(public) for public in publics)
     private = read_private(key, passphrase(passphrase_file))
     click.echo("You are about to sign this:")
     _echo_all(policy_in_words(policy))
-    _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, at).changes))
+    _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, at, given).changes))
     if not yes:
         click.confirm("Do you agree to all of it?", abort=True)
-    standing = policy_set.sign(folder, private, at)
+    standing = policy_set.sign(folder, private, at, given)
     _echo_all(signatures_in_words(standing.signers))
     missing = [party for party, signed in standing.signers.items() if not signed]
     click.echo(f"digest {standing.digest}")
@@ -400,16 +399,6 @@ def _show(standing: policy_set.Standing, *, as_json: bool) -> None:
     click.echo(f"policy digest {standing.digest}")
     click.echo(f"root sha256   {standing.root_sha256}, until {standing.root_expires:%Y-%m-%d}")
     click.echo(f"signatures until {standing.targets_expires:%Y-%m-%d}")
-
-
-def _add_party(folder: Path, public: Path) -> None:
-    part = read_public(public)
-    name = "".join(c if c.isalnum() else "-" for c in part.party.lower())
-    target = private_folder(folder / PARTIES_NAME) / f"{name}.json"
-    first = not (folder / ROOT_NAME).exists()
-    if first and target.exists() and read(target) != read(public):
-        raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
-    replace(target, read(public), mode=0o644)
 
 
 def _plain(refusal: Refusal) -> dict[str, str]:

@@ -82,8 +82,13 @@ def new_key(
     # A crash in between leaves a private key without its public file: made again, it has
     # to go elsewhere, and nothing was signed with it yet.
     replace(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))
-    replace(public, msgspec.json.format(msgspec.json.encode(part), indent=2) + b"\n", mode=0o644)
+    replace(public, encode_public(part), mode=0o644)
     return private, public, part
+
+
+def encode_public(part: PublicKey) -> bytes:
+    """Return the file that goes to the other parties."""
+    return msgspec.json.format(msgspec.json.encode(part), indent=2) + b"\n"
 
 
 def read_private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:

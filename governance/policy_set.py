@@ -21,8 +21,18 @@ from tuf.api.serialization.json import JSONSerializer
 from base.durable import replace
 from base.errors import RejectedError, SetupError
 from governance.files import read
+from governance.keys import PublicKey
 from governance.lint import Refusal, lint
-from governance.roots import ROOT_NAME, NextRoot, keep_earlier, load, next_root
+from governance.roots import (
+    ROOT_NAME,
+    NextRoot,
+    check_earlier,
+    keep_earlier,
+    keep_parties,
+    load,
+    next_root,
+)
+from wire.ids import PolicyDigest
 from wire.metadata import Metadata, Root, Snapshot, Targets, sha256
 from wire.parties import check_parties, signers
 from wire.policy import (
@@ -62,7 +72,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     targets_expires: datetime
 
 
-def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
+def sign(
+    folder: Path, key: Ed25519PrivateKey, now: datetime, given: Sequence[PublicKey] = ()
+) -> Standing:
     """Add this party's signature to root, snapshot and targets; make those that are missing.
 
     1. The policy passes the lint.
@@ -73,11 +85,13 @@ def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
        likewise, naming these targets.
     5. Sign all; write the root first, since the others mean nothing without it.
 
+    *given* are the public keys of parties, which go to `parties/`.
+
     Raises:
         LintError: The policy must not be signed.
         NotCoveredError: One party alone could sign.
         SetupError: Files are missing, or this key is not among the parties' keys.
-        RejectedError: The policy's version was not raised.
+        RejectedError: The policy's version was not raised, or one party gave two keys.
 
     """
     document = read(folder / TARGET_NAME)
@@ -85,7 +99,7 @@ def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
     refusals = lint(policy, now.date())
     if refusals:
         raise LintError(refusals)
-    planned = next_root(folder, policy, now)
+    planned = next_root(folder, policy, now, given)
     root = planned.root
     check_parties(root.to_bytes(_SERIALIZER), policy)
     signer, signs_all = _signer_for(planned, key)
@@ -95,8 +109,9 @@ def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
     if signs_all:
         for metadata in (snapshot, targets):
             metadata.sign(signer, append=True)
-    # A crash in between leaves a root with one signature more than the targets; signing
-    # again adds what is missing.
+    # A crash in between leaves keys that no root names yet, or a root with one signature more
+    # than the targets; signing again adds what is missing.
+    keep_parties(folder, given)
     keep_earlier(folder, planned)
     replace(folder / ROOT_NAME, root.to_bytes(_SERIALIZER), mode=0o644)
     replace(folder / SNAPSHOT_NAME, snapshot.to_bytes(_SERIALIZER), mode=0o644)
@@ -107,33 +122,46 @@ def sign(folder: Path, key: Ed25519PrivateKey, now: datetime) -> Standing:
 def standing(folder: Path) -> Standing:
     """Return where the folder stands; signatures may still be missing.
 
+    Nobody has signed a policy that the targets do not name, whoever signed the one before.
+
     Raises:
-        SetupError: Files are missing.
-        MalformedError: They are not in their format.
+        SetupError: Files are missing, or are no metadata.
+        MalformedError: The policy or a signature is not in its format.
 
     """
     files = _signed(folder)
-    root, targets = files["root"], files["targets"]
+    root, digest = load(files["root"], Root, ROOT_NAME), policy_digest(files["policy"])
+    targets = load(files["targets"], Targets, TARGETS_NAME).signed
+    load(files["snapshot"], Snapshot, SNAPSHOT_NAME)
+    signed = signers(files["root"], files["targets"])
     return Standing(
         policy=decode_policy(files["policy"]),
-        digest=policy_digest(files["policy"]).hex(),
-        root_sha256=sha256(root),
-        signers=signers(root, targets),
-        root_expires=load(root, Root, ROOT_NAME).signed.expires,
-        targets_expires=load(targets, Targets, TARGETS_NAME).signed.expires,
+        digest=digest.hex(),
+        root_sha256=sha256(files["root"]),
+        signers=signed if is_named(targets, digest) else dict.fromkeys(signed, False),
+        root_expires=root.signed.expires,
+        targets_expires=targets.expires,
     )
+
+
+def is_named(targets: Targets, digest: PolicyDigest) -> bool:
+    """Whether whoever signs *targets* signs the policy of *digest*."""
+    named = targets.targets.get(TARGET_NAME)
+    return named is not None and named.hashes.get("sha256") == digest.hex()
 
 
 def verified(folder: Path, now: datetime) -> Standing:
     """Return where the folder stands, if it stands: as device and guard will check it.
 
     Raises:
-        WireError: Too few signatures, expired, another digest, or one party alone.
+        WireError: Too few signatures, expired, another digest, one party alone, or an earlier
+            root that does not lead to this one.
         SetupError: Files are missing.
 
     """
     files = _signed(folder)
     check_parties(files["root"], verify(**files, now=now))
+    check_earlier(folder, files["root"])
     return standing(folder)
 
 
@@ -145,7 +173,7 @@ def _targets_for(
     if path.exists():
         there = load(read(path), Targets, TARGETS_NAME)
         named = there.signed.targets.get(TARGET_NAME)
-        same = named is not None and named.hashes.get("sha256") == policy_digest(document).hex()
+        same = is_named(there.signed, policy_digest(document))
         if same and not anew and not there.signed.is_expired(now):
             return there
         before = (named.custom or {}).get("version", 0) if named is not None else 0

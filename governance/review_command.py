@@ -36,9 +36,9 @@ def review(policy: Path | None, out: Path | None, as_json: bool) -> None:
       assent-govern review --policy acme/policy.json
     """
     found = claims.review()
+    asked = None if policy is None else decode_policy(read(policy))
     if out is not None:
         replace(out, found.text.encode("utf-8"), mode=0o644)
-    asked = None if policy is None else decode_policy(read(policy))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(_facts(found, asked))))
     elif out is None:

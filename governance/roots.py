@@ -6,7 +6,7 @@ expire before what it signs.  It counts once the threshold of the old keys and t
 the new ones have signed it (the TUF specification, 6.1); who lost a key cannot do that alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,13 +14,21 @@ from typing import Any, Final
 
 from securesystemslib.signer import Key, SSlibKey  # type: ignore[attr-defined]
 
-from base.durable import replace
-from base.errors import SetupError
+from base.durable import private_folder, replace
+from base.errors import RejectedError, SetupError
 from governance.files import read
-from governance.keys import PublicKey, Role, read_public
+from governance.keys import PublicKey, Role, encode_public, read_public
 from wire.errors import ForgedError, MalformedError
 from wire.lease import tuf_key
-from wire.metadata import Metadata, Root, Timestamp, follow_roots, metadata_of, root_of
+from wire.metadata import (
+    Metadata,
+    Root,
+    Timestamp,
+    check_line,
+    follow_roots,
+    metadata_of,
+    root_of,
+)
 from wire.parties import LEAST_THRESHOLD, PARTY_FIELD, SIGNING_ROLES, party_of
 from wire.policy import Policy
 
@@ -42,16 +50,21 @@ class NextRoot:
     changes: tuple[str, ...]
 
 
-def next_root(folder: Path, policy: Policy, now: datetime) -> NextRoot:
+def next_root(
+    folder: Path, policy: Policy, now: datetime, given: Sequence[PublicKey] = ()
+) -> NextRoot:
     """Return the root to sign: the one in *folder*, or the one that has to follow it.
+
+    *given* are public keys of parties that are not in `parties/` yet, or take a place there.
 
     Raises:
         SetupError: The parties' keys are missing or none, or what is there cannot be read.
+        RejectedError: One party gave two keys for the first root.
         MalformedError: A lease key is none.
 
     """
     there = _newest(folder)
-    parties = _parties(folder, there)
+    parties = _parties(folder, there, given)
     _check_given(parties, policy)
     keys = _wanted(parties, policy)
     if there is None:
@@ -76,6 +89,13 @@ def keep_earlier(folder: Path, planned: NextRoot) -> None:
             replace(path, read(folder / ROOT_NAME), mode=0o644)
 
 
+def keep_parties(folder: Path, given: Sequence[PublicKey]) -> None:
+    """Keep the keys that were *given*, for whoever signs next."""
+    for part in given:
+        kept = private_folder(folder / PARTIES_NAME) / _file_of(part)
+        replace(kept, encode_public(part), mode=0o644)
+
+
 def load(data: bytes, kind: type, name: str) -> Metadata[Any]:
     """Return the metadata in the file *name*.
 
@@ -94,6 +114,22 @@ def _newest(folder: Path) -> Metadata[Any] | None:
     return load(read(path), Root, ROOT_NAME) if path.exists() else None
 
 
+def check_earlier(folder: Path, root: bytes) -> None:
+    """Check that the roots that are kept in *folder* lead to *root*.
+
+    Raises:
+        SetupError: One cannot be read.
+        WireError: One is no root, is missing, or does not lead to the next.
+
+    """
+    earlier = {int(path.name.partition(".")[0]): path for path in _kept(folder)}
+    check_line([*(read(path) for _number, path in sorted(earlier.items())), root])
+
+
+def _kept(folder: Path) -> Iterator[Path]:
+    return (p for p in folder.glob(f"*.{ROOT_NAME}") if p.name.partition(".")[0].isdecimal())
+
+
 def _before(folder: Path, root: Metadata[Any]) -> Metadata[Any] | None:
     path = folder / f"{root.signed.version - 1}.root.json"
     return load(read(path), Root, path.name) if path.exists() else None
@@ -109,13 +145,20 @@ def _counts(root: Metadata[Any], before: Metadata[Any] | None) -> bool:
     return True
 
 
-def _parties(folder: Path, there: Metadata[Any] | None) -> list[tuple[str, Key]]:
+def _parties(
+    folder: Path, there: Metadata[Any] | None, given: Sequence[PublicKey]
+) -> list[tuple[str, Key]]:
     """Return each party's key: from `parties/`, or from the root where that was left behind."""
-    given = [read_public(file) for file in sorted((folder / PARTIES_NAME).glob("*.json"))]
+    files = sorted((folder / PARTIES_NAME).glob("*.json"))
+    parts = {file.name: read_public(file) for file in files}
     for part in given:
+        if there is None and parts.get(_file_of(part), part) != part:
+            raise RejectedError(f"{part.party} gave two keys; one party signs with one key")
+        parts[_file_of(part)] = part
+    for part in parts.values():
         _refuse_approver(part)
-    if given:
-        return [(part.party, SSlibKey.from_crypto(part.ed25519())) for part in given]
+    if parts:
+        return [(part.party, SSlibKey.from_crypto(part.ed25519())) for part in parts.values()]
     if there is None:
         raise SetupError(
             f"{folder / PARTIES_NAME} has no public keys; give --public for each party"
@@ -176,6 +219,10 @@ def _check_given(parties: Sequence[tuple[str, Key]], policy: Policy) -> None:
                 f"the public policy key of {name} is missing; give --public for each party, "
                 "each made with --party as the policy has it"
             )
+
+
+def _file_of(part: PublicKey) -> str:
+    return "".join(c if c.isalnum() else "-" for c in part.party.lower()) + ".json"
 
 
 def _refuse_approver(part: PublicKey) -> None:

@@ -17,7 +17,15 @@ from base.durable import replace
 from base.errors import RejectedError, SetupError
 from base.stored import Versioned, refuse_newer
 from wire.errors import UNREADABLE
-from wire.metadata import Root, Snapshot, Targets, follow_roots, sha256, version_of
+from wire.metadata import (
+    Root,
+    Snapshot,
+    Targets,
+    check_line,
+    follow_roots,
+    sha256,
+    version_of,
+)
 from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, verify
 
@@ -117,6 +125,7 @@ def check_successor(
 
     """
     policy = offered.verified(now)
+    check_line((*offered.earlier_roots, offered.root))
     if base64.b64encode(own.signing_key).decode("ascii") != policy.guard.signing_key:
         raise RejectedError("this policy names another guard: its signing_key is not ours")
     if policy.guard.witness != own.witness:

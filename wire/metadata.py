@@ -129,6 +129,19 @@ def follow_roots(trusted: bytes, later: Sequence[bytes]) -> None:
         before = root
 
 
+def check_line(roots: Sequence[bytes]) -> None:
+    """Check that *roots*, the oldest first, lead to the last of them.
+
+    Whoever still trusts one of the first follows them from there.
+
+    Raises:
+        MalformedError: One is no root.
+        ForgedError: One is missing, or is not signed by old and new keys.
+
+    """
+    follow_roots(roots[0], roots[1:])
+
+
 def version_of(data: bytes, kind: type[T]) -> int:
     """Return the version of metadata, unverified.
 

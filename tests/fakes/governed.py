@@ -32,6 +32,7 @@ def governed(home: Path) -> Path:
         _key(home / "locked", CONTROLLER, "Ada", role, *locked)
     _draft(acme, home)
     _sign(home)
+    _change_key(home)
     request = acme.request(expires_at=FAR, programme="workflows")
     (home / "request.json").write_bytes(encode_request(request))
     _run(
@@ -54,14 +55,19 @@ def _draft(acme: Organisation, home: Path) -> None:
         *("--representatives", COUNCIL, "--representatives-contact", "council@acme.example"),
         *("--jurisdiction", "DE", "--origin", "https://collector.acme.example:8443"),
         *("--pin", "ab" * 32, "--log-key", policy.collector.log),
+        *("--collector-lease-key", policy.collector.lease_key),
+        *("--guard-lease-key", policy.guard.lease_key),
         *("--guard-run-by", "Council Trust", "--guard-key", policy.guard.signing_key),
         *("--witness", policy.guard.witness),
         *("--recipient", f"{READER}={home / 'recipient.txt'}"),
         *("--approver", home / "ada/approver-key.public.json"),
         *("--approver", home / "grace/approver-key.public.json"),
-        *("--application", "gedit:Gedit", "--assessment", "DPIA-7"),
-        *("--assessment-expires", "2999-01-01"),
+        *("--application", "gedit:Gedit", "--hours", "mon-fri=08:00-18:00"),
+        *("--justification", "screen=clicks mean nothing without what is there"),
+        *("--assessment", "DPIA-7", "--assessment-expires", "2999-01-01"),
+        *("--review", policy.review),
     )
+    _run("lint", home / "policy/policy.json")
     for folder in ("unsigned/parties", "empty"):
         (home / folder).mkdir(parents=True)
         shutil.copy(home / "policy/policy.json", home / folder.partition("/")[0])
@@ -79,6 +85,19 @@ def _sign(home: Path) -> None:
     key = home / "ada/policy-key.pem"
     _run("sign", home / "policy", "--key", key, *publics, "--yes")
     _run("sign", home / "policy", "--key", home / "grace/policy-key.pem", "--yes")
+    _run("review", "--out", home / "review.txt")
+
+
+def _change_key(home: Path) -> None:
+    """Let Ada go on with her locked key: then there are two roots."""
+    shutil.copytree(home / "policy", home / "rotated")
+    sign = ("sign", home / "rotated", "--yes")
+    new = home / "locked/policy-key.public.json"
+    locked = ("--key", home / "locked/policy-key.pem", "--passphrase-file", home / "passphrase.txt")
+    _run(*sign, "--key", home / "ada/policy-key.pem", "--public", new)
+    _run(*sign, *locked)
+    _run(*sign, "--key", home / "grace/policy-key.pem")
+    _run("verify", home / "rotated")
 
 
 def _receipt(acme: Organisation, home: Path) -> None:

@@ -553,7 +553,7 @@ def test_the_guard_signs_nothing_while_halted_or_expired(world: World, leases: L
     """Nothing that has ended is made to go on."""
     installed = world.folder.policy_set()
     with pytest.raises(NotCoveredError, match="halted: the council"):
-        leases.renew(offered(world), installed, wall(NOW), "the council")
+        leases.renew(offered(world), installed, wall(NOW), "it is halted: the council")
     over = NOW + timedelta(days=91)
     with pytest.raises(ForgedError, match="expired"):
         leases.renew(offered(world, over), installed, wall(over))

@@ -102,7 +102,7 @@ def test_two_parties_sign_a_drafted_policy_and_anybody_verifies_it(
 
 
 def test_nobody_signs_by_accident(drafted: Path, keys: Path) -> None:
-    """Without a yes nothing is signed."""
+    """Without a yes nothing is signed, and no key is kept."""
     assert (
         CliRunner()
         .invoke(
@@ -114,7 +114,34 @@ def test_nobody_signs_by_accident(drafted: Path, keys: Path) -> None:
         .exit_code
         != 0
     )
-    assert not (drafted / "root.json").exists()
+    assert [path.name for path in drafted.iterdir()] == ["policy.json"]
+
+
+def test_two_keys_of_one_party_at_the_first_signature_are_refused(
+    drafted: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever collects the public keys may have an old one among them."""
+    govern("keys", "new", keys / "old", "--party", CONTROLLER)
+    given = ("--public", keys / "old/policy-key.public.json", *publics(keys))
+    key = ("--key", keys / "ada/policy-key.pem", "--yes")
+    assert code_of("sign", drafted, *given, *key) == ExitCode.REJECTED
+    assert "gave two keys" in capsys.readouterr().err
+    assert [path.name for path in drafted.iterdir()] == ["policy.json"]
+
+
+def test_a_policy_that_was_changed_after_it_was_signed_is_signed_by_nobody(
+    drafted: Path, keys: Path
+) -> None:
+    """Neither does it look signed, nor does anybody halt it instead of the one in force."""
+    sign(drafted, keys, "ada", *publics(keys))
+    sign(drafted, keys, "grace")
+    path = drafted / "policy.json"
+    path.write_text(path.read_text().replace('"hold_seconds": 600', '"hold_seconds": 700'))
+    facts = json.loads(govern("show", drafted, "--json").output)
+    assert facts["signers"] == {CONTROLLER: False, COUNCIL: False}
+    halt = ("halt", drafted, "unheard", "--key", keys / "ada/policy-key.pem")
+    assert code_of(*halt, "--out", drafted / "halt.json") == ExitCode.SETUP
+    assert not (drafted / "halt.json").exists()
 
 
 def test_the_lint_prints_name_reason_and_remedy_and_ends_with_6(

@@ -17,7 +17,16 @@ import pytest
 from base.command import outcome
 from base.errors import ExitCode
 from governance.__main__ import cli
-from tests.fakes.damage import DAMAGES, Damage, a_folder, empty, foreign, later_kind, truncated
+from tests.fakes.damage import (
+    DAMAGES,
+    Damage,
+    a_folder,
+    empty,
+    foreign,
+    garbled,
+    later_kind,
+    truncated,
+)
 from tests.fakes.damage import unreadable as _needs_another_user
 from tests.fakes.governed import governed
 from wire.errors import WireError
@@ -40,9 +49,18 @@ class Case:
 
 
 SIGN: Final = "sign policy --key ada/policy-key.pem --yes"
+FIRST_OF_TWO: Final = (
+    "sign empty --key ada/policy-key.pem --public ada/policy-key.public.json "
+    "--public grace/policy-key.public.json --yes"
+)
 LOCKED: Final = "--passphrase-file passphrase.txt"
 FIRST: Final = f"sign unsigned --key locked/policy-key.pem {LOCKED} --yes"
 APPROVE: Final = "approve request.json --name Ada --key ada/approver-key.pem --yes --out new.json"
+HALT: Final = "halt policy unheard --key ada/policy-key.pem --out new.json"
+HALT_LOCKED: Final = f"halt rotated unheard --key locked/policy-key.pem {LOCKED} --out new.json"
+DIFF: Final = "diff policy/policy.json empty/policy.json"
+REVIEW: Final = "review --policy policy/policy.json --out review.txt"
+SIGN_ROTATED: Final = "sign rotated --key grace/policy-key.pem --yes"
 DRAFT: Final = "draft new.json --controller Acme"
 RECEIPT: Final = "receipt verify receipt.json --key device.pem"
 TEXT: Final = (empty, truncated, foreign)  # which the lint or a person judges
@@ -50,19 +68,32 @@ TEXT: Final = (empty, truncated, foreign)  # which the lint or a person judges
 FILES: Final = (
     *(
         Case(file=f"policy/{name}.json", words=words)
-        for name in ("policy", "root", "targets")
+        for name in ("policy", "root", "snapshot", "targets")
         for words in (SIGN, "show policy", "verify policy", f"{APPROVE} --policy policy")
     ),
+    *(
+        Case(file=f"rotated/{name}.json", words=words)
+        for name in ("1.root", "parties/acme-ltd")
+        for words in (SIGN_ROTATED, *(("verify rotated",) if name == "1.root" else ()))
+    ),
+    *(Case(file=f"policy/{name}.json", words=HALT) for name in ("policy", "root", "targets")),
     Case(file="policy/policy.json", words="lint policy/policy.json"),
+    Case(file="policy/policy.json", words=DIFF),
+    Case(file="empty/policy.json", words=DIFF),
+    Case(file="policy/policy.json", words=REVIEW),
+    Case(
+        file="review.txt", words=REVIEW, harmless=(empty, truncated, foreign, garbled), later=False
+    ),
     Case(file="unsigned/policy.json", words=FIRST),
     Case(file="unsigned/parties/locked.json", words=FIRST),
     Case(file="passphrase.txt", words=FIRST, later=False),
     Case(file="ada/policy-key.pem", words=SIGN, later=False),
-    Case(
-        file="ada/policy-key.public.json",
-        words="sign empty --key ada/policy-key.pem --public ada/policy-key.public.json "
-        "--public grace/policy-key.public.json --yes",
-    ),
+    Case(file="ada/policy-key.pem", words=FIRST_OF_TWO, later=False),
+    Case(file="ada/policy-key.pem", words=HALT, later=False),
+    Case(file="locked/policy-key.pem", words=HALT_LOCKED, later=False),
+    Case(file="passphrase.txt", words=HALT_LOCKED, later=False),
+    Case(file="ada/policy-key.public.json", words=FIRST_OF_TWO),
+    Case(file="grace/policy-key.public.json", words=FIRST_OF_TWO),
     Case(file="ada/approver-key.pem", words=APPROVE, later=False),
     Case(
         file="ada/approver-key.public.json",
@@ -104,8 +135,12 @@ def ends(words: str) -> int:
     return outcome(cli, "assent-govern", words.split(), refusals=(WireError,))
 
 
-def contents(home: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(home)): p.read_bytes() for p in home.rglob("*") if p.is_file()}
+def contents(home: Path) -> dict[str, bytes | None]:
+    """Return what is in each file; None for a folder."""
+    return {
+        str(path.relative_to(home)): path.read_bytes() if path.is_file() else None
+        for path in home.rglob("*")
+    }
 
 
 @pytest.mark.parametrize("case", FILES, ids=lambda case: f"{case.file}:{case.words.split()[0]}")
@@ -143,10 +178,12 @@ def test_a_file_that_will_not_do_is_one_line_and_nothing_changes(
 
 def test_every_file_of_governance_is_in_the_table(home: Path) -> None:
     """A new one without a row ends here; so does a row whose file nobody makes any more."""
-    twins = re.compile(r"grace/.*|.*\.public\.json|.*/parties/.*|empty/.*|locked/.*")
+    same = r"grace/.*|.*\.public\.json|.*/parties/.*|empty/.*|locked/.*"
+    twins = re.compile(rf"{same}|rotated/(policy|root|snapshot|targets)\.json")
+    files = {name for name, content in contents(home).items() if content is not None}
     rows = {case.file for case in FILES}
-    assert {name for name in contents(home) if not twins.fullmatch(name)} <= rows
-    assert rows <= contents(home).keys()
+    assert {name for name in files if not twins.fullmatch(name)} <= rows
+    assert rows <= files
 
 
 def test_every_command_that_takes_a_file_is_in_the_table() -> None:

@@ -24,7 +24,7 @@ from tests.fakes.organisation import (
 )
 from wire.errors import ForgedError, NotCoveredError, WireError
 from wire.lease import verify_lease
-from wire.metadata import follow_roots
+from wire.metadata import follow_roots, root_of
 from wire.parties import check_parties
 from wire.policy import Party, encode_policy, policy_digest
 
@@ -305,9 +305,12 @@ def test_a_new_key_needs_the_old_one_and_itself(acme: Organisation, tmp_path: Pa
     acme.name_parties(tmp_path)
     policy_set.sign(tmp_path, acme.controller, NOW)
     policy_set.sign(tmp_path, acme.council, NOW)
-    policy_set.verified(tmp_path, NOW)  # by the new keys all is well
+    root = (tmp_path / "root.json").read_bytes()
+    root_of(root)  # by the new keys all is well
     with pytest.raises(ForgedError, match="1/2"):
-        follow_roots(first, [(tmp_path / "root.json").read_bytes()])
+        follow_roots(first, [root])
+    with pytest.raises(ForgedError, match="1/2"):
+        policy_set.verified(tmp_path, NOW)
     policy_set.sign(tmp_path, old, NOW)
     follow_roots(first, [(tmp_path / "root.json").read_bytes()])
     policy_set.verified(tmp_path, NOW)
