@@ -46,7 +46,7 @@ EXPECTED: Final = re.compile(
     r"(agent\.lock|spare-room|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
     r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json"
     r"|policy-[0-9a-f]{64}\.json|receipts/(device\.pem|[\w-]+\.json)"
-    r"|tuf/(trusted-root|in-force|root|timestamp|snapshot|targets|policy)\.json"
+    r"|tuf/(trusted-root|in-force|timestamp|snapshot|targets|policy)\.json"
     r"|tuf/root_history/1\.root\.json"
     r"|spool/sent\.(jsonl|unreadable)|spool/(held|ready)/[0-9a-f]{64}\.(frame|local)"
     r"|erasures/[0-9a-f]{64}\.(json|unreadable)|spool/deletions/[0-9a-f]{64}\.json)$"

@@ -405,8 +405,8 @@ def changes_a_disk(call: ast.Call) -> bool:
         return True
     if last in _OF_PATHS or name in ("shutil.copy", "shutil.move", "start_logging"):
         return True
-    # python-tuf's updater makes folders and removes what it replaces.
-    updates = name == "self.refresh" or any(k.arg == "bootstrap" for k in call.keywords)
+    # python-tuf's updater makes a folder when it is made.
+    updates = any(k.arg == "bootstrap" for k in call.keywords)
     if updates or (last == "make" and owner.startswith("paths_for(")):
         return True
     if last in _OF_OURS and owner.rpartition(".")[2] in ("durable", "disk", "_disk", "os"):

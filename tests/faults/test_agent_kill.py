@@ -276,7 +276,7 @@ def check_workstation(folder: Path) -> None:
     assert left - receipts - requests - {"consent.torn", SPARE_ROOM, f"policy-{text}.json"} == {
         *("agent.lock", "clock.json", "consent.jsonl", "guard-keys.json", "numbers.json"),
         *(KEY, CERTIFICATE, ENROLMENT, "tuf/trusted-root.json", IN_FORCE),
-        *(f"tuf/{role}.json" for role in ("root", "timestamp", "snapshot", "targets", "policy")),
+        *(f"tuf/{role}.json" for role in ("timestamp", "snapshot", "targets", "policy")),
         "tuf/root_history/1.root.json",
         "spool/sent.jsonl",
     }
