@@ -4,6 +4,7 @@ A chunk is one run of hypothesis: that many machines, and the shortest story of 
 fails.  `python -m tests.model.core_run STEPS SEED` does the same by hand and says how far it is.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.model.core_station import MEMORY, Grounds
 from tests.model.core_truth import Tally
 
 STEPS: Final = 50  # of one machine
+LEAST: Final = 600  # steps of a chunk; some of its machines end early
 MACHINES: Final = 20  # of one chunk: hypothesis remembers each, and so slows down
 
 
@@ -52,7 +55,7 @@ def run(
             waiting.remove(done)
             tally.add(done.result())
             said(tally)
-            if tally.steps + len(waiting) * STEPS * MACHINES < steps:
+            if tally.steps + len(waiting) * LEAST < steps:
                 waiting.add(pool.submit(_in_a_process, next_seed))
                 next_seed += 1
 
@@ -74,22 +77,26 @@ def chunk(
     folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
     logging.disable(logging.CRITICAL)  # of thousands of agents
     phases = (Phase.generate, Phase.shrink) if shrinks else (Phase.generate,)
+    how = settings(
+        max_examples=machines,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        phases=phases,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
     known = {"grounds": Grounds.made(folder / "grounds"), "tally": tally}
     machine = type("CoreMachine", (CoreMachine,), known)
     machine._hypothesis_internal_use_seed = seed  # type: ignore[attr-defined]  # noqa: SLF001 - as hypothesis.seed does for functions
     try:
-        run_state_machine_as_test(
-            machine,
-            settings=settings(
-                max_examples=machines,
-                stateful_step_count=steps,
-                deadline=None,
-                database=None,
-                phases=phases,
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        with warnings.catch_warnings():
+            # What a killed process had open the kernel closes; here it is left for the collector.
+            warnings.simplefilter("ignore", ResourceWarning)
+            try:
+                run_state_machine_as_test(machine, settings=how)
+            finally:
+                gc.collect()
     finally:
         logging.disable(logging.NOTSET)
         shutil.rmtree(folder)
