@@ -65,9 +65,13 @@ FILES: Final[Mapping[str, Row]] = {
     ),
     "guard-keys.json": Row(ends=Ends.GOES_ON, why="they are fetched again", has_version=True),
     "numbers.json": Row(ends=Ends.REFUSES, why="a number could be used twice", has_version=True),
-    "policy.json": Row(ends=Ends.SHUT, why="the collector has it"),
-    "root.json": Row(ends=Ends.SHUT, why="the collector has it"),
-    "targets.json": Row(ends=Ends.SHUT, why="the collector has it"),
+    "policy-*.json": Row(ends=Ends.GOES_ON, why="what it allowed is not compared any more"),
+    "tuf/in-force.json": Row(ends=Ends.SHUT, why="the collector has it"),
+    "tuf/trusted-root.json": Row(ends=Ends.GOES_ON, why="the policy holds until its lease ends"),
+    **{
+        f"tuf/{name}.json": Row(ends=Ends.GOES_ON, why="what is in force stands in one file")
+        for name in ("policy", "root_history/1.root", "snapshot", "targets", "timestamp")
+    },
     "receipts/*.json": Row(ends=Ends.GOES_ON, why="they follow the record of consents"),
     "receipts/device.pem": Row(ends=Ends.GOES_ON, why="it is made from the key"),
     "spare-room": Row(ends=Ends.GOES_ON, why="nothing is in it"),
