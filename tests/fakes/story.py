@@ -53,6 +53,7 @@ from wire.sealing import recipient_of
 
 KEYS, POINTER, SCREEN = Category.KEYS, Category.POINTER, Category.SCREEN
 DAY_SECONDS: Final = 24 * 3600
+MOST_TRIES: Final = 10
 PATIENCE_SECONDS: Final = 120.0  # of the story; a full disk stays full for 5
 MOST_STARTS: Final = 6
 
@@ -269,16 +270,23 @@ class Story(Generic[C]):
     # --- what a person does -------------------------------------------------------------
 
     async def work(self, *categories: Category) -> None:
-        """Type and point at a listed window, for long enough that it is kept."""
+        """Type and point at a listed window until it is kept: a disk that fails drops it once."""
         wanted = set(categories) or set(self.service.standing.grants) - self.books.flagged
         await self.recording(wanted)
-        now = BootInstant(self._now().boot)
-        if KEYS in wanted:
-            event: Key | Move = Key(at=now, pressed=True, kind="letter", text="a")
-            self.station.still["input"].emit(event)
-        if POINTER in wanted:
-            self.station.still["input"].emit(Move(at=now, x=1, y=1))
-        await asyncio.sleep(1)
+        for _ in range(MOST_TRIES):
+            before = self._unstored()
+            now = BootInstant(self._now().boot)
+            if KEYS in wanted:
+                event: Key | Move = Key(at=now, pressed=True, kind="letter", text="a")
+                self.station.still["input"].emit(event)
+            if POINTER in wanted:
+                self.station.still["input"].emit(Move(at=now, x=1, y=1))
+            await asyncio.sleep(1)
+            if self._unstored() == before:
+                return
+
+    def _unstored(self) -> int:
+        return self.service.counters.dropped[Reason.STORAGE_BLOCKED]
 
     async def recording(self, wanted: set[Category]) -> None:
         """Wait until *wanted* can be captured, and click what that asks for."""
