@@ -222,6 +222,7 @@ COLLECTOR: Final = (
     Case("config/guard/client.pem", SERVE),
     Case("config/guard/client.key", SERVE),
     Case("config/guard/ca.pem", SERVE),
+    Case("config/lease.key", SERVE),
     Case("state/index.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
     Case("given/acme/snapshot.json", ("publish", "given/acme"), NO_GOOD),
     # A folder there is a mistake in the command line, and shows how it is used.
@@ -231,6 +232,7 @@ GUARD: Final = (
     Case("config/config.toml", STATUS),
     Case("config/signing.key", STATUS),
     Case("config/witness.key", STATUS),
+    Case("config/lease.key", STATUS),
     Case("config/tls.pem", STATUS, (ExitCode.SETUP, ExitCode.REJECTED)),
     Case("config/ca.key", STATUS),
     Case("config/ca.pem", STATUS),
@@ -287,7 +289,9 @@ ELSEWHERE: Final = re.compile(
     r"logs/.*|run/.*|port|output\.log|.*-(shm|wal)|state/(agent\.)?lock"
     r"|config/(guard/client\.csr|reader\.csr)"  # for the other party
     r"|state/objects/.*"  # sealed: what is wrong with one shows at guard and reader
-    r"|state/(device\.pem|policy\.json|root\.json|targets\.json)"  # unit/test_agent_files.py
+    r"|state/(device\.pem|tuf/.*)"  # unit/test_agent_files.py
+    r"|given/acme/.*"  # unit/test_policy_files.py
+    r"|state/(timestamp|lease)\.json"  # unit/test_collector_lease.py
 )
 EVERY: Final = [
     pytest.param(module, case, id=f"{module}:{case.file}")

@@ -9,6 +9,7 @@ import pytest
 from base.door import Response
 from guard.halt import Halts
 from guard.trust import read_policy_set
+from tests.fakes.damage import Damage, empty, foreign, garbled, truncated
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.lease import Lease, verify_lease
 from wire.metadata import Timestamp, version_of
@@ -106,6 +107,35 @@ def test_where_the_guard_gives_none_there_is_none(site: Site, workstation: Works
     """And the device is told to come again."""
     site.guard.policy = None
     assert refusal(asks(workstation)) == (503, "not-ready")
+
+
+DAMAGES = pytest.mark.parametrize("damage", [empty, truncated, foreign, garbled])
+
+
+@DAMAGES
+def test_a_kept_lease_that_is_damaged_is_made_anew(
+    site: Site, workstation: Workstation, damage: Damage
+) -> None:
+    """The guard has to sign it again; nothing of the old one is handed out."""
+    first = leased(site, asks(workstation))
+    damage(site.collector.leases.path)
+    site.clock.moved = timedelta(minutes=1)
+    assert leased(site, asks(workstation)).version > first.version
+
+
+@DAMAGES
+def test_a_guard_that_does_not_know_what_it_signed_last_signs_nothing(
+    site: Site, workstation: Workstation, damage: Damage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lease could go back behind another: its operator restores the file, and is told which."""
+    first = asks(workstation).body
+    path = site.guard.folder / "lease.json"
+    damage(path)
+    before = path.read_bytes()
+    site.clock.moved = HOUR * 1.1
+    assert asks(workstation).body == first
+    assert path.read_bytes() == before
+    assert "lease.json cannot be used" in caplog.text
 
 
 def test_nothing_else_has_a_name(workstation: Workstation) -> None:
