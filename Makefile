@@ -33,8 +33,8 @@ check: ## Lint, format, types, import contracts and the fast tests
 test: ## Run every test, those on a real (virtual) desktop last
 	@$(setup) programs desktop checks interop
 	@status=0; \
-	$(bin)/python -m pytest $(abreast) -m "not install" --ignore=tests/e2e || status=1; \
-	$(bin)/python -m pytest tests/e2e || status=1; \
+	$(bin)/python -m pytest $(abreast) -m "not install and not e2e" || status=1; \
+	$(bin)/python -m pytest -m e2e || status=1; \
 	exit $$status
 
 soak: ## Run the tests that have a long form at full size: hours

@@ -46,7 +46,7 @@ from wire.collector_http import Enrolment
 from wire.event import Key
 from wire.ids import BootInstant
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.soak]
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SECONDS: Final = 120.0

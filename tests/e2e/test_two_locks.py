@@ -44,7 +44,7 @@ from wire.shelf import unshelve
 from wire.tlog import Checkpoint, Tree, cosign, leaf_hash, sign_checkpoint
 from wire.xwing import ENCAPSULATION_BYTES
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 SECRET: Final = "Hausmeister"  # stands in the events; level text, in a test policy
 AGE: Final = "age-encryption.org"

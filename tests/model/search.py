@@ -22,11 +22,15 @@ CLOCK_MOVES: Final = frozenset({"set_ahead", "set_back"})
 CRASHES: Final = Bounds(without=CLOCK_MOVES | {"disk refuses", "policy damaged"})
 EVERY_FAULT: Final = Bounds()
 FEWER_FAULTS: Final = Bounds(without=frozenset({"disk refuses", "set_back"}))
+ONE_UNKNOWN: Final = Bounds(
+    around=surroundings(1, values=(None,)), without=CLOCK_MOVES | {"disk refuses"}
+)
 EVERY_SURROUNDING: Final = Bounds(
     around=surroundings(1, values=(False, None)), without=CLOCK_MOVES | {"disk refuses"}
 )
 PAIRS_OF_SURROUNDINGS: Final = Bounds(
-    around=surroundings(2, values=(False,)), without=CLOCK_MOVES | {"disk refuses"}
+    around=[*dict.fromkeys([*EVERY_SURROUNDING.around, *surroundings(2, values=(False,))])],
+    without=EVERY_SURROUNDING.without,
 )
 
 
