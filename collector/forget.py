@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from collector.index import Index
-from collector.index.tables import batches, salts, tombstones
+from collector.index.tables import batches, leaves, salts, tombstones
 from collector.log import append
 from collector.refusal import RefusedError, Why
 from collector.store import BodyStore
@@ -44,13 +44,18 @@ def entomb(
 
     Batches of other devices are not touched, and look like batches that have not come.
     """
+    mine = (tombstones.c.batch == batch, tombstones.c.device == device)
     before = connection.execute(
-        select(tombstones.c.leaf, tombstones.c.stored).where(
-            tombstones.c.batch == batch, tombstones.c.device == device
-        )
+        select(tombstones.c.leaf, tombstones.c.stored, leaves.c.kind)
+        .join(leaves, leaves.c.number == tombstones.c.leaf)
+        .where(*mine)
     ).one_or_none()
-    if before is not None:
+    if before is not None and before.kind == Kind.TOMBSTONE:
         return before.leaf, before.stored
+    if before is not None:  # of an erasure that covered it; who deletes it gets a leaf of its own
+        leaf = append(connection, Kind.TOMBSTONE, deletion_payload(batch), now)
+        connection.execute(update(tombstones).where(*mine).values(leaf=leaf))
+        return leaf, before.stored
     row = connection.execute(
         select(batches.c.leaf).where(batches.c.batch == batch, batches.c.device == device)
     ).one_or_none()

@@ -27,6 +27,7 @@ import msgspec
 from agent.config import Config
 from agent.consent.policy import read_fetched
 from agent.consent.states import Flag, Pause
+from agent.delivery import UNCONFIRMED_SECONDS
 from agent.enroll import load_device
 from agent.handover import SealedBatch
 from agent.service import Service
@@ -250,7 +251,8 @@ class Life:
         erase = Withdraw(category=Category.POINTER, erase=True)
         await self._say("withdraw pointer", erase)
         await eventually(
-            lambda: not (service.spool.deletions() or service.erasures.outstanding()), SECONDS
+            lambda: not (service.spool.deletions() or service.erasures.outstanding()),
+            SECONDS + UNCONFIRMED_SECONDS,  # what one party missed is asked for again after that
         )
 
     async def _say(self, act: str, command: Command) -> None:

@@ -149,6 +149,8 @@ def check(story: Story, meant: Call, fault: Fault) -> None:
         return  # nothing failed, or nobody was left to say so
     if any(s.file == file and part in s.what for file, part in QUIET for s in sites):
         return
+    if fault is Fault.PERSISTS_BUT_FAILS and meant.name == "mkdir":
+        return  # the folder is there, and no more was wanted
     if story.disk.was_vain or (fault is Fault.FULL and gave_way(story)):
         return
     lines = [line for line in story.said if " INFO " not in line] + list(story.shown)

@@ -72,6 +72,24 @@ def test_a_deleted_batch_leaves_a_tombstone_and_nothing_else(
     assert holding(site, receipt.core_hash) == []
 
 
+def test_a_batch_that_an_erasure_took_can_be_deleted_as_well(
+    site: Site, workstation: Workstation
+) -> None:
+    """Its device asked for both; each has a leaf of its own, which its device can check."""
+    frame = workstation.seals(workstation.consents())
+    workstation.puts(frame)
+    assert workstation.asks(workstation.demands()).status == 200
+    assert trace(site, frame) == []
+    first = workstation.deletes(frame)
+    deleted = msgspec.json.decode(first.body, type=Deleted)
+    assert (first.status, deleted.stored) == (200, True)
+    payload = deletion_payload(hash_of(frame))
+    verify_logged(deleted.tombstone, Kind.TOMBSTONE, payload, site.policy.collector.log)
+    again = msgspec.json.decode(workstation.deletes(frame).body, type=Deleted)
+    assert again.tombstone.index == deleted.tombstone.index
+    assert refusal(workstation.puts(frame)) == (410, "erased")
+
+
 def test_a_deleted_batch_never_comes_back(site: Site, workstation: Workstation) -> None:
     """410 to a PUT, to a reader, and to a release; deleting again is the same tombstone."""
     frame = workstation.seals(workstation.consents())
