@@ -30,6 +30,7 @@ from agent.consent.entries import Entry
 from agent.consent.facts import Situation, facts_of
 from agent.consent.gate import Facts, Verdict, decide
 from agent.consent.ledger import Ledger
+from agent.consent.policy import FOLDER as POLICY_FOLDER
 from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
 from agent.consent.standing import Standing
@@ -117,7 +118,9 @@ class Service:
         self.clock = clock or SystemClock()
         now = self.clock.now()
         self._lock = Lock(paths.state)  # before anything is read: reading mends and sweeps
-        durable.sweep(paths.state)
+        policy = paths.state / POLICY_FOLDER
+        for folder in (paths.state, policy, policy / "root_history"):
+            durable.sweep(folder)
         self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
         self.seen = SeenClock(paths.state, self.ledger.standing.last_seen, now)
         believed = not (self.seen.why_not(now) or self.ledger.standing.clock_doubt)

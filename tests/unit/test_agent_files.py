@@ -164,3 +164,19 @@ def test_every_file_of_the_state_is_in_the_table(lived: Workstation) -> None:
     known = {str(path.relative_to(state)) for pattern in FILES for path in state.glob(pattern)}
     assert names(state) - known == set()
     assert [pattern for pattern in FILES if not list(state.glob(pattern))] == []
+
+
+@pytest.mark.parametrize("folder", [".", "tuf", "tuf/root_history", "receipts", "spool"])
+def test_a_start_removes_what_a_killed_write_left(
+    folder: str, lived: Workstation, tmp_path: Path
+) -> None:
+    """Half of a file, under a name that nobody reads."""
+    shutil.copytree(lived.folder / "state", tmp_path / "state")
+    left = tmp_path / "state" / folder / ".file.json.4711.tmp"
+    left.write_bytes(b"{")
+    station = Workstation(
+        folder=tmp_path, organisation=lived.organisation, policy=lived.policy, clock=lived.clock
+    )
+    station.collector = lived.collector
+    start(station)
+    assert not left.exists()
