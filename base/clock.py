@@ -74,6 +74,11 @@ def boot_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+def asleep_ns() -> int:
+    """Return for how many nanoseconds since its boot the machine was suspended."""
+    return boot_ns() - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+
 def local_time(wall: int) -> datetime:
     """Return what a clock on the wall of this workstation shows at an instant in nanoseconds.
 

@@ -1,6 +1,7 @@
 """Server time becomes boot time: late reading is undone, wrong clocks are not believed."""
 
-from agent.capture.stamp import LARGEST_CORRECTION, MILLISECOND, ServerClock
+from agent.capture.stamp import LARGEST_CORRECTION, MILLISECOND, SLEPT, ServerClock
+from base.clock import asleep_ns
 from wire.ids import BootInstant
 
 OPENED = BootInstant(5_000_000_000)
@@ -54,10 +55,38 @@ def test_server_time_may_wrap() -> None:
     assert clock.instant(5, at(100)) == at(10)
 
 
-def test_a_clock_that_stopped_is_not_believed() -> None:
-    """After a suspend the server's clock is behind; events are not dated into the sleep."""
+def test_a_reader_that_was_held_up_dates_by_the_stamps() -> None:
+    """Four seconds without a turn on a busy machine are a delay like any other."""
     clock = ServerClock(OPENED)
     clock.instant(1000, at(0))
-    woken = BootInstant(OPENED + 2 * LARGEST_CORRECTION)
+    assert [clock.instant(1000 + each, at(4000)) for each in (10, 20, 3999)] == [
+        at(10),
+        at(20),
+        at(3999),
+    ]
+
+
+def test_a_clock_that_stopped_is_not_believed() -> None:
+    """After a suspend the server's clock is behind; events are not dated into the sleep."""
+    asleep = [0]
+    clock = ServerClock(OPENED, lambda: asleep[0])
+    clock.instant(1000, at(0))
+    asleep[0] = 2 * SLEPT
+    woken = BootInstant(OPENED + 2 * SLEPT)
     assert clock.instant(1001, woken) == woken
     assert clock.instant(1011, BootInstant(woken + 50 * MILLISECOND)) == woken + 10 * MILLISECOND
+
+
+def test_stamps_that_cannot_be_are_not_believed() -> None:
+    """A stamp from far ahead, which any client may send, does not date back what follows."""
+    clock = ServerClock(OPENED)
+    clock.instant(1000, at(0))
+    clock.instant(1000 + 2 * LARGEST_CORRECTION // MILLISECOND, at(1))
+    assert clock.instant(1010, at(10)) == at(10)
+    assert clock.instant(1020, at(25)) == at(20)
+
+
+def test_a_machine_that_is_awake_does_not_seem_asleep() -> None:
+    """The two clocks are read one after the other; that takes less than what counts as sleep."""
+    apart = sorted(asleep_ns() for _ in range(101))
+    assert apart[90] - apart[10] < SLEPT
