@@ -42,6 +42,25 @@ def refuse_newer(data: bytes, path: Path, newest: int = VERSION) -> None:
             raise newer(path)
 
 
+def require_kept(path: Path) -> None:
+    """Go on only if a database is there that `init` made: a new one would know of nothing.
+
+    Raises:
+        SetupError: It is missing, empty or out of reach.
+
+    """
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        found = 0
+    except OSError as exc:
+        raise SetupError(f"{path}: {exc.strerror}; check who owns it") from exc
+    if found == 0:
+        raise SetupError(
+            f"{path} is missing or empty; nothing was changed: restore the newest copy"
+        )
+
+
 def newer(path: Path) -> NewerError:
     """Return what to raise for a file of a later version."""
     return NewerError(

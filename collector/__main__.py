@@ -24,7 +24,6 @@ from base.serving import Clients, Credentials, Listener
 from collector import enrol, facts, policies, standstill
 from collector.app import build
 from collector.assembly import Collector
-from collector.index import Index
 from collector.notices import Messenger
 from collector.offhand import opened_index, our_premises
 from collector.premises import connect_guard, move_in
@@ -82,7 +81,6 @@ def init(
     require_plausible_clock()
     premises = our_premises()
     move_in(premises, origin=origin, tenant=tenant, listen=listen, hosts=hosts)
-    Index(premises.index_file).close()
     shown = {
         "origin": premises.config().origin,
         "tenant": tenant,

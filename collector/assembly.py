@@ -52,7 +52,7 @@ class Collector:
 
         """
         config = premises.config()
-        index = Index(premises.index_file)
+        index = premises.index()
         store = FileStore(premises.objects)
         log = Log(index, premises.log_key(), config.log_name)
         guard = GuardClient(premises, config.guard) if config.guard is not None else None

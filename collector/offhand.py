@@ -22,7 +22,7 @@ def opened_index(premises: Premises) -> Iterator[Index]:
 
     """
     premises.config()  # says what to do where nothing is set up yet
-    index = Index(premises.index_file)
+    index = premises.index()
     try:
         yield index
     finally:

@@ -43,7 +43,9 @@ from base.pki import (
     private_pem,
     signing_request,
 )
+from base.stored import require_kept
 from collector.config import Config, first_config, read_config, with_guard
+from collector.index import Index
 from wire.tlog import ALGORITHM_ED25519, verifier_key
 
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -111,6 +113,17 @@ class Premises:
     def index_file(self) -> Path:
         """The index."""
         return self.paths.state / "index.sqlite"
+
+    def index(self) -> Index:
+        """Return the index, open.
+
+        Raises:
+            SetupError: It is missing or damaged, or of a later version of this program.
+            RetryableError: It cannot be used now.
+
+        """
+        require_kept(self.index_file)
+        return Index(self.index_file)
 
     @property
     def objects(self) -> Path:
@@ -215,6 +228,7 @@ def move_in(
         durable.replace(path, private_pem(Ed25519PrivateKey.generate()))
     request = signing_request(load_ed25519(_guard_key_file(premises)))
     durable.replace(premises.guard_folder / "client.csr", request)
+    Index(premises.index_file).close()
     # Last, because its presence says that all the rest is there: init may be run again
     # after a crash, and then makes everything anew.
     text = first_config(

@@ -14,7 +14,6 @@ from rich.table import Table
 from sqlalchemy import Connection, Row, select
 
 from base.paths import paths_for
-from collector.index import Index
 from collector.index.tables import consent_events, consents, devices, notices
 from collector.premises import Premises
 from wire.consent_event import SignedEvent, verify_event
@@ -105,7 +104,7 @@ def list_consents(*, as_json: bool) -> None:
     """  # noqa: D301 - click's mark
     premises = Premises(paths_for("collector"))
     premises.config()  # says what to do where nothing is set up yet
-    with closing(Index(premises.index_file)) as index, index.reading() as connection:
+    with closing(premises.index()) as index, index.reading() as connection:
         known = everything(connection)
     if as_json:
         click.echo(msgspec.json.encode(known))

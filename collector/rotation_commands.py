@@ -9,7 +9,6 @@ from base.clock import NANOSECONDS, SystemClock
 from base.errors import SetupError
 from base.paths import paths_for
 from collector import enrol, policies, rotation
-from collector.index import Index
 from collector.premises import Premises
 from wire.ids import WallInstant
 from wire.policy import Policy
@@ -128,7 +127,7 @@ def finish(force: bool) -> None:
     # Certificates say seconds: whoever was certified within that second counts as before.
     since = WallInstant((int(rotation.begun_at(premises).timestamp()) + 1) * NANOSECONDS)
     life = timedelta(days=premises.config().client_days)
-    index = Index(premises.index_file)
+    index = premises.index()
     try:
         with index.reading() as connection:
             good, away = enrol.certified_before(connection, since, life, _now())
@@ -155,7 +154,7 @@ def _premises() -> Premises:
 
 
 def _policy(premises: Premises) -> Policy | None:
-    index = Index(premises.index_file)
+    index = premises.index()
     try:
         with index.reading() as connection:
             published = policies.latest(connection)

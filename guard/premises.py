@@ -36,6 +36,7 @@ from base.pki import (
     new_server_key,
     private_pem,
 )
+from base.stored import require_kept
 from guard.app import Guard
 from guard.config import Config, first_config, read_config
 from guard.halt import Halts
@@ -87,6 +88,16 @@ class Premises:
         return self.paths.config / "ca.pem"
 
     @property
+    def keys_file(self) -> Path:
+        """The second lock itself."""
+        return self.paths.state / "keys.sqlite"
+
+    @property
+    def witness_file(self) -> Path:
+        """What the log looked like last."""
+        return self.paths.state / "witness.sqlite"
+
+    @property
     def halt_file(self) -> Path:
         """The halt that was called here, if any."""
         return self.paths.state / "halt.json"
@@ -127,12 +138,14 @@ class Premises:
 
     def keys(self) -> Keys:
         """Return the second lock."""
-        return Keys(self.paths.state / "keys.sqlite")
+        require_kept(self.keys_file)
+        return Keys(self.keys_file)
 
     def witness(self) -> Witness:
         """Return the witness."""
-        name = self.config().name
-        return Witness(self.paths.state / "witness.sqlite", name, self.witness_key())
+        name = self.config().name  # says what to do where nothing is set up yet
+        require_kept(self.witness_file)
+        return Witness(self.witness_file, name, self.witness_key())
 
     def own_keys(self) -> OwnKeys:
         """Return the public keys by which a policy has to name this guard."""
@@ -198,6 +211,8 @@ def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> No
     replace(premises.tls_certificate, authority.server_certificate(server, (host, *hosts)))
     for name in ("signing.key", "witness.key", "lease.key"):
         replace(folder / name, private_pem(Ed25519PrivateKey.generate()))
+    Keys(premises.keys_file).close()
+    Witness(premises.witness_file, config.name, premises.witness_key()).close()
     # Last, because its presence says that all the rest is there: init may be run again
     # after a crash, and then makes everything anew.
     replace(premises.config_file, first_config(config))

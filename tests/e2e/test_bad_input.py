@@ -208,7 +208,6 @@ AGENT: Final = (
 )
 STATUS: Final = ("status",)
 OF_SQLITE: Final = (ExitCode.SETUP, ExitCode.LATER)
-NEW: Final = (empty,)  # not harmless, but not told from a new one: docs/known-issues.md
 SERVE: Final = ("serve", "--listen", "127.0.0.1:0")
 NO_GOOD: Final = (ExitCode.SETUP, ExitCode.REJECTED)
 HALT: Final = ("halt", "--statement", "given/halt.json")
@@ -223,7 +222,7 @@ COLLECTOR: Final = (
     Case("config/guard/client.key", SERVE),
     Case("config/guard/ca.pem", SERVE),
     Case("config/lease.key", SERVE),
-    Case("state/index.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
+    Case("state/index.sqlite", STATUS, OF_SQLITE, has_version=True),
     Case("given/acme/snapshot.json", ("publish", "given/acme"), NO_GOOD),
     # A folder there is a mistake in the command line, and shows how it is used.
     Case("given/halt.json", HALT, NO_GOOD, harmless=(a_folder,)),
@@ -238,8 +237,8 @@ GUARD: Final = (
     Case("config/ca.pem", STATUS),
     Case("config/tls.key", SERVE),
     Case("state/policy-set.json", STATUS, has_version=True),
-    Case("state/keys.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
-    Case("state/witness.sqlite", STATUS, OF_SQLITE, has_version=True, harmless=NEW),
+    Case("state/keys.sqlite", STATUS, OF_SQLITE, has_version=True),
+    Case("state/witness.sqlite", STATUS, OF_SQLITE, has_version=True),
     Case("state/halt.json", STATUS, has_version=True),
     Case("state/stop.json", STATUS, has_version=True),
     Case("given/acme/snapshot.json", ("trust", "given/acme", "--yes"), NO_GOOD),

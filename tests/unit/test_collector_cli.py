@@ -151,6 +151,19 @@ def test_every_command_says_when_nothing_is_set_up(
     assert not home.exists()
 
 
+@pytest.mark.parametrize("command", [("status",), ("serve",), ("consents",), ("devices",)])
+def test_an_index_that_is_gone_is_not_made_anew(
+    home: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    """A new one would know of no consent, no deletion and no leaf of the log."""
+    does("init", "--origin", ORIGIN, "--tenant", "acme")
+    (home / "state/index.sqlite").unlink()
+    code, line = fails(capsys, *command)
+    assert code == ExitCode.SETUP
+    assert "index.sqlite is missing or empty" in line
+    assert not (home / "state/index.sqlite").exists()
+
+
 # --- config.toml ------------------------------------------------------------------------
 
 

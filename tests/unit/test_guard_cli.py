@@ -101,6 +101,19 @@ def test_without_init_everything_else_says_so(
         assert "assent-guard init" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["keys.sqlite", "witness.sqlite"])
+def test_a_database_that_is_gone_is_not_made_anew(
+    home: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """A new one would have forgotten every erasure, and cosign whatever log it is shown."""
+    assert guard(*INIT) == ExitCode.DONE
+    (home / "state" / name).unlink()
+    capsys.readouterr()
+    assert guard("status") == ExitCode.SETUP
+    assert f"{name} is missing or empty" in capsys.readouterr().err
+    assert not (home / "state" / name).exists()
+
+
 def test_a_reader_is_certified_by_name(home: Path, tmp_path: Path) -> None:
     """What the certificate says is decided by the guard, not by the request."""
     guard(*INIT)
