@@ -62,6 +62,8 @@ def run(
 
 def _in_a_process(seed: int) -> Tally:
     tally = Tally()
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 20)  # hypothesis keeps all until the end of the chunk
     try:
         chunk(tally, machines=MACHINES, seed=seed)
     except BaseException as exc:  # noqa: BLE001 - whatever it was is said

@@ -1,6 +1,7 @@
 """The real agent under everything that happens to it at once: nothing of a closed time is kept.
 
-`core_machine` has the rules, `core_truth` the judge, `core_station` the agent and its surroundings.
+`core_machine` has the rules, made of `core_moves` in a `core_life`; `core_truth` is the judge, and
+`core_station` has the agent and its surroundings.
 """
 
 import random
