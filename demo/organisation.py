@@ -46,7 +46,7 @@ class Organisation:
         self.reader = Program("reader", folder)
         self.policy = folder / "policy"
         self.keys = folder / "parties"
-        self._requests = 0
+        self._requests = self._versions = 0
 
     def __enter__(self) -> Self:
         try:
@@ -71,7 +71,21 @@ class Organisation:
         collector = self._make_collector()
         reader = self._make_reader()
         self._introduce(guard, collector, reader)
-        self._sign_policy(guard, collector, reader)
+        self._make_keys()
+        self._facts = guard, collector, reader
+        self.sign_policy()
+
+    def sign_policy(self) -> None:
+        """Draft the next version of the policy, have it signed by every party, put it in force."""
+        self._versions += 1
+        draft = self.policy / "policy.json"
+        draft.unlink(missing_ok=True)
+        self.governance.run("draft", draft, *self._wishes(*self._facts))
+        for number, party in enumerate(PARTIES):
+            first = self._public() if self._versions == 1 and number == 0 else []
+            key = self.keys / party / "policy-key.pem"
+            self.governance.run("sign", self.policy, "--key", key, *first, "--yes")
+        self.governance.run("verify", self.policy)
         self.collector.run("publish", self.policy)
         self.guard.run("trust", self.policy, "--yes")
 
@@ -163,9 +177,7 @@ class Organisation:
             *("--ca", collector["ca_pem"], "--certificate", at_collector),
         )
 
-    def _sign_policy(
-        self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
-    ) -> None:
+    def _make_keys(self) -> None:
         self.policy.mkdir(exist_ok=True)
         for party, legal_name in PARTIES.items():
             home = self.keys / party
@@ -174,19 +186,10 @@ class Organisation:
                 *("keys", "new", home, "--party", legal_name),
                 *("--name", APPROVERS[party], "--role", "approver"),
             )
-        self.governance.run(
-            "draft", self.policy / "policy.json", *self._wishes(guard, collector, reader)
-        )
-        public = [
-            word
-            for party in PARTIES
-            for word in ("--public", self.keys / party / "policy-key.public.json")
-        ]
-        for party in PARTIES:
-            key = self.keys / party / "policy-key.pem"
-            first = public if party == next(iter(PARTIES)) else []
-            self.governance.run("sign", self.policy, "--key", key, *first, "--yes")
-        self.governance.run("verify", self.policy)
+
+    def _public(self) -> list[str | Path]:
+        keys = (self.keys / party / "policy-key.public.json" for party in PARTIES)
+        return [word for key in keys for word in ("--public", key)]
 
     def _wishes(
         self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
@@ -194,7 +197,7 @@ class Organisation:
         plan = self.plan
         next_year = datetime.now(UTC).date() + timedelta(days=365)
         words: list[str | Path] = [
-            *("--programme", "pilot", "--tenant", TENANT),
+            *("--programme", "pilot", "--tenant", TENANT, "--version", str(self._versions)),
             *("--controller", CONTROLLER, "--controller-contact", "privacy@acme.example"),
             *("--representatives", REPRESENTATIVES),
             *("--representatives-contact", "council@acme.example"),

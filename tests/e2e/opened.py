@@ -1,10 +1,12 @@
 """What was opened in the end: the exported events, as a recipient has them."""
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from base.clock import boot_ns
 from demo.organisation import Organisation
 from demo.workstation import Workstation
 
@@ -46,3 +48,8 @@ def open_everything(organisation: Organisation, station: Workstation, out: Path)
     index["batches"] = [batch for batch in index["batches"] if batch["subject"] == mine]
     events = [event for event in map(json.loads, lines) if event["subject"] == mine]
     return Opened(out, events, index)
+
+
+def wall_of(boot: int) -> int:
+    """Return the wall time of a boot instant; good while nobody sets the clock."""
+    return time.time_ns() - boot_ns() + boot

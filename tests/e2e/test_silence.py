@@ -28,7 +28,7 @@ from demo.organisation import Organisation
 from demo.search import Searcher
 from demo.typist import Load
 from demo.workstation import WITHDRAW, Workstation, children
-from tests.e2e.opened import Opened, open_everything
+from tests.e2e.opened import Opened, open_everything, wall_of
 from tests.fakes.searched import found
 from wire.category import Category, registry
 
@@ -405,8 +405,3 @@ def search_everywhere(story: Story, opened: Opened | None = None) -> None:
     """Search every folder for the secret; first prove that it would be found there."""
     folders = [*story.folders(), *([] if opened is None else [opened.folder])]
     assert found(SECRET, folders, but=[story.station.typist.record]) == []
-
-
-def wall_of(boot: int) -> int:
-    """Return the wall time of a boot instant; good while nobody sets the clock."""
-    return time.time_ns() - boot_ns() + boot
