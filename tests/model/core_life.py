@@ -68,6 +68,7 @@ class Life(RuleBasedStateMachine):
         self.anchor: int | None = 0  # the skew of the clock that is believed; None: nobody knows
         self.paused_in: tuple[int, int] = (0, 0)  # boot, and skew
         self.edition: int | None = None  # that the agent was last seen to go by
+        self.edition_seen_at = 0
         self.halted_under: int | None = None
         self.steps = 0
         self.idle = 0  # steps since anything was recorded

@@ -292,12 +292,15 @@ class Moves(Life):
 
     def _see_policy(self) -> None:
         """Note which policy the agent goes by, and what it must not capture under that."""
+        since, self.edition_seen_at = self.edition_seen_at, self.core.clock.true
         number = self.core.in_force() if self.core.lives else None
         if number is None or number == self.edition:
             return
         self.edition = number
         edition: Edition = self.core.grounds.editions[number]
         now = self.core.clock.true + LATE
+        # It may come from one that was older than the newest: what that forbade, this may ask for.
+        self.truth.open("policy", edition.asks, since)
         if not_asked := EVERYTHING - edition.asks:
             self.truth.close("policy", not_asked, now)
         stale = [c for c, words in self.truth.granted_words.items() if words < edition.words]
