@@ -78,6 +78,7 @@ class Spool:
             durable.private_folder(each)
         durable.sweep(folder)
         self._batches = {s.name: s for name in (HELD, READY) for s in self._scan(name)}
+        self._unsure: dict[str, Spooled] = {}  # a write failed, and may have left the frame
         self._deletions = set(self._scan_deletions())
         self._sent = self._read_sent(now)
         for spooled in self._batches.values():
@@ -214,7 +215,7 @@ class Spool:
 
     def recorded(self) -> frozenset[tuple[Category, PolicyDigest]]:
         """Return of what there are batches, and under which policies they were recorded."""
-        known = (spooled.local for spooled in self._batches.values())
+        known = (spooled.local for spooled in self._all())
         return frozenset((each.category, each.policy) for each in known if each.category)
 
     def forget(
@@ -237,7 +238,7 @@ class Spool:
         """
         found = [
             spooled
-            for spooled in self._batches.values()
+            for spooled in self._all()
             if (category is None or spooled.local.category in (None, category))
             and (since is None or spooled.local.span.reaches(since))
             and (days is None or spooled.local.span.touches(*days))
@@ -347,6 +348,10 @@ class Spool:
 
     # --- files ------------------------------------------------------------------------
 
+    def _all(self) -> list[Spooled]:
+        """Return everything that is here or may be here, for who must not leave any of it."""
+        return list({**self._unsure, **self._batches}.values())
+
     def _in(self, folder: str) -> Iterator[Spooled]:
         return (spooled for spooled in self._batches.values() if spooled.folder == folder)
 
@@ -357,7 +362,9 @@ class Spool:
         spooled = Spooled(name=name, folder=folder, bytes=len(frame), local=local)
         # A crash between the two leaves a `.local` without its `.frame`: swept at the start.
         self._write_local(spooled)
+        self._unsure[name] = spooled
         self._disk.replace(self._path(spooled, ".frame"), frame)
+        del self._unsure[name]
         self._batches[name] = spooled
 
     def _note(self, sent: Sent) -> None:
@@ -381,6 +388,7 @@ class Spool:
             # A disk that says that it failed may have done it: what is gone is gone.
             if not frame.exists():
                 self._batches.pop(spooled.name, None)
+                self._unsure.pop(spooled.name, None)
         self._disk.remove(self._path(spooled, ".local"))
 
     def _scan(self, folder: str) -> Iterator[Spooled]:

@@ -339,3 +339,52 @@ def test_what_was_recorded_under_one_policy_is_forgotten_alone(world: World) -> 
     }
     assert world.spool.forget(Category.KEYS, why="narrowed", policy=old) == 1
     assert world.spool.recorded() == {(Category.KEYS, new.policy), (Category.SCREEN, old)}
+
+
+@pytest.mark.parametrize("syncs", [3, 4])
+def test_a_batch_that_the_disk_took_and_refused_is_forgotten_with_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch, syncs: int
+) -> None:
+    """Its frame may be there although the write failed, and the next start would send it.
+
+    The third sync is that of the frame, the fourth that of the folder into which it was renamed.
+    """
+    real, done = os.fsync, []
+
+    def fails(fd: int) -> None:
+        done.append(fd)
+        if len(done) >= syncs:
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            world.spool.put(sealed("a"), START)
+    assert any(name.endswith(".frame") for name in world.files()) is (syncs == 4)
+    assert world.spool.batches() == []
+    world.spool.forget(since=back(START, 60 * S))
+    assert world.restart().batches() == []
+    assert [name for name in world.files() if name.endswith((".frame", ".local", ".tmp"))] == []
+
+
+def test_a_signed_batch_that_the_disk_took_and_refused_is_forgotten_with_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The held one is known and the signed one may be there: both go."""
+    world.spool.put(sealed("a"), START)
+    real = os.fsync
+
+    def fails(fd: int) -> None:
+        real(fd)
+        if any((world.folder / "spool/ready").glob("*.frame")):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            world.spool.leave_hold(later(HOLD), HOLD)
+    assert sum(name.endswith(".frame") for name in world.files()) == 2
+    world.spool.forget()
+    assert world.restart().batches() == []
+    assert not any(name.endswith(".frame") for name in world.files())
