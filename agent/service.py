@@ -77,6 +77,8 @@ _LOG: Final = logging.getLogger(__name__)
 
 TICK_SECONDS: Final = 0.1  # while something is captured: events leave the hold-back
 IDLE_SECONDS: Final = 1.0
+LOOK_NANOSECONDS: Final = round((IDLE_SECONDS - TICK_SECONDS / 2) * NANOSECONDS)
+"""A timer may fire a little early; that must not put a look off for another second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,7 +377,7 @@ class Service:
         while True:
             now = self.clock.now()
             self.pipeline.take((), now)
-            if now.boot - looked_at >= IDLE_SECONDS * NANOSECONDS or not looked_at:
+            if now.boot - looked_at >= LOOK_NANOSECONDS or not looked_at:
                 looked_at = now.boot
                 await self.rounds.go(now)
             self._permitted.clear()
