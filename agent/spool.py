@@ -79,6 +79,7 @@ class Spool:
         durable.sweep(folder)
         self._batches = {s.name: s for name in (HELD, READY) for s in self._scan(name)}
         self._unsure: dict[str, Spooled] = {}  # a write failed, and may have left the frame
+        self._numbering = ""  # the batch that gets a number; its record may say so already
         self._deletions = set(self._scan_deletions())
         self._sent = self._read_sent(now)
         for spooled in self._batches.values():
@@ -112,13 +113,21 @@ class Spool:
     def leave_hold(self, now: Now, hold_seconds: int) -> None:
         """Sign what has been held for long enough, so that it may be sent.
 
+        A batch that may have its number comes first, or another would get the same; its hold
+        was over, whatever the clocks say since.
+
         Raises:
             OSError: A write failed; the rest stays held and is tried at the next call.
 
         """
-        for spooled in sorted(self._in(HELD), key=lambda s: s.local.put_wall):
-            if not spooled.local.why and _held_long_enough(spooled.local, now, hold_seconds):
+        held = sorted(self._in(HELD), key=lambda s: (not self._has_number(s), s.local.put_wall))
+        for spooled in held:
+            over = _held_long_enough(spooled.local, now, hold_seconds)
+            if not spooled.local.why and (over or self._has_number(spooled)):
                 self._sign(spooled)
+
+    def _has_number(self, held: Spooled) -> bool:
+        return held.local.sequence is not None or held.name == self._numbering
 
     def _sign(self, held: Spooled) -> None:
         unsigned = self._path(held, ".frame").read_bytes()
@@ -127,7 +136,9 @@ class Spool:
         # A crash after this leaves a held batch with a number, and `__init__` takes the
         # number from it: no other batch gets it, and none is skipped.
         if held.local.sequence is None:
+            self._numbering = held.name
             self._write_local(replace(held, local=numbered))
+            self._numbering = ""
         self._numbers.batch_taken(sequence)
         frame = sign(unsigned, sequence, self._device)
         name = hashlib.sha256(frame).hexdigest()

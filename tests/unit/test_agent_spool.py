@@ -388,3 +388,32 @@ def test_a_signed_batch_that_the_disk_took_and_refused_is_forgotten_with_the_res
     world.spool.forget()
     assert world.restart().batches() == []
     assert not any(name.endswith(".frame") for name in world.files())
+
+
+@pytest.mark.parametrize(
+    "broken", ["local", "numbers.json"], ids=["its record", "the number after it"]
+)
+@pytest.mark.parametrize("lasts", [True, False], ids=["persisted", "not there"])
+def test_a_number_whose_write_failed_goes_to_no_other_batch(
+    world: World, monkeypatch: pytest.MonkeyPatch, broken: str, *, lasts: bool
+) -> None:
+    """Though the clock is set back, another batch comes that is older by it, and we are killed."""
+    world.spool.put(sealed("a"), START)
+    real = os.replace
+
+    def fails(source: Path, target: Path) -> None:
+        if str(target).endswith(broken):
+            if lasts:
+                real(source, target)
+            raise OSError(errno.EIO, "Input/output error")
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fails)
+        with pytest.raises(OSError, match="Input/output error"):
+            world.spool.leave_hold(later(HOLD), HOLD)
+    world.spool.put(sealed("b"), later(-86_400))
+    world.spool.leave_hold(later(HOLD - 86_400), HOLD)
+    world.restart().leave_hold(later(HOLD), HOLD)
+    numbers = sorted(batch.local.sequence or 0 for batch in world.spool.ready())
+    assert numbers == [1, 2]
