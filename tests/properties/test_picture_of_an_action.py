@@ -5,7 +5,7 @@ picture belongs to each instant.  Whatever it names must have been shown at most
 that instant, and complete before it.
 """
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.sensors.screen import PAINTING, SETTLE, ScreenFeed
@@ -54,12 +54,28 @@ def shown(desk: Desk, since: int, until: int) -> set[str]:
     return {str(number) for number in range(desk.colour_at(since), desk.colour_at(until) + 1)}
 
 
+def unnoticed(desk: Desk, frames: list[Frame]) -> range:
+    """Return from when until when a platform that keeps a change to itself is still believed.
+
+    From the first such change to the look that finds it: docs/known-issues.md.
+    """
+    if desk.tells or not frames:
+        return range(0)
+    watched = frames[0].at - 200_000
+    first = next((each for each in desk.changes if each > watched), LENGTH)
+    found = next((frame.at for frame in frames[1:] if frame.at > first), LENGTH)
+    return range(first, found + 1)
+
+
 @given(
     at=changes,
     rate_hz=rates,
     tells=st.booleans(),
     lag=st.integers(0, 80),
     actions=st.lists(instants, max_size=40),
+)
+@example(
+    at=[3_000_800_001], rate_hz=1.0, tells=False, lag=0, actions=[3_000_000_000, 3_101_800_001]
 )
 def test_the_picture_of_an_action_was_there_just_before_it(
     *, at: list[int], rate_hz: float, tells: bool, lag: int, actions: list[int]
@@ -74,7 +90,7 @@ def test_the_picture_of_an_action_was_there_just_before_it(
         if isinstance(found, Missing):
             assert found is not Missing.NOT_HERE
             assert not any(APART <= action - done <= LATEST_AGE for done in images)
-        else:
+        elif action not in unnoticed(desk, frames):
             assert found in shown(desk, action - LATEST_AGE - MILLISECOND, action)
             assert any(done <= action and name == found for done, name in images.items())
 
