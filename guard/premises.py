@@ -137,12 +137,22 @@ class Premises:
         return Leases.open(self.paths.state / "lease.json", self.lease_key())
 
     def keys(self) -> Keys:
-        """Return the second lock."""
+        """Return the second lock.
+
+        Raises:
+            SetupError: It is missing or damaged, or of a later version of this program.
+
+        """
         require_kept(self.keys_file)
         return Keys(self.keys_file)
 
     def witness(self) -> Witness:
-        """Return the witness."""
+        """Return the witness.
+
+        Raises:
+            SetupError: Its memory is missing or damaged, or of a later version of this program.
+
+        """
         name = self.config().name  # says what to do where nothing is set up yet
         require_kept(self.witness_file)
         return Witness(self.witness_file, name, self.witness_key())

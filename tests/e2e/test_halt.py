@@ -1,4 +1,4 @@
-"""A stop and a halt of the whole programme, and a lease that nobody renews, on the real desktop.
+"""A stop and a halt of the whole programme, on the real desktop.
 
 Nobody at the workstation does anything: it shuts by itself, says so, and records nothing of what
 is typed until it may.  A stop lifts by itself; a halt asks everybody anew.
@@ -26,7 +26,7 @@ WORK: Final = Load(keys=50, moves=50, clicks=1, text="abcdefghijklm", area=(100,
 SPYING: Final = Load(keys=50, moves=50, clicks=1, text="nopqrstuvwxyz", area=WORK.area)
 """What is typed while the programme stands still: none of the letters that may be recorded."""
 LETTERS: Final = 40
-HALTED: Final = "halted-by-org"
+HALTED: Final = Reason.HALTED_BY_ORG
 PATIENCE: Final = 60.0  # ten are promised and tested (`test_many_agents`), here it is busy
 
 

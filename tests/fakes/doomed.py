@@ -47,7 +47,7 @@ SECONDS: Final = 30.0  # for one wait of a life; the machine may be busy
 CALLS: Final = ("open", "fsync", "replace", "rename", "unlink", "truncate")
 PUT: Final = Spool.put
 RECORDED: Final = frozenset({Category.KEYS, Category.POINTER})
-SHIFT_SECONDS: Final = 15.0  # that the fake clock is ahead of the life before, which adds up to 13
+SHIFT_SECONDS: Final = 15.0  # a life begins so much later than the one before, which takes 13
 
 
 class Doom(msgspec.Struct, frozen=True, kw_only=True):
