@@ -1,9 +1,11 @@
 """Runs machines of `core_machine` in chunks, each from a seed of its own, on all cores.
 
 A chunk is one run of hypothesis: that many machines, and the shortest story of the first one that
-fails.  `python -m tests.model.core_run STEPS SEED` does the same by hand and says how far it is.
+fails.  `python -m tests.model.core_run STEPS SEED` does the same by hand, says how far it is, and
+does not end with the first story.
 """
 
+import atexit
 import gc
 import logging
 import multiprocessing
@@ -15,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -36,11 +39,14 @@ def run(
     steps: int,
     seed: int,
     said: Callable[[Tally], None] = lambda _tally: None,
+    found: Callable[[AssertionError], None] | None = None,
 ) -> None:
     """Let machines make so many *steps*, and add what they came to; more than a chunk on all cores.
 
+    What a failing chunk came to does not count.
+
     Raises:
-        AssertionError: One of them failed; says how.
+        AssertionError: One of them failed; says how.  Not if *found* takes it, and all goes on.
 
     """
     if steps <= STEPS * MACHINES:
@@ -53,7 +59,12 @@ def run(
         while waiting:
             done = next(as_completed(waiting))
             waiting.remove(done)
-            tally.add(done.result())
+            try:
+                tally.add(done.result())
+            except AssertionError as exc:
+                if found is None:
+                    raise
+                found(exc)
             said(tally)
             if tally.steps + len(waiting) * LEAST < steps:
                 waiting.add(pool.submit(_in_a_process, next_seed))
@@ -76,7 +87,6 @@ def chunk(
     tally: Tally, *, machines: int, seed: int, steps: int = STEPS, shrinks: bool = True
 ) -> None:
     """Let that many machines make *steps* each."""
-    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
     logging.disable(logging.CRITICAL)  # of thousands of agents
     phases = (Phase.generate, Phase.shrink) if shrinks else (Phase.generate,)
     how = settings(
@@ -88,7 +98,7 @@ def chunk(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    known = {"grounds": Grounds.made(folder / "grounds"), "tally": tally}
+    known = {"grounds": _grounds(), "tally": tally}
     machine = type("CoreMachine", (CoreMachine,), known)
     machine._hypothesis_internal_use_seed = seed  # type: ignore[attr-defined]  # noqa: SLF001 - as hypothesis.seed does for functions
     try:
@@ -101,16 +111,31 @@ def chunk(
                 gc.collect()
     finally:
         logging.disable(logging.NOTSET)
-        shutil.rmtree(folder)
 
 
-def _main(steps: str, seed: str) -> None:
+@cache
+def _grounds() -> Grounds:
+    """Return what every machine of this process begins with; it is only copied."""
+    folder = Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None))
+    atexit.register(shutil.rmtree, folder)
+    return Grounds.made(folder / "grounds")
+
+
+def _main(steps: str, seed: str) -> int:
+    finds: list[AssertionError] = []
+
+    def found(story: AssertionError) -> None:
+        finds.append(story)
+        sys.stdout.write(f"{story}\n")
+
     def said(tally: Tally) -> None:
         sys.stdout.write(f"{tally.words()}\n")
         sys.stdout.flush()
 
-    run(Tally(), steps=int(steps), seed=int(seed), said=said)
+    run(Tally(), steps=int(steps), seed=int(seed), said=said, found=found)
+    sys.stdout.write(f"{len(finds)} chunks failed\n")
+    return min(len(finds), 1)
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    sys.exit(_main(*sys.argv[1:]))
