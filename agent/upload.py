@@ -28,6 +28,7 @@ UNKNOWN_SECONDS: Final = 60.0
 _OF_THE_DOOR: Final = frozenset({401, 408, 425, 429})
 _MISSING_FIRST: Final = 409
 _GONE: Final = 410
+_TOO_MUCH: Final = 429
 _NO_ROOM: Final = 507
 _NOT_THIS_VERSION: Final = 501  # of a batch that a later collector will take
 _NO_SUCH_REQUEST: Final = frozenset({404, 405})  # one of us is of another version
@@ -317,8 +318,9 @@ def _busy(task: Task, answer: Answered, failures: int, dice: float) -> Retry:
         # The collector knows when; the jitter keeps all its devices from coming together.
         after = max(after, answer.retry_after_seconds * (1 + dice / 4))
     after = min(after, LARGEST_BACK_OFF_SECONDS)
-    no_room = isinstance(task, Send) and answer.status == _NO_ROOM
-    holds = Holds.UPLOADS if no_room else Holds.DOOR
+    # Too many or too large batches, or no room for one: nobody's question or no waits for that.
+    of_batches = isinstance(task, Send) and answer.status in (_TOO_MUCH, _NO_ROOM)
+    holds = Holds.UPLOADS if of_batches else Holds.DOOR
     return Retry(after_seconds=after, why=_said(answer), holds=holds)
 
 

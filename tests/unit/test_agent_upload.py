@@ -96,7 +96,7 @@ def test_what_an_answer_means(task: Task, status: int, expected: Step) -> None:
     assert respond(task, Answered(status=status)) == expected
 
 
-@pytest.mark.parametrize("status", [401, 408, 425, 429, 500, 502, 503, 204, 302])
+@pytest.mark.parametrize("status", [401, 408, 425, 500, 502, 503, 204, 302])
 @pytest.mark.parametrize("task", [SEND, DELETE, REGISTER])
 def test_trouble_of_the_door_is_tried_again_and_blames_no_batch(task: Task, status: int) -> None:
     """Nothing is set aside because of a server that is busy or a certificate that is old."""
@@ -145,6 +145,28 @@ def test_a_collector_without_room_keeps_batches_waiting_and_nothing_else() -> No
     assert next_task(replace(full, deletions=()), 10) == Wait(until=50)
     assert next_task(replace(full, deletions=(), unregistered=(G,)), 10) == REGISTER
     assert next_task(replace(full, deletions=()), 50) == SEND
+
+
+def test_who_sends_too_much_waits_as_long_as_told_and_holds_up_no_deletion() -> None:
+    """429 to a batch: not before the collector says, and only batches wait."""
+    says = "over-quota: at most 1000 bytes a day from one device; nothing is lost"
+    step = respond(SEND, Answered(status=429, says=says, retry_after_seconds=700))
+    assert isinstance(step, Retry)
+    assert step.holds is Holds.UPLOADS
+    assert step.after_seconds >= 700
+    assert step.why == f"the collector answered 429: {says}"
+    waiting = View(ready=(SEND,), deletions=("dd",), uploads_open=until(0, step.after_seconds))
+    assert next_task(waiting, 0) == DELETE
+    assert next_task(replace(waiting, deletions=()), 0) == Wait(until=until(0, step.after_seconds))
+
+
+@pytest.mark.parametrize("task", [DELETE, REGISTER])
+def test_who_asks_too_much_stays_away_as_long_as_told(task: Task) -> None:
+    """429 to anything else: the door rests."""
+    step = respond(task, Answered(status=429, says="too-many: x", retry_after_seconds=30))
+    assert isinstance(step, Retry)
+    assert step.holds is Holds.DOOR
+    assert step.after_seconds >= 30
 
 
 @pytest.mark.parametrize("task", [DELETE, REGISTER])
