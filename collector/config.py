@@ -14,16 +14,22 @@ from wire.errors import UNREADABLE
 from wire.frame import LARGEST_BYTES
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]  # none at all would wait for ever
+NotNegative: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much one request may take."""
+    """How much one request may take, and one device."""
 
     frame_bytes: Positive = LARGEST_BYTES
     json_bytes: Positive = 1 << 20  # a release order of 1,000 batches is some 100 kB
     uploads: Positive = 16  # frames in memory at a time; the next one waits for its 100 Continue
     body_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # for any body to arrive
-    spare_bytes: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20  # uploads end before the disk does
+    spare_bytes: NotNegative = 256 << 20  # uploads end before the disk does
+    # What one device may do (collector.allowance); 0 is no limit.  An agent sends a batch a
+    # minute and category, asks for the state each 5 s, and sends a screen at most 4 GB a day.
+    device_uploads_per_minute: NotNegative = 240
+    device_requests_per_minute: NotNegative = 600
+    device_bytes_per_day: NotNegative = 16 << 30
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +85,9 @@ listen = {listen}
 # uploads = 16              # batches in memory at a time
 # body_seconds = 120.0      # how long a request may take to arrive
 # spare_bytes = 268435456   # of the disk; with less, uploads get 507 and wait
+# device_uploads_per_minute = 240       # of one device; with more, it gets 429 and waits
+# device_requests_per_minute = 600      # of one device: questions, and noes, each
+# device_bytes_per_day = 17179869184    # of one device
 """
 
 GUARD_TEMPLATE: Final = """

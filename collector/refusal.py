@@ -10,7 +10,11 @@ from typing import Final
 from base.errors import AssentError, ExitCode
 
 # How long to stay away from what may pass by itself; a full disk waits for a person.
-_LATER: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 60, HTTPStatus.INSUFFICIENT_STORAGE: 300}
+_LATER: Final = {
+    HTTPStatus.TOO_MANY_REQUESTS: 60,
+    HTTPStatus.SERVICE_UNAVAILABLE: 60,
+    HTTPStatus.INSUFFICIENT_STORAGE: 300,
+}
 
 
 class Why(Enum):
@@ -53,6 +57,9 @@ class Why(Enum):
     CONSENT_MISMATCH = ("consent-mismatch", HTTPStatus.UNPROCESSABLE_ENTITY)
     GUARD_KEY_UNKNOWN = ("guard-key-unknown", HTTPStatus.UNPROCESSABLE_ENTITY)
     MONTH_REFUSED = ("month-refused", HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    TOO_MANY = ("too-many", HTTPStatus.TOO_MANY_REQUESTS)
+    OVER_QUOTA = ("over-quota", HTTPStatus.TOO_MANY_REQUESTS)
 
     HALTED = ("halted", HTTPStatus.SERVICE_UNAVAILABLE)
     STOPPED = ("stopped", HTTPStatus.SERVICE_UNAVAILABLE)

@@ -24,7 +24,7 @@ def test_every_refusal_stands_in_the_specification_beside_its_status() -> None:
 
 
 def test_a_refusal_that_may_pass_says_when_to_come_back() -> None:
-    """503 and 507 carry Retry-After, nothing else does."""
+    """429, 503 and 507 carry Retry-After, nothing else does."""
     for why in Why:
         later = RefusedError(why, "line").retry_after_seconds
-        assert (later is not None) == (why.status in (503, 507))
+        assert (later is not None) == (why.status in (429, 503, 507))

@@ -1,0 +1,187 @@
+"""What one device may ask and send, and what it is told when that is too much."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from base.clock import NANOSECONDS
+from collector.allowance import DAY_SECONDS, FORGET_AFTER, LONGEST_WAIT_SECONDS, Allowances, Asks
+from collector.config import Limits
+from collector.refusal import RefusedError, Why
+from tests.fakes.delivering import Delivering
+from tests.fakes.site import Site, collector_site, refusal
+from wire.collector_http import FrameList
+from wire.ids import DeviceId
+
+ADA, BOB = DeviceId(b"a" * 32), DeviceId(b"b" * 32)
+
+
+class Tried:
+    """Allowances of a clock that the test moves."""
+
+    def __init__(self, **limits: int) -> None:
+        self.seconds = 1000.0
+        self.allowances = Allowances(
+            limits=Limits(**limits), now=lambda: int(self.seconds * NANOSECONDS)
+        )
+
+    def asks(self, asks: Asks = Asks.UPLOADS, device: DeviceId = ADA) -> int:
+        """Return how many seconds to wait; 0 if it was let in."""
+        try:
+            self.allowances.spend(device, asks)
+        except RefusedError as exc:
+            refused = exc
+        else:
+            return 0
+        assert refused.why in (Why.TOO_MANY, Why.OVER_QUOTA)
+        assert refused.retry_after_seconds is not None
+        return refused.retry_after_seconds
+
+
+def test_a_minute_s_worth_may_come_at_once_and_then_evenly() -> None:
+    """Sixty a minute: sixty now, then one a second."""
+    tried = Tried(device_uploads_per_minute=60)
+    assert [tried.asks() for _ in range(61)] == [0] * 60 + [1]
+    tried.seconds += 1
+    assert [tried.asks(), tried.asks()] == [0, 1]
+
+
+def test_who_waits_as_long_as_told_is_let_in() -> None:
+    """Never told too little: an agent that honours it is refused once."""
+    for most in (1, 7, 59, 240):
+        tried = Tried(device_uploads_per_minute=most)
+        for _ in range(3 * most):
+            if wait := tried.asks():
+                tried.seconds += wait
+                assert tried.asks() == 0
+
+
+def test_one_device_takes_nothing_from_another() -> None:
+    """What Ada's sends is not Bob's fault."""
+    tried = Tried(device_uploads_per_minute=1)
+    assert (tried.asks(), tried.asks(), tried.asks(device=BOB)) == (0, 60, 0)
+
+
+def test_nothing_else_holds_up_a_no() -> None:
+    """Deletions and withdrawals have a bucket of their own."""
+    tried = Tried(device_uploads_per_minute=1, device_requests_per_minute=1, device_bytes_per_day=1)
+    tried.allowances.count(ADA, 1000)
+    assert tried.asks() > 0
+    assert (tried.asks(Asks.QUESTIONS), tried.asks(Asks.QUESTIONS)) == (0, 60)
+    assert tried.asks(Asks.NOES) == 0
+
+
+def test_bytes_are_counted_when_they_are_here_and_the_next_batch_waits_for_them() -> None:
+    """A quota of a day fills evenly over the day; no batch is refused for its own size."""
+    tried = Tried(device_bytes_per_day=DAY_SECONDS)  # a byte a second
+    tried.allowances.count(ADA, DAY_SECONDS + 100)
+    assert tried.asks() == 101
+    tried.seconds += 101
+    assert tried.asks() == 0
+    tried.allowances.count(ADA, 10 * DAY_SECONDS)
+    assert tried.asks() == LONGEST_WAIT_SECONDS
+
+
+def test_no_limit_is_none() -> None:
+    """0 says so."""
+    tried = Tried(device_uploads_per_minute=0, device_requests_per_minute=0, device_bytes_per_day=0)
+    tried.allowances.count(ADA, 1 << 60)
+    assert {tried.asks(asks) for _ in range(2000) for asks in Asks} == {0}
+
+
+def test_what_is_full_again_is_forgotten() -> None:
+    """A hundred thousand devices leave no more behind than those that just asked."""
+    tried = Tried()
+    for number in range(10 * FORGET_AFTER):
+        tried.asks(device=DeviceId(number.to_bytes(32)))
+        tried.seconds += 1
+    assert len(tried.allowances._buckets) <= FORGET_AFTER + 60  # noqa: SLF001 - no other sign
+
+
+@given(st.integers(1, 500), st.lists(st.floats(0, 100), min_size=1, max_size=200))
+def test_never_more_than_twice_the_rate_in_any_minute(most: int, pauses: list[float]) -> None:
+    """A full bucket and what flows in meanwhile: whatever the rhythm of who asks."""
+    tried, taken = Tried(device_requests_per_minute=most), []
+    for pause in pauses:
+        tried.seconds += pause
+        taken += [tried.seconds for _ in range(5) if tried.asks(Asks.QUESTIONS) == 0]
+    for at in taken:
+        assert sum(at <= other < at + 60 for other in taken) <= 2 * most
+
+
+# --- over the wire ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Iterator[Site]:
+    """Return a collector that takes two uploads and twelve questions a minute of one device."""
+    limits = "device_uploads_per_minute = 2\ndevice_requests_per_minute = 12"
+    with collector_site(tmp_path / "site", limits) as site:
+        yield site
+
+
+def test_an_upload_too_many_is_refused_by_its_head_and_taken_after_the_wait(narrow: Site) -> None:
+    """429, a name, the seconds; then it is stored, and nothing was lost."""
+    ada = narrow.workstation()
+    signed = ada.consents()
+    frames = [ada.seals(signed) for _ in range(3)]
+    assert [ada.puts(frame).status for frame in frames] == [201, 201, 429]
+    answer = ada.puts(frames[2])
+    assert refusal(answer) == (429, "too-many")
+    assert answer.retry_after_seconds == 30
+    assert ada.deletes(frames[0]).status == 200
+    narrow.clock.moved += timedelta(seconds=answer.retry_after_seconds)
+    assert ada.puts(frames[2]).status == 201
+
+
+def test_an_upload_that_was_refused_counts_too(narrow: Site) -> None:
+    """Nonsense without end is no way round."""
+    ada = narrow.workstation()
+    body = os.urandom(1000)
+    name = hashlib.sha256(body).hexdigest()
+    assert [ada.puts(body, name).status for _ in range(3)] == [422, 422, 429]
+
+
+def test_questions_too_many_are_refused_and_a_stranger_s_are_not_counted(narrow: Site) -> None:
+    """Of another device, or without a certificate, nothing is taken."""
+    ada, bob = narrow.workstation(), narrow.workstation()
+    asked = [ada.door.request("GET", "/v1/log/checkpoint") for _ in range(14)]
+    assert [answer.status for answer in asked] == [200] * 12 + [429] * 2
+    assert bob.door.request("GET", "/v1/log/checkpoint").status == 200
+    assert {narrow.door().request("GET", "/v1/state").status for _ in range(14)} == {200}
+
+
+def test_a_quota_of_bytes_is_said_by_name(tmp_path: Path) -> None:
+    """The first batch passes whatever its size, the next waits."""
+    with collector_site(tmp_path / "site", "device_bytes_per_day = 100") as site:
+        ada = site.workstation()
+        signed = ada.consents()
+        assert ada.puts(ada.seals(signed)).status == 201
+        answer = ada.puts(ada.seals(signed))
+        assert refusal(answer) == (429, "over-quota")
+        assert answer.retry_after_seconds == LONGEST_WAIT_SECONDS
+
+
+def test_an_agent_that_is_told_to_wait_waits_and_loses_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The real delivery against the real limit: two batches too many, refused once each."""
+    caplog.set_level(logging.INFO, "collector.reached")
+    with collector_site(tmp_path / "site", "device_uploads_per_minute = 30") as site:
+        laptop = Delivering.enrolled(site, tmp_path / "state")
+        frames = [laptop.seal() for _ in range(32)]
+        laptop.deliver(lambda _delivery: not list(laptop.spool.ready()))
+        reader = site.reader("training-team")
+        listed = msgspec.json.decode(reader.request("GET", "/v1/frames").body, type=FrameList)
+    stored = {frame.batch_hash for frame in listed.frames}
+    assert stored == {hashlib.sha256(frame).digest() for frame in frames}
+    refused = [r for r in caplog.records if "429" in r.getMessage()]
+    assert 1 <= len(refused) <= 2
