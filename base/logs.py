@@ -1,5 +1,9 @@
 """Logs of a program: what it did, never what was captured, never who.
 
+A line is text for people or, in the form `json`, an object for programs: `at`, `level`,
+`where`, `event` (the constant message, the same for each line of its kind), `numbers` (what
+was put into it), `says` (both together), `trace`.
+
 Lines go to standard error and, with a folder, to a rotating file of at most 5 x 1 MiB.
 Messages are constants with numbers and reasons; no event, title, host name or path of a
 captured program is ever an argument.  What the system or a library adds (a path in a home
@@ -10,9 +14,13 @@ import logging
 import logging.handlers
 import os
 import sys
+from datetime import UTC, datetime
+from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, TextIO
+
+import msgspec
 
 from base.discretion import Discretion
 
@@ -25,13 +33,22 @@ def log_file(program: str, folder: Path) -> Path:
     return folder / f"{program}.log"
 
 
-def start_logging(program: str, folder: Path | None, *, verbose: bool = False) -> None:
+class Form(StrEnum):
+    """What a line of a log looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def start_logging(
+    program: str, folder: Path | None, *, verbose: bool = False, form: Form = Form.TEXT
+) -> None:
     """Send this program's log to standard error and, where given, to a file in *folder*."""
-    form = _Discreet("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    written = _Discreet("%(asctime)s %(levelname)-7s %(name)s: %(message)s", form)
     root = logging.getLogger()
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     console = _Console(sys.stderr)
-    console.setFormatter(form)
+    console.setFormatter(written)
     root.addHandler(console)
     # At DEBUG it writes the paths of requests, and batches and consents are named in ours; of
     # an answer that was cut short it warns with a traceback, and the door says it in a line.
@@ -40,19 +57,38 @@ def start_logging(program: str, folder: Path | None, *, verbose: bool = False) -
         kept = _OwnersAlone(
             log_file(program, folder), maxBytes=LARGEST_BYTES, backupCount=OLDER, encoding="utf-8"
         )
-        kept.setFormatter(form)
+        kept.setFormatter(written)
         root.addHandler(kept)
 
 
 class _Discreet(logging.Formatter):
     """Writes lines that say nothing of a person, tracebacks included."""
 
-    def __init__(self, form: str) -> None:
-        super().__init__(form)
+    def __init__(self, line: str, form: Form) -> None:
+        super().__init__(line)
+        self._form = form
         self._discretion = Discretion()
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._discretion.hide(super().format(record))
+        if self._form is Form.TEXT:
+            return self._discretion.hide(super().format(record))
+        return msgspec.json.encode(self._fields(record)).decode("utf-8")
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, object]:
+        """Return the object of a line; each text in it is made discreet by itself."""
+        hide = self._discretion.hide
+        args = record.args if isinstance(record.args, tuple) else ()
+        fields: dict[str, object] = {
+            "at": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
+            "level": record.levelname.lower(),
+            "where": record.name,
+            "event": hide(str(record.msg)),
+            "numbers": [a if isinstance(a, int | float) else hide(str(a)) for a in args],
+            "says": hide(record.getMessage()),
+        }
+        if record.exc_info:
+            fields["trace"] = hide(self.formatException(record.exc_info))
+        return fields
 
 
 class _Unperturbed(logging.Handler):

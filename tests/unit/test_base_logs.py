@@ -1,7 +1,9 @@
 """Logs: rotated, the owner's alone, naming nobody, and never in the way."""
 
 import errno
+import json
 import logging
+import re
 import stat
 from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
@@ -91,3 +93,60 @@ def test_a_line_names_nobody_whatever_is_put_into_it(
 def test_what_names_nobody_is_left_as_it_is(text: str) -> None:
     """Or no log could be read any more."""
     assert Discretion().hide(text) == text
+
+
+# --- the form for programs ----------------------------------------------------------------
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    """Return the objects in a log of the form `json`."""
+    text = (folder / "guard.log").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_structured_line_is_an_object_whose_event_is_the_same_each_time(
+    root: logging.Logger, tmp_path: Path
+) -> None:
+    """What happened, and the numbers of it, apart: so that lines of a kind can be counted."""
+    logs.start_logging("guard", tmp_path, form=logs.Form.JSON)
+    logger = logging.getLogger("guard.app")
+    logger.info("released %d of %d batches", 3, 4)
+    logger.warning("released %d of %d batches", 0, 9)
+    first, second = lines(tmp_path)
+    assert first.keys() == {"at", "level", "where", "event", "numbers", "says"}
+    assert (first["level"], first["where"]) == ("info", "guard.app")
+    assert first["event"] == second["event"] == "released %d of %d batches"
+    assert (first["numbers"], second["numbers"]) == ([3, 4], [0, 9])
+    assert first["says"] == "released 3 of 4 batches"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(first["at"]))
+
+
+def test_a_structured_line_is_as_discreet_as_any(root: logging.Logger, tmp_path: Path) -> None:
+    """Whatever an argument, a message or a trace holds: no id, no key, no home folder."""
+    logs.start_logging("guard", tmp_path, form=logs.Form.JSON)
+    device, address = "ab" * 32, "ada@acme.example"
+    logger = logging.getLogger("guard")
+    logger.info("device %s asks", device)
+    logger.info(f"device {device} asks")  # noqa: G004 - as somebody might write it
+    try:
+        raise ValueError(f"{address} at {Path.home()}/x")  # noqa: TRY301 - a trace is wanted
+    except ValueError:
+        logger.exception("not possible")
+    text = (tmp_path / "guard.log").read_text("utf-8")
+    assert "asks" in text
+    assert "ValueError" in text
+    assert [found for found in (device, address, "\n ") if found in text] == []
+    assert [line["level"] for line in lines(tmp_path)] == ["info", "info", "error"]
+
+
+def test_a_line_with_no_arguments_or_strange_ones_is_written(
+    root: logging.Logger, tmp_path: Path
+) -> None:
+    """A mapping, as logging allows, an object, line breaks: one line each."""
+    logs.start_logging("guard", tmp_path, form=logs.Form.JSON)
+    logger = logging.getLogger("guard")
+    logger.info("nothing\nmore")
+    logger.info("%(many)d batches", {"many": 2})
+    logger.info("%s", object())
+    assert [line["numbers"] for line in lines(tmp_path)][:2] == [[], []]
+    assert len((tmp_path / "guard.log").read_text("utf-8").splitlines()) == 3
