@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from base.api import Body, Media, Operation
+from base.api import Body, Door, Media, Operation
 
 Json: TypeAlias = dict[str, Any]
 
@@ -23,6 +23,7 @@ PLACES: Final[Mapping[str, Json]] = {  # what stands in a path
     "grant": {"type": "string", "pattern": HASH},
     "name": {"type": "string", "pattern": "^[0-9a-z.]{1,128}$"},
 }
+BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 LATER: Final = frozenset({429, 503, 507})  # these answers say when to come back
 _JSON: Final = Media.JSON.value
 _SCHEMAS: Final = "#/components/schemas/{name}"
@@ -39,12 +40,13 @@ def document(
     """Return the document of *operations*.
 
     *error* is the message of a refusal, *headers* maps what stands in each answer to its
-    pattern.
+    pattern; to operators, who come from nowhere else, nothing is said of versions.
     """
     schemas, components = _schemas(operations, error)
     paths: dict[str, Json] = {}
     for one in operations:
-        described = _operation(one, schemas, error, headers or {})
+        told = {} if Door.OPERATORS in one.doors else headers or {}
+        described = _operation(one, schemas, error, told)
         paths.setdefault(one.path, {})[one.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -79,7 +81,20 @@ def _schemas(
     bodies = [body for one in operations for body in (one.takes, *one.gives.values())]
     messages = list(dict.fromkeys([b for b in bodies if isinstance(b, type)] + [error]))
     referred, components = msgspec.json.schema_components(messages, ref_template=_SCHEMAS)
+    _say_base64(components)
     return dict(zip(messages, referred, strict=True)), components
+
+
+def _say_base64(schema: object) -> None:
+    """Say by a pattern, too, what `contentEncoding` only annotates: padded, no line breaks."""
+    if isinstance(schema, dict):
+        if schema.get("contentEncoding") == "base64":
+            schema["pattern"] = BASE64
+        for part in schema.values():
+            _say_base64(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _say_base64(part)
 
 
 def _operation(
@@ -121,10 +136,15 @@ def _operation(
 
 
 def _content(body: Body, schemas: Mapping[type[msgspec.Struct], Json]) -> Json:
-    if isinstance(body, Media):
-        schema: Json = {"type": "object"} if body is Media.JSON else {}
-        return {body.value: {"schema": schema} if schema else {}}
-    return {_JSON: {"schema": schemas[body]}}
+    match body:
+        case Media.BYTES:
+            return {body.value: {}}
+        case Media.JSON:
+            return {body.value: {"schema": {"type": "object"}}}
+        case Media():
+            return {body.value: {"schema": {"type": "string"}}}
+        case message:
+            return {_JSON: {"schema": schemas[message]}}
 
 
 def _refusal(status: int, names: Sequence[str], error: Json, every: Json) -> Json:

@@ -53,6 +53,7 @@ class Role(StrEnum):
     DEVICE = "device"
     READER = "reader"
     COLLECTOR = "collector"
+    OPERATOR = "operator"
 
 
 _URI: Final = re.compile(

@@ -1,9 +1,11 @@
 """Serving an ASGI application over TLS 1.3 with client certificates.
 
 `Listener` binds first (so that the port is known before anything is said about it), then
-`run` serves until SIGTERM or SIGINT, finishing the requests that are under way.  The
-application finds the certificate of its client, as DER, in
-`scope["state"]["client_cert"]`: None where `Clients.OPTIONAL` let one in without.
+`run` serves until SIGTERM or SIGINT, finishing the requests that are under way; `run_together`
+serves several, each in a thread of its own, so that who is busy keeps nobody else waiting.
+The application finds the certificate of its client, as DER, in
+`scope["state"]["client_cert"]`: None where `Clients.OPTIONAL` let one in without, and where a
+listener on a loopback address has no credentials: that one speaks HTTP without TLS.
 
 What is off, and why: the access log (it would say who did what when), the server header,
 headers of proxies (nobody stands before us whom we would believe), websockets, session
@@ -11,12 +13,14 @@ tickets (a resumed session would not look at the certificate again).
 """
 
 import asyncio
+import contextlib
+import ipaddress
 import logging
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,6 +30,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from base.api import Door
+from base.door import listen_address
 from base.durable import replace
 from base.errors import SetupError
 
@@ -95,19 +101,28 @@ class Listener:
         """The port in use."""
         return int(self._socket.getsockname()[1])
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return ipaddress.ip_address(self._socket.getsockname()[0]).is_loopback
+
     def announce(self, port_file: Path) -> None:
         """Write the port, in decimal, into *port_file*."""
         replace(port_file, f"{self.port}\n".encode("ascii"))
 
-    def run(self, app: Any, credentials: Credentials) -> None:  # noqa: ANN401 - any ASGI application
+    def run(self, app: Any, credentials: Credentials | None) -> None:  # noqa: ANN401 - any ASGI application
         """Serve *app* until SIGTERM or SIGINT, or until `stop` is called.
 
+        Without *credentials*, in the clear.
+
         Raises:
-            SetupError: Certificate or key cannot be used.
+            SetupError: Certificate or key cannot be used, or there are none where others than
+                this machine listen.
 
         """
         try:
-            context = _context(credentials)
+            self._check_clear(credentials)
+            context = None if credentials is None else _context(credentials)
         except SetupError:
             self.close()
             raise
@@ -123,7 +138,7 @@ class Listener:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            ssl_context_factory=lambda _config, _default: context,
+            ssl_context_factory=None if context is None else (lambda _config, _default: context),
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=GRACE_SECONDS,
             limit_concurrency=CONNECTIONS,
@@ -134,6 +149,10 @@ class Listener:
         with _signals_obeyed_once():
             self._server.run(sockets=[self._socket])
 
+    def _check_clear(self, credentials: Credentials | None) -> None:
+        if credentials is None and not self.is_loopback:
+            raise SetupError("what others than this machine reach is served over TLS only")
+
     def stop(self) -> None:
         """Let `run` end, from another thread, also one that has not begun."""
         self._stopped = True
@@ -143,6 +162,78 @@ class Listener:
     def close(self) -> None:
         """Give the address back without having served."""
         self._socket.close()
+
+
+class Listeners:
+    """Several, each at an address of its own: bound together, or none is."""
+
+    def __init__(self, addresses: Mapping[Door, str]) -> None:
+        """Bind `host:port` for each door that has one; the first one is the main one.
+
+        Raises:
+            SetupError: An address is none, in use, not ours, or forbidden to us.
+
+        """
+        self.bound: dict[Door, Listener] = {}
+        with contextlib.ExitStack() as undo:
+            for door, listen in addresses.items():
+                if listen:
+                    self.bound[door] = Listener(*listen_address(listen))
+                    undo.callback(self.bound[door].close)
+            undo.pop_all()
+
+    @property
+    def ports(self) -> dict[Door, int]:
+        """The ports in use."""
+        return {door: listener.port for door, listener in self.bound.items()}
+
+    def announce(self, port_file: Path) -> None:
+        """Write the main one's port into *port_file*, the others' beside it."""
+        main, *others = self.bound.items()
+        for door, listener in others:
+            listener.announce(port_file.with_name(f"{port_file.name}.{door}"))
+        main[1].announce(port_file)  # last: who sees it finds the others
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One listener of several: where, what, and by whose certificate (None: in the clear)."""
+
+    listener: Listener
+    app: Any
+    credentials: Credentials | None
+
+
+def run_together(first: Served, *others: Served) -> None:
+    """Serve all until SIGTERM or SIGINT; when one ends, whatever the reason, all do.
+
+    Raises:
+        SetupError: One could not begin.
+
+    """
+    everyone = (first, *others)
+    failed: list[BaseException] = []
+
+    def serve(one: Served) -> None:
+        try:
+            one.listener.run(one.app, one.credentials)
+        except BaseException as exc:  # noqa: BLE001 - raised again below, in the main thread
+            failed.append(exc)
+        finally:
+            for each in everyone:
+                each.listener.stop()
+
+    threads = [
+        threading.Thread(target=serve, args=(one,), name=f"listener {number}")
+        for number, one in enumerate(others, start=1)
+    ]
+    for thread in threads:
+        thread.start()
+    serve(first)
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 class _Protocol(H11Protocol):
@@ -203,7 +294,7 @@ def _context(credentials: Credentials) -> ssl.SSLContext:
     return context
 
 
-@contextmanager
+@contextlib.contextmanager
 def _signals_obeyed_once() -> Iterator[None]:
     """Let SIGTERM end in exit code 0.
 

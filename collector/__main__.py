@@ -15,17 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 from base import durable
+from base.api import Door
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
 from base.command import EXISTING_FILE, run
 from base.errors import SetupError
 from base.logs import start_logging
 from base.pki import Role
-from base.serving import Clients, Credentials, Listener
+from base.serving import run_together
 from collector import enrol, facts, policies, standstill
-from collector.app import build
 from collector.assembly import Collector
+from collector.listeners import bind, credentials_for, served
 from collector.notices import Messenger
 from collector.offhand import opened_index, our_premises
+from collector.operate import document
 from collector.premises import connect_guard, move_in
 from collector.proof import list_consents
 from collector.rotation_commands import ca, tls
@@ -65,10 +67,16 @@ def cli() -> None:
 @click.option("--origin", required=True, help="What agents call: https://host[:port].")
 @click.option("--tenant", required=True, help="Short name of the organisation: a-z, 0-9, '-'.")
 @click.option("--listen", help="Host and port to listen on, if others than the origin's.")
+@click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
 @click.option("--host", "hosts", multiple=True, help="Further name of the server; repeatable.")
 @JSON
 def init(
-    origin: str, tenant: str, listen: str | None, hosts: tuple[str, ...], as_json: bool
+    origin: str,
+    tenant: str,
+    listen: str | None,
+    readers: str | None,
+    hosts: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Make keys, certificates and config.toml, once.
 
@@ -76,13 +84,17 @@ def init(
 
     \b
     Example:
-      assent-collector init --origin https://collector.example:8443 --tenant acme
+      assent-collector init --origin https://collector.example:8443 --tenant acme \\
+          --readers https://collector.example:8445
     """
     require_plausible_clock()
     premises = our_premises()
-    move_in(premises, origin=origin, tenant=tenant, listen=listen, hosts=hosts)
+    move_in(
+        premises, origin=origin, tenant=tenant, listen=listen, readers=readers or "", hosts=hosts
+    )
     shown = {
         "origin": premises.config().origin,
+        "readers": (readers or origin).rstrip("/"),
         "tenant": tenant,
         "tls_pin": premises.tls_pin(),
         "log_key": premises.log_verifier_key(),
@@ -162,7 +174,7 @@ def publish(folder: Path) -> None:
 
 @cli.command()
 @click.option("--listen", help="Host and port instead of those in config.toml; port 0: any.")
-@click.option("--port-file", type=ANY_FILE, help="File to write the port into.")
+@click.option("--port-file", type=ANY_FILE, help="Write the port here, other doors' beside it.")
 @click.option("--verbose", is_flag=True, help="Log more; never who or what.")
 def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     """Serve until SIGTERM or Ctrl-C.
@@ -177,32 +189,39 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     config = premises.config()
     if listen is not None:
         config = msgspec.structs.replace(config, listen=listen)
-    address = config.address
+    config.check_addresses()
     require_plausible_clock()
-    start_logging("assent-collector", premises.paths.make().logs, verbose=verbose)
-    credentials = Credentials(
-        certificate=premises.tls_certificate,
-        key=premises.tls_key,
-        client_authority=premises.client_authority,
-        clients=Clients.OPTIONAL,  # a device enrols before it has a certificate
-    )
-    credentials.check()
+    logs = premises.paths.make().logs
+    start_logging("assent-collector", logs, verbose=verbose, form=config.log_form)
+    credentials_for(premises, Door.DEVICES).check()
     with premises.alone():
-        collector = Collector.open(premises)
-        listener = Listener(*address)
+        collector = Collector.open(premises, config=config)
+        listeners = bind(config)
         if port_file is not None:
-            listener.announce(port_file)
-        click.echo(f"serving {config.origin} on port {listener.port}")
+            listeners.announce(port_file)
+        for door, port in listeners.ports.items():
+            click.echo(f"serving {config.origin if door is Door.DEVICES else door} on port {port}")
         messenger = Messenger(collector.index, config.notify_command, collector.now)
         messenger.start()
         watch = Watch(collector)
         watch.begin()
         try:
-            listener.run(build(collector), credentials)
+            run_together(*served(listeners, collector, premises, watch))
         finally:
             watch.end()
             messenger.stop()
             collector.close()
+
+
+@cli.command("openapi")
+def openapi_command() -> None:
+    """Print what can be asked here, as an OpenAPI document.
+
+    \b
+    Example:
+      assent-collector openapi
+    """
+    click.echo(document(), nl=False)
 
 
 # --- devices and readers ----------------------------------------------------------------
@@ -299,31 +318,33 @@ def revoke(device: str | None, reader: str | None) -> None:
 
 @cli.command()
 @click.argument("request", type=EXISTING_FILE, metavar="CSR")
-@click.option("--role", type=click.Choice([Role.READER.value]), required=True)
-@click.option("--name", required=True, help="What the reader is called in policy and grants.")
+@click.option("--role", type=click.Choice([Role.READER.value, Role.OPERATOR.value]), required=True)
+@click.option("--name", required=True, help="Of a reader: as in policy and grants.")
 @click.option("--days", type=click.IntRange(1, 365), default=90, show_default=True)
 @click.option("--out", type=ANY_FILE, help="Where to write the certificate; printed if left out.")
 def certify(request: Path, role: str, name: str, days: int, out: Path | None) -> None:
-    """Certify a reader's signing request (CSR).
+    """Certify a signing request (CSR) of a reader or an operator.
 
-    Again before the certificate runs out.
+    Again before the certificate runs out. An operator is let in while config.toml lists the name.
 
     \b
     Example:
       assent-collector certify --role reader --name training-team reader.csr --out reader.pem
     """
-    del role  # there is one; the option says what is being done
     premises = our_premises()
     tenant = premises.config().tenant
     require_plausible_clock()
     registry = enrol.Registry(authority=premises.authority(), tenant=tenant, days=days)
-    with opened_index(premises) as index, index.writing() as connection:
-        made = enrol.certify_reader(connection, registry, request.read_bytes(), name, _now())
+    if role == Role.OPERATOR:
+        made = registry.certify(request.read_bytes(), Role.OPERATOR, name)
+    else:
+        with opened_index(premises) as index, index.writing() as connection:
+            made = enrol.certify_reader(connection, registry, request.read_bytes(), name, _now())
     if out is None:
         click.echo(made.certificate, nl=False)
         return
     durable.replace(out, made.certificate.encode("ascii"))
-    click.echo(f"{out}  reader {name}, until {_day(made.expires_at)}")
+    click.echo(f"{out}  {role} {name}, until {_day(made.expires_at)}")
 
 
 # --- status ---------------------------------------------------------------------------

@@ -44,14 +44,18 @@ class Collector:
     leases: Leases
 
     @classmethod
-    def open(cls, premises: Premises, clock: Clock | None = None) -> "Collector":
+    def open(
+        cls, premises: Premises, clock: Clock | None = None, config: Config | None = None
+    ) -> "Collector":
         """Open the collector of *premises* and put right what a crash left.
+
+        *config* is used in place of what config.toml says.
 
         Raises:
             SetupError: Something is missing or damaged.
 
         """
-        config = premises.config()
+        config = config or premises.config()
         index = premises.index()
         store = FileStore(premises.objects)
         log = Log(index, premises.log_key(), config.log_name)

@@ -62,8 +62,9 @@ def caller(
             return _device(connection, client)
         case Role.READER:
             return _reader(connection, client)
-        case Role.COLLECTOR:
-            raise RefusedError(Why.UNKNOWN_CLIENT, "a collector is no client of a collector")
+        case Role.COLLECTOR | Role.OPERATOR:
+            line = f"nothing here is for the role {client.role}"
+            raise RefusedError(Why.UNKNOWN_CLIENT, line)
 
 
 def device(caller: Caller) -> Device:

@@ -10,6 +10,7 @@ import msgspec
 
 from base.door import host_and_port, listen_address
 from base.errors import SetupError
+from base.logs import Form
 from wire.errors import UNREADABLE
 from wire.frame import LARGEST_BYTES
 
@@ -32,6 +33,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device_bytes_per_day: NotNegative = 16 << 30
 
 
+class Operators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where operators ask for health and numbers; on a loopback address, anybody there."""
+
+    listen: str = ""  # host:port; nowhere when empty
+    names: tuple[str, ...] = ()  # in their certificates, on any other address
+
+
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the guard is, and by which key it is known; the rest lies in `guard/`."""
 
@@ -46,10 +54,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origin: str
     tenant: str
     listen: str
+    readers_listen: str = ""  # of their own listener; empty: they come to `listen`, as devices do
     client_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     absence_days: Annotated[float, msgspec.Meta(ge=0)] = 180.0
     limits: Limits = Limits()
     notify_command: str = ""  # an executable that tells data subjects of consents in their name
+    log_form: Form = Form.TEXT
+    operators: Operators = Operators()
     guard: GuardConfig | None = None
 
     @property
@@ -57,15 +68,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """The name of this collector's log: its origin without the scheme, and the tenant."""
         return f"{self.origin.removeprefix('https://')}/{self.tenant}"
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port to listen on.
+    def check_addresses(self) -> None:
+        """Check what it says of listeners.
 
         Raises:
-            SetupError: `listen` is not host:port.
+            SetupError: An address is not host:port.
 
         """
-        return listen_address(self.listen)
+        for listen in filter(None, (self.listen, self.readers_listen, self.operators.listen)):
+            listen_address(listen)
 
 
 TEMPLATE: Final = """\
@@ -74,10 +85,15 @@ TEMPLATE: Final = """\
 origin = {origin}
 tenant = {tenant}
 listen = {listen}
-
+{readers}
 # client_days = 7.0         # how long a device's certificate lives
 # notify_command = ""       # an executable: tells people of each consent in their name
 # absence_days = 180.0      # how long after that a device may come back without a new token
+# log_form = "text"         # or "json": an object a line
+
+# [operators]               # health, metrics and the OpenAPI document; nowhere by default
+# listen = ""               # as in "127.0.0.1:9464": in the clear there, elsewhere over TLS
+# names = []                # as in ["prometheus"]: whose certificates are let in over TLS
 
 # [limits]
 # frame_bytes = 8388608     # largest batch
@@ -115,10 +131,11 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def first_config(*, origin: str, tenant: str, listen: str) -> bytes:
+def first_config(*, origin: str, tenant: str, listen: str, readers_listen: str) -> bytes:
     """Return the text of a new `config.toml`."""
     quoted = {"origin": _quoted(origin), "tenant": _quoted(tenant), "listen": _quoted(listen)}
-    return TEMPLATE.format(**quoted).encode()
+    readers = f"readers_listen = {_quoted(readers_listen)}\n" if readers_listen else ""
+    return TEMPLATE.format(**quoted, readers=readers).encode()
 
 
 def with_guard(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:

@@ -72,6 +72,18 @@ class Leases:
         finally:
             self._renewing.release()
 
+    def left_seconds(self) -> float | None:
+        """Return how long the lease that is kept is still good; None if there is none in force.
+
+        Raises:
+            RefusedError: No policy was published yet.
+
+        """
+        with self.index.reading() as connection:
+            published = policies.in_force(connection)
+        _data, lease = self._kept(published)
+        return None if lease is None else lease.expires.timestamp() - self.now() / NANOSECONDS
+
     def _renew(self, published: Published, last: int, now: WallInstant) -> bytes:
         if self.guard is None:
             raise RefusedError(Why.NOT_READY, "no guard is connected; run connect-guard")

@@ -205,23 +205,32 @@ class Premises:
 
 
 def move_in(
-    premises: Premises, *, origin: str, tenant: str, listen: str | None, hosts: Sequence[str] = ()
+    premises: Premises,
+    *,
+    origin: str,
+    tenant: str,
+    listen: str | None,
+    readers: str = "",
+    hosts: Sequence[str] = (),
 ) -> None:
     """Make keys, authority, certificate and configuration: what `init` does.
+
+    *readers* is the origin that readers call, if they have a listener of their own.
 
     Raises:
         SetupError: There is a collector already, or origin or tenant are not usable.
 
     """
-    host, port = host_and_port(origin)
+    host, _port = host_and_port(origin)
     if not _TENANT.fullmatch(tenant):
         raise SetupError(f"the tenant {tenant!r} must be of a-z, 0-9 and '-'")
     if premises.config_file.exists():
         raise SetupError(f"{premises.config_file} exists; this collector is set up already")
+    named = {host, *hosts, *([host_and_port(readers)[0]] if readers else [])}
     premises.paths.make()
     authority = Authority.create(f"Assent collector of {tenant}")
     authority.save(premises.paths.config)
-    certify_server(premises, authority, new_server_key(), (host, *hosts))
+    certify_server(premises, authority, new_server_key(), sorted(named))
     config = premises.paths.config
     for path in (config / "log.key", config / "lease.key", _guard_key_file(premises)):
         durable.private_folder(path.parent)
@@ -232,7 +241,10 @@ def move_in(
     # Last, because its presence says that all the rest is there: init may be run again
     # after a crash, and then makes everything anew.
     text = first_config(
-        origin=origin.rstrip("/"), tenant=tenant, listen=listen or f"{_address(host)}:{port}"
+        origin=origin.rstrip("/"),
+        tenant=tenant,
+        listen=listen or _listens(origin),
+        readers_listen=_listens(readers) if readers else "",
     )
     durable.replace(premises.config_file, text)
 
@@ -277,6 +289,11 @@ def _pin(certificate: Path) -> str:
 
 def _guard_key_file(premises: Premises) -> Path:
     return premises.guard_folder / "client.key"
+
+
+def _listens(origin: str) -> str:
+    host, port = host_and_port(origin)
+    return f"{_address(host)}:{port}"
 
 
 def _address(host: str) -> str:

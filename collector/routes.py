@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from base.api import Body, Door, Operation, Query
+from base.metrics import PATH
 from base.pki import Role
 from collector.reached import Endpoint
 from collector.refusal import Why
@@ -51,7 +54,12 @@ class Row(Operation):
 
     def route(self) -> Route:
         """Return what Starlette serves."""
-        return Route(self.path, self.endpoint, methods=[self.method], name=self.name)
+
+        async def asked(request: Request) -> Response:
+            request.scope[PATH] = self.path
+            return await self.endpoint(request)
+
+        return Route(self.path, asked, methods=[self.method], name=self.name)
 
 
 def row(

@@ -46,6 +46,10 @@ class Watch:
         self._ended.set()
         self._thread.join()
 
+    def silent_seconds(self) -> float:
+        """Return for how long the guard has not answered; at first, since the watch was made."""
+        return (self._collector.clock.now().boot - self._answered_at) / NANOSECONDS
+
     def _run(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
             try:

@@ -5,6 +5,7 @@ type them (docs/guides/first-steps.md).  Each program has a folder of its own; w
 must not have, it does not get.
 """
 
+import contextlib
 import socket
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -131,13 +132,11 @@ class Organisation:
         self.governance.run("approve", what, "--key", key, "--name", name, "--out", grant, "--yes")
 
     def _make_guard(self) -> dict[str, str]:
-        origin = f"https://127.0.0.1:{free_port()}"
-        facts: dict[str, str] = self.guard.facts("init", "--origin", origin, "--tenant", TENANT)
+        facts: dict[str, str] = self.guard.facts("init", "--tenant", TENANT, *_addresses())
         return facts
 
     def _make_collector(self) -> dict[str, str]:
-        origin = f"https://127.0.0.1:{free_port()}"
-        facts: dict[str, str] = self.collector.facts("init", "--origin", origin, "--tenant", TENANT)
+        facts: dict[str, str] = self.collector.facts("init", "--tenant", TENANT, *_addresses())
         with (self.collector.home / "config/config.toml").open("a", encoding="utf-8") as config:
             config.write(self.plan.collector_settings)
         return facts
@@ -168,11 +167,11 @@ class Organisation:
             *("--ca", guard_authority, "--certificate", for_collector),
         )
         self.reader.run(
-            *("connect", "guard", "--origin", guard["origin"], "--pin", guard["tls_pin"]),
+            *("connect", "guard", "--origin", guard["readers"], "--pin", guard["tls_pin"]),
             *("--ca", guard_authority, "--certificate", at_guard),
         )
         self.reader.run(
-            *("connect", "collector", "--origin", collector["origin"]),
+            *("connect", "collector", "--origin", collector["readers"]),
             *("--pin", collector["tls_pin"]),
             *("--ca", collector["ca_pem"], "--certificate", at_collector),
         )
@@ -225,11 +224,25 @@ class Organisation:
         return [*words, "--test-only"] if plan.test_only else words
 
 
+def _addresses() -> tuple[str, ...]:
+    """Return where a server is called, by readers on a listener of their own."""
+    first, other = (f"https://127.0.0.1:{port}" for port in free_ports(2))
+    return "--origin", first, "--readers", other
+
+
 def free_port() -> int:
     """Return a loopback port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
+
+
+def free_ports(many: int) -> list[int]:
+    """Return so many different ones."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(many)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 __all__ = ["Organisation", "Plan", "ProgramError", "free_port"]

@@ -133,11 +133,15 @@ def _flag(path: Path) -> object:
 
 
 def _collector_settings(path: Path) -> object:
-    return collector.config.read_config(path).address
+    config = collector.config.read_config(path)
+    config.check_addresses()
+    return config
 
 
 def _guard_settings(path: Path) -> object:
-    return guard.config.read_config(path).address
+    config = guard.config.read_config(path)
+    config.check_addresses()
+    return config
 
 
 def _reader(folder: Path) -> Premises:

@@ -10,18 +10,21 @@ from typing import NoReturn
 import click
 import msgspec
 
+from base.api import Door
 from base.clock import SystemClock, require_plausible_clock
 from base.command import EXISTING_FILE, run
+from base.door import host_and_port
 from base.durable import replace
 from base.errors import SetupError
 from base.logs import start_logging
 from base.paths import paths_for
 from base.pki import Role, certificate_expires_at, client_uri
 from base.process import become_undumpable
-from base.serving import Clients, Credentials, Listener
-from guard.app import make_app
+from base.serving import run_together
 from guard.config import Config
 from guard.halt import Halts
+from guard.listeners import bind, credentials_for, served
+from guard.operate import document
 from guard.premises import Card, Premises, move_in
 from guard.trust import check_successor, install, load, read_policy_set
 from wire.category import Category
@@ -57,6 +60,7 @@ def cli() -> None:
 @click.option("--tenant", required=True, help="Short name of the organisation, a-z 0-9 hyphen.")
 @click.option("--name", help="Name in its cosignatures; the origin's host when left out.")
 @click.option("--listen", help="host:port to listen on; the origin's own when left out.")
+@click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
 @click.option("--host", "hosts", multiple=True, help="One more name or address it is reached by.")
 @JSON
 def init(
@@ -64,6 +68,7 @@ def init(
     tenant: str,
     name: str | None,
     listen: str | None,
+    readers: str | None,
     hosts: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -73,27 +78,39 @@ def init(
 
     \b
     Example:
-      assent-guard init --origin https://guard.council.example:8444 --tenant acme
+      assent-guard init --origin https://guard.council.example:8444 --tenant acme \\
+          --readers https://guard.council.example:8446
     """
     require_plausible_clock()
     bare = origin.rstrip("/").removeprefix("https://")
+    host, port = host_and_port(readers) if readers else ("", 0)
     config = Config(
         origin=origin.rstrip("/"),
         tenant=tenant,
         name=name or f"{bare}/{tenant}/guard",
         listen=listen or (bare if ":" in bare else f"{bare}:443"),
+        readers_listen=f"{host}:{port}" if readers else "",
     )
     premises = _premises()
-    move_in(premises, config, hosts)
-    _show_card(premises.card(), premises, as_json=as_json)
-    if not as_json:
+    move_in(premises, config, (*hosts, *([host] if host else [])))
+    called = (readers or origin).rstrip("/")
+    if as_json:
+        facts = {**msgspec.to_builtins(premises.card()), "readers": called}
+        click.echo(msgspec.json.format(msgspec.json.encode(facts)))
+    else:
+        _show_card(premises.card(), premises)
+        click.echo(f"{'readers':15} {called}")
         click.echo("The policy names signing_key, witness and lease_key.")
         click.echo("Collector and readers get the rest.")
 
 
 @cli.command()
 @click.option("--listen", help="host:port instead of the configured one; port 0 chooses one.")
-@click.option("--port-file", type=click.Path(path_type=Path), help="Write the port here.")
+@click.option(
+    "--port-file",
+    type=click.Path(path_type=Path),
+    help="Write the port here, other doors' beside it.",
+)
 @click.option("--verbose", is_flag=True, help="Log more.")
 def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     """Answer collector and readers until stopped.
@@ -105,37 +122,51 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     become_undumpable()  # before the first seed is read
     premises = _premises()
     config = premises.config()
+    if listen is not None:
+        config = msgspec.structs.replace(config, listen=listen)
+    config.check_addresses()
     require_plausible_clock()
     guard = premises.open(SystemClock())
-    start_logging("guard", premises.paths.logs, verbose=verbose)
-    address = config if listen is None else msgspec.structs.replace(config, listen=listen)
-    credentials = Credentials(
-        certificate=premises.tls_certificate,
-        key=premises.tls_key,
-        client_authority=premises.authority_file,
-        # add-checkpoint needs none (C2SP tlog-witness); every other path asks for one.
-        clients=Clients.OPTIONAL,
-    )
-    credentials.check()
-    listener = Listener(*address.address)
+    start_logging("guard", premises.paths.logs, verbose=verbose, form=config.log_form)
+    credentials_for(premises, Door.COLLECTOR).check()
+    listeners = bind(config)
     if port_file is not None:
-        listener.announce(port_file)
-    click.echo(f"guard {config.name} listens on port {listener.port}", err=True)
+        listeners.announce(port_file)
+    for door, port in listeners.ports.items():
+        of_whom = "" if door is Door.COLLECTOR else f" for {door}"
+        click.echo(f"guard {config.name} listens{of_whom} on port {port}", err=True)
     try:
-        listener.run(make_app(guard), credentials)
+        run_together(*served(listeners, guard, premises, config))
     finally:
         guard.keys.close()
         guard.witness.close()
 
 
+@cli.command("openapi")
+def openapi_command() -> None:
+    """Print what can be asked here, as an OpenAPI document.
+
+    \b
+    Example:
+      assent-guard openapi
+    """
+    click.echo(document(), nl=False)
+
+
 @cli.command()
 @click.argument("csr", type=EXISTING_FILE)
-@click.option("--role", required=True, type=click.Choice([Role.READER.value, Role.COLLECTOR.value]))
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice([Role.READER.value, Role.COLLECTOR.value, Role.OPERATOR.value]),
+)
 @click.option("--name", required=True, help="For a reader: as access requests will name it.")
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--days", default=CLIENT_DAYS, show_default=True, type=click.IntRange(1, 366))
 def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
-    """Certify a signing request (CSR) of a reader or collector.
+    """Certify a signing request (CSR) of a reader, collector or operator.
+
+    An operator is let in while config.toml lists the name.
 
     \b
     Example:
@@ -201,7 +232,7 @@ def status(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(facts)))
         return
-    _show_card(premises.card(), premises, as_json=False)
+    _show_card(premises.card(), premises)
     click.echo(f"{'policy':15} {facts['policy_trouble'] or facts['policy']}")
     if facts["halted"]:
         click.echo(f"{'HALTED':15} {facts['halted']}")
@@ -355,10 +386,7 @@ def _installed(premises: Premises) -> tuple[Policy | None, str | None]:
         return None, str(exc)
 
 
-def _show_card(card: Card, premises: Premises, *, as_json: bool) -> None:
-    if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(card)))
-        return
+def _show_card(card: Card, premises: Premises) -> None:
     lines: Sequence[tuple[str, str]] = (
         ("origin", card.origin),
         ("signing_key", card.signing_key),

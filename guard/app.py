@@ -1,34 +1,33 @@
 """The guard's HTTP face (docs/spec/guard-http-v1.md): who may ask what, and in which words.
 
-Decides nothing about content: `release`, `witness` and `keys` do.  Work that touches disk
-or keys runs in threads, so that a bulk release does not hold up the witness.
+`ROUTES` is the one source of what a listener serves, of the OpenAPI document, and of what the
+tests try.  Decides nothing about content: `release`, `witness` and `keys` do.  Work that
+touches disk or keys runs in threads, so that a bulk release does not hold up the witness.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from base.clock import NANOSECONDS, Clock, why_implausible
-from base.errors import AssentError, RetryableError, SetupError
+from base.api import Body, Door, Media, Operation
+from base.clock import NANOSECONDS
+from base.errors import RetryableError, SetupError
+from base.metrics import PATH
 from base.pki import CertificateError, Client, Role, client_of
-from guard.halt import Halts
-from guard.keys import ErasedError, Keys, OutOfSeasonError
-from guard.lease import Leases
+from guard.assembly import Answered, Guard
+from guard.keys import ErasedError, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
-from guard.trust import PolicySet
-from guard.witness import SIZE_TYPE, Cosigned, Refuse, Witness, parse_submission
+from guard.witness import SIZE_TYPE, Cosigned, Refuse, parse_submission
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError, WireError
 from wire.guard_http import (
     LARGEST_RELEASE,
@@ -43,7 +42,6 @@ from wire.guard_http import (
     sign_key,
 )
 from wire.ids import SubjectId, WallInstant
-from wire.policy import Policy, decode_policy
 from wire.rights import (
     Demand,
     Erasure,
@@ -53,6 +51,8 @@ from wire.rights import (
     verify_request,
 )
 
+__all__ = ["ROUTES", "Guard", "make_app"]
+
 LARGEST_BODY_BYTES: Final = 16 << 20
 BACKUP_DAYS: Final = 7  # docs/guides/guard.md: copies of keys.sqlite age out in so many days
 BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
@@ -60,145 +60,6 @@ LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with man
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-class Answered(AssentError):  # noqa: N818 - not a defect: an answer given early
-    """The request ends here, with this status and line."""
-
-    def __init__(self, status: int, message: str, **more: object) -> None:
-        super().__init__(message)
-        self.status = status
-        self.more = more
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guard:
-    """What the application works with; `policy_set` gives what is installed now, or None."""
-
-    tenant: str
-    signing_key: Ed25519PrivateKey
-    keys: Keys
-    witness: Witness
-    leases: Leases
-    policy_set: Callable[[], PolicySet | None]
-    halts: Halts
-    clock: Clock
-
-    def now(self) -> WallInstant:
-        """Return the wall clock.
-
-        Raises:
-            Answered: It is wrong for sure.
-
-        """
-        wall = self.clock.now().wall
-        if why := why_implausible(wall):
-            _log.error("%s", why)
-            raise Answered(503, "this guard's clock is wrong; its operator has to set it")
-        return WallInstant(wall)
-
-    def installed(self) -> PolicySet:
-        """Return the installed policy, unverified.
-
-        Raises:
-            Answered: There is none.
-
-        """
-        found = self.policy_set()
-        if found is None:
-            raise Answered(503, "this guard has no policy yet; its operator runs `trust`")
-        return found
-
-    def policy(self) -> Policy:
-        """Return the installed policy, verified as of now.
-
-        Raises:
-            Answered: There is none, or it has expired.
-
-        """
-        try:
-            return self.installed().verified(datetime.fromtimestamp(self.now() / 1e9, UTC))
-        except WireError as exc:
-            raise Answered(503, f"this guard's policy is not valid any more: {exc}") from exc
-
-    def state(self) -> GuardState:
-        """Return whether a halt holds here, and whether there is a stop."""
-        return self.halts.state(self.policy_set())
-
-    def check_running(self) -> None:
-        """Check that neither a halt nor a stop holds.
-
-        Raises:
-            Answered: One does.
-
-        """
-        if why := self.why_still():
-            raise Answered(503, why)
-
-    def why_still(self) -> str:
-        """Return why the programme stands still here, and whose word that is; empty if not."""
-        state = self.state()
-        if state.halted:
-            return f"the programme is halted: {state.why} (said by {state.by})"
-        return f"the programme stands still for now: {state.stopped}" if state.stopped else ""
-
-    def origin(self) -> str:
-        """Return the collector that the policy names, expired or not: erasing never ends."""
-        return decode_policy(self.installed().policy).collector.origin
-
-    def log_key(self) -> str:
-        """Return the verifier key of the log that the policy names, expired or not.
-
-        A log has to be able to grow when everything else has ended: its last entries are
-        deletions.
-        """
-        return decode_policy(self.installed().policy).collector.log
-
-
-def make_app(guard: Guard) -> ASGIApp:
-    """Return the ASGI application."""
-
-    async def add_checkpoint(request: Request) -> Response:
-        body = await _body(request, LARGEST_SUBMISSION_BYTES)
-        return await run_in_threadpool(_add_checkpoint, guard, body)
-
-    async def make_key(request: Request) -> Response:
-        _caller(request, guard, Role.COLLECTOR)
-        asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
-        return _json(await run_in_threadpool(_make_key, guard, asked))
-
-    async def erase_keys(request: Request) -> Response:
-        _caller(request, guard, Role.COLLECTOR)
-        asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), SignedRequest)
-        return _json(await run_in_threadpool(_erase, guard, asked))
-
-    async def tell_state(request: Request) -> Response:
-        _caller(request, guard, Role.COLLECTOR)
-        await _body(request, LARGEST_SUBMISSION_BYTES)
-        return _json(await run_in_threadpool(guard.state))
-
-    async def renew_lease(request: Request) -> Response:
-        _caller(request, guard, Role.COLLECTOR)
-        body = await _body(request, LARGEST_SUBMISSION_BYTES)
-        lease = await run_in_threadpool(_renew_lease, guard, body)
-        return Response(lease, media_type="application/json")
-
-    async def release_batches(request: Request) -> Response:
-        caller = _caller(request, guard, Role.READER)
-        asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReleaseRequest)
-        return _json(await run_in_threadpool(_release, guard, asked, caller.name))
-
-    return Starlette(
-        routes=[
-            Route("/add-checkpoint", _said(add_checkpoint), methods=["POST"]),
-            Route("/v1/keys", _said(make_key), methods=["POST"]),
-            Route("/v1/erase", _said(erase_keys), methods=["POST"]),
-            Route("/v1/state", _said(tell_state), methods=["POST"]),
-            Route("/v1/lease", _said(renew_lease), methods=["POST"]),
-            Route("/v1/release", _said(release_batches), methods=["POST"]),
-        ],
-        exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
-    )
 
 
 # --- the answers --------------------------------------------------------------------------
@@ -369,3 +230,156 @@ async def _nothing_here(_request: Request, _exc: Exception) -> Response:
 
 async def _defect(_request: Request, _exc: Exception) -> Response:
     return _error(500, "the guard failed; its log says why")
+
+
+# --- the table ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Operation):
+    """An operation, and what answers."""
+
+    endpoint: Callable[[Guard, Request], Awaitable[Response]]
+
+    def route(self, guard: Guard) -> Route:
+        """Return what Starlette serves."""
+
+        async def asked(request: Request) -> Response:
+            request.scope[PATH] = self.path
+            return await self.endpoint(guard, request)
+
+        return Route(self.path, _said(asked), methods=[self.method], name=self.name)
+
+
+def _row(
+    path: str,
+    endpoint: Callable[[Guard, Request], Awaitable[Response]],
+    caller: Role | None,
+    says: str,
+    *,
+    takes: Body | None,
+    gives: Mapping[int, Body],
+    refuses: tuple[int, ...] = (),
+) -> Row:
+    always = (400, 408, 413, 503)
+    of_caller = () if caller is None else (401, 403)
+    return Row(
+        method="POST",
+        path=path,
+        name=endpoint.__name__,
+        says=says,
+        callers=() if caller is None else (caller,),
+        doors=(Door.READERS,) if caller is Role.READER else (Door.COLLECTOR,),
+        takes=takes,
+        gives=MappingProxyType(dict(gives)),
+        refuses=MappingProxyType(dict.fromkeys((*always, *of_caller, *refuses), ())),
+        endpoint=endpoint,
+    )
+
+
+async def add_checkpoint(guard: Guard, request: Request) -> Response:
+    """POST /add-checkpoint."""
+    body = await _body(request, LARGEST_SUBMISSION_BYTES)
+    return await run_in_threadpool(_add_checkpoint, guard, body)
+
+
+async def make_key(guard: Guard, request: Request) -> Response:
+    """POST /v1/keys."""
+    _caller(request, guard, Role.COLLECTOR)
+    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
+    return _json(await run_in_threadpool(_make_key, guard, asked))
+
+
+async def erase_keys(guard: Guard, request: Request) -> Response:
+    """POST /v1/erase."""
+    _caller(request, guard, Role.COLLECTOR)
+    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), SignedRequest)
+    return _json(await run_in_threadpool(_erase, guard, asked))
+
+
+async def tell_state(guard: Guard, request: Request) -> Response:
+    """POST /v1/state."""
+    _caller(request, guard, Role.COLLECTOR)
+    await _body(request, LARGEST_SUBMISSION_BYTES)
+    return _json(await run_in_threadpool(guard.state))
+
+
+async def renew_lease(guard: Guard, request: Request) -> Response:
+    """POST /v1/lease."""
+    _caller(request, guard, Role.COLLECTOR)
+    body = await _body(request, LARGEST_SUBMISSION_BYTES)
+    lease = await run_in_threadpool(_renew_lease, guard, body)
+    return Response(lease, media_type="application/json")
+
+
+async def release_batches(guard: Guard, request: Request) -> Response:
+    """POST /v1/release."""
+    caller = _caller(request, guard, Role.READER)
+    asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReleaseRequest)
+    return _json(await run_in_threadpool(_release, guard, asked, caller.name))
+
+
+ROUTES: Final = (
+    _row(
+        "/add-checkpoint",
+        add_checkpoint,
+        None,
+        "Cosign the log, if it only grew (C2SP tlog-witness)",
+        takes=Media.TEXT,
+        gives={200: Media.TEXT, 409: Media.SIZE},
+        refuses=(403, 404, 422),
+    ),
+    _row(
+        "/v1/keys",
+        make_key,
+        Role.COLLECTOR,
+        "The public key of a data subject, a category and a month, signed",
+        takes=KeyRequest,
+        gives={200: KeyAnswer},
+        refuses=(410, 422),
+    ),
+    _row(
+        "/v1/erase",
+        erase_keys,
+        Role.COLLECTOR,
+        "Erase keys on a data subject's own request",
+        takes=SignedRequest,
+        gives={200: SignedErasure},
+    ),
+    _row(
+        "/v1/state",
+        tell_state,
+        Role.COLLECTOR,
+        "Whether the guard has halted or stopped the programme",
+        takes=None,
+        gives={200: GuardState},
+    ),
+    _row(
+        "/v1/lease",
+        renew_lease,
+        Role.COLLECTOR,
+        "Sign the guard's half of the lease",
+        takes=Media.JSON,
+        gives={200: Media.JSON},
+    ),
+    _row(
+        "/v1/release",
+        release_batches,
+        Role.READER,
+        "Release logged batches to the reader of an approved grant",
+        takes=ReleaseRequest,
+        gives={200: ReleaseAnswers},
+    ),
+)
+
+EVERY_DOOR: Final = frozenset({Door.COLLECTOR, Door.READERS})
+
+
+def make_app(guard: Guard, doors: Collection[Door] = EVERY_DOOR) -> Starlette:
+    """Return the application for whoever comes to *doors*."""
+    app = Starlette(
+        routes=[each.route(guard) for each in ROUTES if set(each.doors) & set(doors)],
+        exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
+    )
+    app.router.redirect_slashes = False  # our clients refuse redirects, rightly
+    return app

@@ -7,6 +7,7 @@ import msgspec
 
 from base.door import host_and_port, listen_address
 from base.errors import SetupError
+from base.logs import Form
 from wire.errors import UNREADABLE
 
 TEMPLATE: Final = """\
@@ -16,7 +17,20 @@ origin = {origin}   # what collector and readers call
 tenant = {tenant}
 name = {name}     # stands in its cosignatures; the policy names it too, so it never changes
 listen = {listen}
+{readers}
+# log_form = "text"         # or "json": an object a line
+
+# [operators]               # health, metrics and the OpenAPI document; nowhere by default
+# listen = ""               # as in "127.0.0.1:9465": in the clear there, elsewhere over TLS
+# names = []                # as in ["prometheus"]: whose certificates are let in over TLS
 """
+
+
+class Operators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where operators ask for health and numbers; on a loopback address, anybody there."""
+
+    listen: str = ""  # host:port; nowhere when empty
+    names: tuple[str, ...] = ()  # in their certificates, on any other address
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,16 +40,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: str
     name: str
     listen: str
+    readers_listen: str = ""  # of their own listener; empty: they come to `listen`, too
+    log_form: Form = Form.TEXT
+    operators: Operators = Operators()
 
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port to listen on.
+    def check_addresses(self) -> None:
+        """Check what it says of listeners.
 
         Raises:
-            SetupError: `listen` is not host:port.
+            SetupError: An address is not host:port.
 
         """
-        return listen_address(self.listen)
+        for listen in filter(None, (self.listen, self.readers_listen, self.operators.listen)):
+            listen_address(listen)
 
 
 def read_config(path: Path) -> Config:
@@ -57,8 +74,10 @@ def read_config(path: Path) -> Config:
 
 def first_config(config: Config) -> bytes:
     """Return the text of a new `config.toml`."""
-    values = msgspec.structs.asdict(config)
-    # A JSON string is a TOML basic string.
-    return TEMPLATE.format(
-        **{k: msgspec.json.encode(v).decode() for k, v in values.items()}
-    ).encode()
+    own = {name: _quoted(getattr(config, name)) for name in ("origin", "tenant", "name", "listen")}
+    readers = f"readers_listen = {_quoted(config.readers_listen)}\n"
+    return TEMPLATE.format(**own, readers=readers if config.readers_listen else "").encode()
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()  # a JSON string is a TOML basic string

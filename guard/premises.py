@@ -37,7 +37,7 @@ from base.pki import (
     private_pem,
 )
 from base.stored import require_kept
-from guard.app import Guard
+from guard.assembly import Guard
 from guard.config import Config, first_config, read_config
 from guard.halt import Halts
 from guard.keys import Keys
@@ -206,7 +206,7 @@ def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> No
 
     """
     host, _port = host_and_port(config.origin)
-    _address = config.address
+    config.check_addresses()
     if not _TENANT.fullmatch(config.tenant):
         raise SetupError(f"the tenant {config.tenant!r} must be of a-z, 0-9 and '-'")
     if not _NAME.fullmatch(config.name):

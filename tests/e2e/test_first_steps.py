@@ -66,7 +66,9 @@ class Parties:
         self.serving: list[Program] = []
         self.hosts = {
             "guard.council.example:8444": f"127.0.0.1:{free_port()}",
+            "guard.council.example:8446": f"127.0.0.1:{free_port()}",
             "collector.acme.example:8443": f"127.0.0.1:{free_port()}",
+            "collector.acme.example:8445": f"127.0.0.1:{free_port()}",
             "2027-": f"{datetime.now(UTC).year + 1}-",
         }
 

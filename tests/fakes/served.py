@@ -14,10 +14,11 @@ from base.https import OneDoor
 from base.paths import Paths
 from base.pki import Role, client_uri, private_pem, signing_request
 from base.serving import Clients, Credentials, Listener
-from guard.app import make_app
+from guard.app import ROUTES, make_app
 from guard.config import Config
 from guard.premises import Premises, move_in
 from guard.trust import check_successor, install
+from tests.fakes.documented import DocumentedDoor
 from tests.fakes.organisation import NOW, WITNESS_NAME, Organisation, PolicyFolder
 
 WAIT_SECONDS = 10.0
@@ -54,8 +55,16 @@ class ServedGuard:
     def door(self, role: Role | None, name: str = "", *, tenant: str = "acme") -> OneDoor:
         """Return a door with a certificate of this guard's for *role*, or with none."""
         card = self.premises.card()
-        if role is None:
-            return OneDoor(self.origin, (card.tls_pin,), card.ca_pem, timeout=WAIT_SECONDS)
+        files = None if role is None else self.certified(role, name, tenant=tenant)
+        certificate, key = files or (None, None)
+        door = DocumentedDoor(
+            self.origin, (card.tls_pin,), card.ca_pem, certificate, key, WAIT_SECONDS
+        )
+        door.table = ROUTES
+        return door
+
+    def certified(self, role: Role, name: str, *, tenant: str = "acme") -> tuple[Path, Path]:
+        """Return the files of a new certificate and its key."""
         key = Ed25519PrivateKey.generate()
         certificate = self.premises.authority().certify(
             signing_request(key), client_uri(tenant, role, name)
@@ -63,14 +72,7 @@ class ServedGuard:
         folder = self.premises.paths.runtime
         (folder / f"{role}-{name}.key").write_bytes(private_pem(key))
         (folder / f"{role}-{name}.pem").write_bytes(certificate)
-        return OneDoor(
-            self.origin,
-            (card.tls_pin,),
-            card.ca_pem,
-            folder / f"{role}-{name}.pem",
-            folder / f"{role}-{name}.key",
-            WAIT_SECONDS,
-        )
+        return folder / f"{role}-{name}.pem", folder / f"{role}-{name}.key"
 
     def trust(self, published: PolicyFolder, now: datetime = NOW) -> None:
         """Install a signed policy, as `assent-guard trust` does."""

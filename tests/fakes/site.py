@@ -34,7 +34,7 @@ from base.pki import (
 )
 from base.serving import Clients, Credentials, Listener
 from collector import enrol, halt, policies
-from collector.app import build
+from collector.app import ROUTES, build
 from collector.assembly import Collector
 from collector.config import with_guard
 from collector.premises import Premises, move_in
@@ -45,6 +45,7 @@ from guard.keys import Keys
 from guard.lease import Leases
 from guard.trust import PolicySet, read_policy_set
 from guard.witness import Witness
+from tests.fakes.documented import DocumentedDoor
 from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
@@ -223,7 +224,7 @@ class Site:
         )
 
     def door(self, certificate: Path | None = None, key: Path | None = None) -> OneDoor:
-        one = OneDoor(
+        one = DocumentedDoor(
             self.origin,
             (self.premises.tls_pin(),),
             self.premises.trusted_pem(),
@@ -231,6 +232,7 @@ class Site:
             key,
             WAIT_SECONDS,
         )
+        one.table = ROUTES
         self.doors.append(one)
         return one
 
