@@ -1,5 +1,6 @@
 """The command line: what an operator does, from nothing to a serving collector."""
 
+import http.client
 import json
 import os
 import signal
@@ -17,7 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from base.command import outcome
 from base.errors import ExitCode
 from base.https import OneDoor
-from base.pki import Authority, Role, client_of, client_uri, signing_request
+from base.pki import (
+    Authority,
+    Role,
+    certificate_hosts,
+    client_of,
+    client_uri,
+    signing_request,
+)
 from collector.__main__ import cli
 from collector.config import Config, Limits, read_config
 from tests.fakes.organisation import Organisation, ed25519
@@ -447,3 +455,93 @@ def test_a_served_collector_enrols_and_shows_a_halt_at_once(home: Path, tmp_path
     logs = err + "".join(path.read_text() for path in (home / "logs").iterdir())
     assert device not in logs
     assert file.token not in logs
+
+
+def test_each_listener_says_its_port_and_sigterm_ends_them_all(home: Path, tmp_path: Path) -> None:
+    """As an operator starts it: three ports, in files beside each other, and one end."""
+    initialised()
+    path = home / "config" / "config.toml"
+    text = path.read_text().replace('listen = "', 'readers_listen = "127.0.0.1:0"\nlisten = "', 1)
+    path.write_text(f'{text}\n[operators]\nlisten = "127.0.0.1:0"\n')
+    child = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "collector", "serve", "--listen", "127.0.0.1:0"),
+            *("--port-file", str(tmp_path / "port")),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ASSENT_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    said = [child.stdout.readline().split(" on port ") for _ in range(3)]
+    assert [what for what, _port in said] == [
+        f"serving {ORIGIN}",
+        "serving readers",
+        "serving operators",
+    ]
+    files = [tmp_path / name for name in ("port", "port.readers", "port.operators")]
+    assert [file.read_text() for file in files] == [port for _what, port in said]
+    connection = http.client.HTTPConnection("127.0.0.1", int(said[2][1]), timeout=WAIT_SECONDS)
+    connection.request("GET", "/readyz")
+    answer = connection.getresponse()
+    assert answer.status == 503
+    assert json.loads(answer.read())["waits_for"].keys() == {"policy", "guard"}
+    connection.close()
+    child.send_signal(signal.SIGTERM)
+    _out, err = child.communicate(timeout=WAIT_SECONDS)
+    assert (child.returncode, "Traceback" in err) == (0, False), err
+
+
+def test_init_names_the_readers_listener_where_it_is_told_to(home: Path) -> None:
+    """Its host stands in the certificate, its address in config.toml, its origin is printed."""
+    readers = "https://readers.acme.example:8445"
+    facts = json.loads(
+        does("init", "--origin", ORIGIN, "--tenant", "acme", "--readers", readers, "--json")
+    )
+    assert facts["readers"] == readers
+    assert read_config(home / "config" / "config.toml").readers_listen == "0.0.0.0:8445"
+    hosts = certificate_hosts((home / "config" / "tls.pem").read_bytes())
+    assert set(hosts) == {"readers.acme.example", "127.0.0.1"}
+
+
+def test_readers_call_what_devices_call_where_nothing_is_said_of_them(home: Path) -> None:
+    """As before there were listeners."""
+    assert initialised()["readers"] == ORIGIN
+    assert read_config(home / "config" / "config.toml").readers_listen == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('readers_listen = "somewhere"', "is not host:port"),
+        ('log_form = "xml"', "log_form"),
+        ("[operators]\nlisten = 9464", "listen"),
+        ('[operators]\nwhere = "x"', "where"),
+        ("[limits]\ndevice_uploads_per_minute = -1", "device_uploads_per_minute"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(
+    home: Path, capsys: pytest.CaptureFixture[str], line: str, said: str
+) -> None:
+    """What is wrong, before anything listens."""
+    initialised()
+    path = home / "config" / "config.toml"
+    path.write_text(path.read_text().replace("# client_days", f"{line}\n# client_days", 1))
+    code, told = fails(capsys, "serve")
+    assert code == ExitCode.SETUP
+    assert said in told
+
+
+def test_an_operator_is_certified_as_one(home: Path, tmp_path: Path) -> None:
+    """By role and name; no list is kept, config.toml is the list."""
+    initialised()
+    (tmp_path / "prometheus.csr").write_bytes(signing_request(ed25519()))
+    out = tmp_path / "prometheus.pem"
+    role = ("--role", "operator", "--name", "prometheus", "--out", str(out))
+    said = does("certify", str(tmp_path / "prometheus.csr"), *role)
+    assert "operator prometheus" in said
+    client = client_of(pem_to_der(out.read_bytes()))
+    assert (client.role, client.name, client.tenant) == (Role.OPERATOR, "prometheus", "acme")
+    assert json.loads(does("status", "--json"))["counts"]["readers"] == 0
