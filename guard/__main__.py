@@ -164,7 +164,7 @@ def openapi_command() -> None:
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--days", default=CLIENT_DAYS, show_default=True, type=click.IntRange(1, 366))
 def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
-    """Certify a signing request (CSR) of a reader, collector or operator.
+    """Certify a CSR of a reader, collector or operator.
 
     An operator is let in while config.toml lists the name.
 

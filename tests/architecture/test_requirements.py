@@ -71,5 +71,5 @@ def imported() -> set[str]:
             if first == "backports":  # a folder that many packages share
                 found.add(f"backports.{rest.partition('.')[0]}")
             elif first not in sys.stdlib_module_names and first not in PACKAGES:
-                found.add(owners.get(first, [first])[0].lower())
+                found.add(owners.get(first, [first])[0].lower().replace("_", "-"))  # PEP 503
     return found

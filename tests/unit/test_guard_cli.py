@@ -18,7 +18,7 @@ from base.command import outcome
 from base.errors import ExitCode, RejectedError, SetupError
 from base.https import OneDoor
 from base.paths import paths_for
-from base.pki import signing_request
+from base.pki import certificate_hosts, signing_request
 from guard.__main__ import cli
 from guard.config import Config
 from guard.premises import Premises, move_in
@@ -63,7 +63,9 @@ def test_a_guard_is_founded_once_and_prints_what_the_policy_needs(
     """Signing key, witness, pin and authority; private files are the operator's alone."""
     assert guard(*INIT, "--json") == ExitCode.DONE
     card = json.loads(capsys.readouterr().out)
-    assert set(card) == {"origin", "signing_key", "witness", "lease_key", "tls_pin", "ca_pem"}
+    keys = {"origin", "signing_key", "witness", "lease_key", "tls_pin", "ca_pem"}
+    assert set(card) == {*keys, "readers"}
+    assert card["readers"] == card["origin"]
     assert card["witness"].startswith(f"{WITNESS_NAME}+")
     for name in ("ca.key", "tls.key", "signing.key", "witness.key", "lease.key"):
         assert stat.S_IMODE((home / "config" / name).stat().st_mode) == 0o600
@@ -186,6 +188,18 @@ def test_the_program_serves_and_stops(home: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         _out, _err = process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_readers_of_a_guard_have_an_address_of_their_own_where_it_is_told_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Printed for them, written into config.toml, and a name in the certificate."""
+    readers = "https://readers.council.example:8446"
+    assert guard(*INIT, "--readers", readers, "--json") == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["readers"] == readers
+    premises = Premises(paths_for("guard"))
+    assert premises.config().readers_listen == "readers.council.example:8446"
+    assert "readers.council.example" in certificate_hosts(premises.tls_certificate.read_bytes())
 
 
 # --- whom the guard trusts ----------------------------------------------------------------
