@@ -5,6 +5,7 @@ of client.  Whatever comes in: no 5xx, and no answer whose status, body, name of
 headers the document does not have.
 """
 
+import copy
 import functools
 import hashlib
 import json
@@ -26,6 +27,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -42,6 +44,7 @@ from base.api import Door, Media
 from base.clock import NANOSECONDS
 from base.pki import Role, signing_request
 from base.serving import Listeners, Served, run_together
+from collector.log import Log
 from collector.watch import Watch
 from guard.assembly import Guard
 from guard.config import Config
@@ -394,3 +397,50 @@ def asked(
         )
     seen[answer.status_code] += 1
     case.validate_response(answer, checks=CHECKS)
+
+
+# --- what breaks it is found ------------------------------------------------------------
+
+
+def one_of(tried: Tried, document: dict[str, Any], label: str, client: str) -> None:
+    """Ask once, and hold the answer against *document*."""
+    case = operation_of(document, label).Case()
+    asked(tried, Door.DEVICES, tried.clients[client], Counter(), case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", ["200", "401"])
+def test_an_answer_that_the_document_does_not_have_is_found(
+    servers: dict[str, Tried], missing: str
+) -> None:
+    """The attack would hold nothing if it took everything."""
+    tried, label = servers["collector"], "GET /v1/log/checkpoint"
+    client = {"200": "device", "401": "nobody"}[missing]
+    one_of(tried, tried.document, label, client)
+    document = copy.deepcopy(tried.document)
+    del document["paths"]["/v1/log/checkpoint"]["get"]["responses"][missing]
+    with pytest.raises(FailureGroup, match="Undocumented status code"):
+        one_of(tried, document, label, client)
+
+
+@pytest.mark.slow
+def test_a_refusal_by_a_name_that_the_document_does_not_have_is_found(
+    servers: dict[str, Tried],
+) -> None:
+    """The status alone would not tell."""
+    tried = servers["collector"]
+    document = json.loads(json.dumps(tried.document).replace("no\\\\-certificate", "odd"))
+    assert document != tried.document
+    with pytest.raises(FailureGroup, match="Response violates schema"):
+        one_of(tried, document, "GET /v1/log/checkpoint", "nobody")
+
+
+@pytest.mark.slow
+def test_a_mistake_of_the_server_is_found(
+    servers: dict[str, Tried], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the document says of it."""
+    monkeypatch.setattr(Log, "checkpoint", lambda _log: 1 // 0)
+    tried = servers["collector"]
+    with pytest.raises(FailureGroup, match="Server error"):
+        one_of(tried, tried.document, "GET /v1/log/checkpoint", "device")
