@@ -40,10 +40,12 @@ from wire.collector_http import (
     RenewRequest,
 )
 from wire.consent_event import SignedEvent
+from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.ids import GrantHash, PolicyDigest
 from wire.receipt import encode_receipt
 from wire.rights import SignedRequest
+from wire.tile import parse_tile_name
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -108,6 +110,16 @@ def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Resp
     except ValueError as exc:
         raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
     return _json(Consistency(proof=proof))
+
+
+def get_tile(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/log/tile/{name}: whatever it is, it never changes."""
+    try:
+        content = collector.log.tile(parse_tile_name(f"tile/{asked.path['name']}"))
+    except (MalformedError, ValueError) as exc:
+        raise RefusedError(Why.NOT_FOUND, str(exc)) from exc
+    unchanging = {"Cache-Control": "public, max-age=604800, immutable"}
+    return Response(content, media_type="application/octet-stream", headers=unchanging)
 
 
 # --- devices ----------------------------------------------------------------------------
@@ -270,6 +282,7 @@ ROUTES: Final = (
     Route("/v1/policy/{name}", answering(get_policy), methods=["GET"]),
     Route("/v1/log/checkpoint", answering(get_checkpoint), methods=["GET"]),
     Route("/v1/log/consistency", answering(get_consistency), methods=["GET"]),
+    Route("/v1/log/tile/{name:path}", answering(get_tile), methods=["GET"]),
     Route("/v1/consents", answering(post_consents), methods=["POST"]),
     Route("/v1/consent-events", answering(post_consent_events), methods=["POST"]),
     Route("/v1/guard-key", answering(get_guard_key), methods=["GET"]),
