@@ -103,6 +103,11 @@ def get_checkpoint(collector: Collector, _caller: Caller, _asked: Asked) -> Resp
     return Response(collector.log.checkpoint(), media_type="text/plain; charset=utf-8")
 
 
+def get_witnessed(collector: Collector, _caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/log/witnessed."""
+    return Response(collector.witnessed.latest(), media_type="text/plain; charset=utf-8")
+
+
 def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Response:
     """GET /v1/log/consistency."""
     try:
@@ -281,6 +286,7 @@ ROUTES: Final = (
     Route("/v1/state", open_to_all(get_state), methods=["GET"]),
     Route("/v1/policy/{name}", answering(get_policy), methods=["GET"]),
     Route("/v1/log/checkpoint", answering(get_checkpoint), methods=["GET"]),
+    Route("/v1/log/witnessed", answering(get_witnessed), methods=["GET"]),
     Route("/v1/log/consistency", answering(get_consistency), methods=["GET"]),
     Route("/v1/log/tile/{name:path}", answering(get_tile), methods=["GET"]),
     Route("/v1/consents", answering(post_consents), methods=["POST"]),
