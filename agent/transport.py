@@ -19,6 +19,7 @@ from wire.category import Category
 from wire.collector_http import (
     PROTOCOL_HEADER,
     Certified,
+    Consistency,
     EnrolRequest,
     ErrorAnswer,
     RenewRequest,
@@ -145,6 +146,28 @@ class Door:
         path = f"/v1/guard-key?category={category}&month={month}"
         return decode(self._ask("GET", path).body, KeyAnswer)
 
+    def witnessed(self) -> str | None:
+        """Return the newest head of the log that a witness cosigned, unverified; None if none.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The device is not accepted.
+
+        """
+        answer = self._request("GET", "/v1/log/witnessed", None)
+        return None if answer.status == NOT_FOUND else _text(_expected(answer).body)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """Return what is to prove that the log of *old* leaves is a prefix of that of *new*.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The collector does not prove it.
+
+        """
+        path = f"/v1/log/consistency?old={old}&new={new}"
+        return decode(self._ask("GET", path).body, Consistency).proof
+
     # --- what the agent has to say ----------------------------------------------------
 
     def register(self, signed: SignedConsent) -> Outcome:
@@ -238,6 +261,13 @@ def same_origin(of_policy: str, of_enrolment: str) -> None:
             f"the policy names the collector {of_policy}, this device is enrolled at "
             f"{of_enrolment}; nothing is sent; enrol again"
         )
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise MalformedError("the collector's answer is no text") from exc
 
 
 def _says(answer: Response) -> str:
