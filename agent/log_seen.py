@@ -31,8 +31,11 @@ _LOG: Final = logging.getLogger(__name__)
 
 LATE_SECONDS: Final = 900  # three rounds of the collector's witness; clocks differ, too
 
-Prove: TypeAlias = Callable[[int, int], tuple[bytes, ...]]
-"""Asks for the proof that the log of the first size is a prefix of that of the second."""
+Prove: TypeAlias = Callable[[int, int], tuple[bytes, ...] | None]
+"""Asks for the proof that the log of the first size is a prefix of that of the second.
+
+None says that there is no such proof; raises where nobody is there, or none is given to us.
+"""
 
 SPLIT: Final = "the collector's log does not continue what this device has seen of it"
 UNSEEN: Final = "the collector does not show its witness what it shows to this device"
@@ -78,7 +81,7 @@ class LogSeen:
         Raises:
             SplitError: It cannot be proved; that is remembered.
             WireError: It is no head of the log of this key.
-            RetryableError: Nobody answered who was asked for the proof.
+            AssentError: Of `prove`; the head is neither believed nor doubted.
 
         """
         verify_checkpoint(note, log_key)
@@ -96,7 +99,7 @@ class LogSeen:
         Raises:
             SplitError: They are of two histories, or the witness does not see what is shown here.
             WireError: It is no such head.
-            RetryableError: Nobody answered who was asked for a proof.
+            AssentError: Of `prove`.
 
         """
         log_key, witness_key = keys
@@ -181,13 +184,17 @@ def _check_one_history(one: Checkpoint, other: Checkpoint, prove: Prove) -> None
     smaller, larger = sorted((one, other), key=lambda head: head.size)
     if smaller.size == 0:
         return  # every log begins empty
+    proof = () if smaller.size == larger.size else prove(smaller.size, larger.size)
+    if proof is None:
+        none = ForgedError(f"there is no proof from {smaller.size} leaves to {larger.size}")
+        raise SplitError(SPLIT) from none
     try:
         verify_consistency(
             old=smaller.size,
             new=larger.size,
-            proof=() if smaller.size == larger.size else prove(smaller.size, larger.size),
+            proof=proof,
             old_root=smaller.root,
             new_root=larger.root,
         )
-    except (ForgedError, RejectedError) as exc:
+    except ForgedError as exc:
         raise SplitError(SPLIT) from exc

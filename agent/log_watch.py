@@ -10,13 +10,15 @@ import contextlib
 import logging
 from typing import Final, Protocol, assert_never
 
+from agent.calls import LOG
 from agent.consent.policy import PolicyInForce
+from agent.consent.standing import Standing
 from agent.handover import Answered, NoAnswer, Outcome
 from agent.log_seen import LogSeen, SplitError
 from agent.transport import Door
 from agent.upload import Delete, Erase, Register, Send, Task, Tell
 from base.clock import Clock
-from base.errors import AssentError
+from base.errors import AssentError, RejectedError
 from wire.collector_http import Carried, Deleted, Logged, decode
 from wire.errors import WireError
 from wire.lease import lease_seconds
@@ -31,6 +33,10 @@ DOUBT_SECONDS: Final = 30.0  # while capture is closed for it
 
 class Host(Protocol):
     """What the watch needs to know and say; the service is it."""
+
+    @property
+    def standing(self) -> Standing:
+        """Where consent stands, and who has stopped the programme."""
 
     @property
     def policy(self) -> PolicyInForce:
@@ -62,6 +68,7 @@ class LogWatch:
 
     async def run(self) -> None:
         """Compare with the witness until cancelled."""
+        self._why = self._host.standing.stopped.get(LOG, "")  # ends when it was looked at anew
         while True:
             self._say(await self._why_not())
             self._doubted.clear()
@@ -86,7 +93,9 @@ class LogWatch:
             self._doubted.set()
             return NoAnswer(why=str(exc))
         except AssentError as exc:
-            return NoAnswer(why=str(exc))
+            # Who is not accepted any more gets no proof; an erasure has the guard's word, too.
+            refused = isinstance(exc, RejectedError)
+            return outcome if refused and isinstance(task, Erase) else NoAnswer(why=str(exc))
         return outcome
 
     def _say(self, why: str) -> None:

@@ -36,6 +36,7 @@ from wire.rights import Requests, SignedRequest
 TIMEOUT_SECONDS: Final = 30.0
 # What neither waiting nor a renewal mends.
 _ENROL_AGAIN: Final = frozenset({"absent-too-long", "revoked", "unknown-client"})
+BAD_REQUEST: Final = 400
 NOT_FOUND: Final = 404
 LARGEST_ANSWER_BYTES: Final = 2 << 20  # a policy file has at most half of it; the rest is small
 SLICE_BYTES: Final = 64 << 10  # what may still leave after a batch was taken back
@@ -157,16 +158,21 @@ class Door:
         answer = self._request("GET", "/v1/log/witnessed", None)
         return None if answer.status == NOT_FOUND else _text(_expected(answer).body)
 
-    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...] | None:
         """Return what is to prove that the log of *old* leaves is a prefix of that of *new*.
+
+        None when the collector says that it cannot: its log has not so many.
 
         Raises:
             RetryableError: No answer that may be believed.
-            RejectedError: The collector does not prove it.
+            RejectedError: The device is not accepted.
 
         """
         path = f"/v1/log/consistency?old={old}&new={new}"
-        return decode(self._ask("GET", path).body, Consistency).proof
+        answer = self._request("GET", path, None)
+        if answer.status in (BAD_REQUEST, NOT_FOUND):
+            return None
+        return decode(_expected(answer).body, Consistency).proof
 
     # --- what the agent has to say ----------------------------------------------------
 

@@ -30,7 +30,6 @@ from agent.transport import Door
 from base import durable
 from base.clock import Now, boot_ns
 from base.door import UnreachableError
-from base.errors import RejectedError
 from base.ipc import Inbox, encode, read, send
 from base.paths import Paths
 from base.pki import Authority, Role, client_uri, private_pem, signing_request, spki_sha256
@@ -344,19 +343,17 @@ class FakeCollector(Door):
         return State(halted=bool(self.halted), why=self.halted, stopped=self.stopped)
 
     def witnessed(self) -> str | None:
-        self._reach()
         self.looked_at += 1
+        self._reach()
         if self.shown_to_witness is not None:
             return self.shown_to_witness
         note = self.organisation.checkpoint()
         return note + cosign(note, WITNESS_NAME, self.organisation.witness, ALWAYS_FRESH)
 
-    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...] | None:
         self._reach()
-        try:
-            return self.organisation.tree.consistency(old, new)
-        except ValueError as exc:
-            raise RejectedError(f"the collector answered 400: {exc}") from exc
+        tree = self.organisation.tree
+        return tree.consistency(old, new) if new <= tree.size else None
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         self._reach()

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.log_seen import LATE_SECONDS, SPLIT, UNSEEN, UNWITNESSED, LogSeen, SplitError
 from base.clock import NANOSECONDS
-from base.errors import RejectedError, RetryableError
+from base.errors import AssentError, RejectedError, RetryableError
 from base.stored import NewerError
 from tests.fakes.organisation import WITNESS_NAME, ed25519, raw
 from wire.errors import ForgedError
@@ -43,7 +43,7 @@ class ALog:
     tree: Tree = field(default_factory=lambda: history(100))
     key: Ed25519PrivateKey = field(default_factory=ed25519)
     witness: Ed25519PrivateKey = field(default_factory=ed25519)
-    reachable: bool = True
+    fails: AssentError | None = None
 
     @property
     def verifier(self) -> str:
@@ -62,13 +62,10 @@ class ALog:
         note = self.head(size, tree)
         return note + cosign(note, WITNESS_NAME, self.witness, at // NANOSECONDS)
 
-    def prove(self, old: int, new: int) -> tuple[bytes, ...]:
-        if not self.reachable:
-            raise RetryableError("nobody answers")
-        try:
-            return self.tree.consistency(old, new)
-        except ValueError as exc:
-            raise RejectedError(f"the collector answered 400: {exc}") from exc
+    def prove(self, old: int, new: int) -> tuple[bytes, ...] | None:
+        if self.fails is not None:
+            raise self.fails
+        return self.tree.consistency(old, new) if new <= self.tree.size else None
 
 
 @pytest.fixture
@@ -156,13 +153,14 @@ def test_two_heads_of_one_size_are_a_doubt_for_ever(seen: LogSeen, log: ALog) ->
     follow(seen, another, another.head(5))
 
 
-def test_nobody_who_answers_is_no_doubt(seen: LogSeen, log: ALog) -> None:
+@pytest.mark.parametrize("fails", [RetryableError("nobody answers"), RejectedError("revoked")])
+def test_nobody_who_gives_a_proof_is_no_doubt(seen: LogSeen, log: ALog, fails: AssentError) -> None:
     """It is neither believed nor held against the log; the same is asked again."""
     follow(seen, log, log.head(10))
-    log.reachable = False
-    with pytest.raises(RetryableError):
+    log.fails = fails
+    with pytest.raises(type(fails), match=str(fails)):
         follow(seen, log, log.head(20))
-    log.reachable = True
+    log.fails = None
     log.tree = history(100, forked_at=15)
     follow(seen, log, log.head(20))
 

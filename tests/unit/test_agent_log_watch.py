@@ -87,9 +87,12 @@ def test_a_log_that_does_not_go_on_closes_the_agent_until_it_does(
             await eventually(lambda: is_closed_by_the_log(service, station))
             status = await station.tray.until(lambda s: s.stopped)
             assert SPLIT in status.detail
+        station.collector.reachable = False
         async with running(station) as service:
-            assert service.standing.stopped == {"log": SPLIT}
-            org.tree = honest
+            looked = station.collector.looked_at
+            await eventually(lambda: station.collector.looked_at > looked + 2)
+            assert service.standing.stopped == {"log": SPLIT}, "nobody has looked at it since"
+            org.tree, station.collector.reachable = honest, True
             if ends:
                 await eventually(lambda: service.standing.stopped == {})
             else:
