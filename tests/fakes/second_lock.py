@@ -201,7 +201,6 @@ class SecondLock:
     def __init__(self, site: Site, fate: Fate, patch: pytest.MonkeyPatch) -> None:
         self.site = site
         self.fate = fate
-        self._patch = patch
         self._writes: Iterator[tuple[Fault, Fault]] = iter(())
         self.collectors = Party(self._open_collector)
         self.guards = Party(self._open_guard)
@@ -302,7 +301,7 @@ class SecondLock:
         def mortal() -> AbstractContextManager[Any]:
             return self._mortal(writing(), next(self._writes, None))
 
-        self._patch.setattr(opened.index, "writing", mortal)
+        vars(opened.index)["writing"] = mortal  # its own, and goes with it
         return build(opened), opened.close
 
     def _open_guard(self) -> Opened:
