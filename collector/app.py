@@ -105,7 +105,9 @@ def get_checkpoint(collector: Collector, _caller: Caller, _asked: Asked) -> Resp
 
 def get_witnessed(collector: Collector, _caller: Caller, _asked: Asked) -> Response:
     """GET /v1/log/witnessed."""
-    return Response(collector.witnessed.latest(), media_type="text/plain; charset=utf-8")
+    return Response(
+        collector.witnessed.latest(collector.now()), media_type="text/plain; charset=utf-8"
+    )
 
 
 def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Response:

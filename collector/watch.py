@@ -1,8 +1,8 @@
 """Looks at the guard every few seconds: has it called a halt, is it there at all?
 
 A guard that has not answered for two minutes stops the programme, because nobody would hear
-of a halt that it calls; the stop ends by itself with the guard's next answer.  It has the log
-cosigned every few minutes, and once an hour looks for batches whose last day is over, too.
+of a halt that it calls; the stop ends by itself with the guard's next answer.  Once an hour
+it looks for batches whose last day is over, too.
 """
 
 import logging
@@ -53,10 +53,6 @@ class Watch:
             except AssentError as exc:
                 _log.error("the guard's state could not be noted: %s", exc)
             try:
-                self.have_witnessed()
-            except AssentError as exc:
-                _log.error("that the log was cosigned could not be noted: %s", exc)
-            try:
                 self.tidy()
             except AssentError as exc:
                 _log.error("what may not be kept any longer is still here: %s", exc)
@@ -95,15 +91,6 @@ class Watch:
             self._follow_stop(connection, said.stopped)
         if left := pass_on_all(collector):
             _log.warning("%d erasures are not confirmed by the guard", left)
-
-    def have_witnessed(self) -> None:
-        """Have the log cosigned, if it is time; the next look tries again if that fails."""
-        if self._collector.guard is None:
-            return
-        try:
-            self._collector.witnessed.keep_up(self._collector.now())
-        except RefusedError as exc:
-            _log.warning("the log was not cosigned: %s", exc)
 
     def _follow_stop(self, connection: Connection, why: str) -> None:
         now = self._collector.now()

@@ -12,7 +12,8 @@ import pytest
 from agent.log_seen import SPLIT, UNWITNESSED, Seen
 from agent.service import Service
 from base.clock import NANOSECONDS
-from collector.watch import Watch
+from base.door import Response
+from collector.guard_client import RETRY_SECONDS
 from collector.witnessed import EVERY_SECONDS
 from tests.fakes.delivering import Delivering
 from tests.fakes.organisation import WITNESS_NAME
@@ -206,12 +207,10 @@ def test_a_collector_that_starts_from_an_old_index_is_told_by_its_devices(
 
 
 def test_the_collector_has_its_log_witnessed_every_few_minutes(site: Site) -> None:
-    """The newest cosigned head is there for whoever has a certificate; before it, none."""
-    station, watch = site.workstation(), Watch(site.collector)
-    assert refusal(station.door.request("GET", "/v1/log/witnessed")) == (404, "not-found")
+    """Whoever asks for the newest cosigned head gets one that is no older."""
+    station = site.workstation()
 
     def witnessed() -> tuple[int, int]:
-        watch.have_witnessed()
         answer = station.door.request("GET", "/v1/log/witnessed")
         assert answer.status == 200
         note = answer.body.decode()
@@ -229,14 +228,22 @@ def test_the_collector_has_its_log_witnessed_every_few_minutes(site: Site) -> No
     assert witnessed()[1] >= at + EVERY_SECONDS, "but it was looked at"
 
 
-def test_a_guard_that_does_not_cosign_is_asked_again(
+def test_a_guard_that_does_not_cosign_is_asked_again_after_a_while(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is in the log; uploads go on, and devices close when it lasts."""
-    watch, installed = Watch(site.collector), site.guard.policy
+    station, installed = site.workstation(), site.guard.policy
+
+    def ask() -> Response:
+        return station.door.request("GET", "/v1/log/witnessed")
+
     site.guard.policy = None
-    watch.have_witnessed()
+    assert refusal(ask()) == (404, "not-found")
     assert "the log was not cosigned" in caplog.text
     site.guard.policy = installed
-    watch.have_witnessed()
-    assert site.collector.witnessed.latest()
+    assert ask().status == 404, "it is left alone for half a minute"
+    site.clock.moved += timedelta(seconds=RETRY_SECONDS)
+    assert ask().status == 200
+    site.guard.policy = None
+    site.clock.moved += timedelta(seconds=EVERY_SECONDS)
+    assert ask().status == 200, "the one before is handed out meanwhile"
