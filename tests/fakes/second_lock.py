@@ -302,7 +302,13 @@ class SecondLock:
             return self._mortal(writing(), next(self._writes, None))
 
         vars(opened.index)["writing"] = mortal  # its own, and goes with it
-        return build(opened), opened.close
+        app = build(opened)
+
+        def close() -> None:
+            opened.close()
+            app.state.collector = None  # or its whole tree waits for the garbage collection
+
+        return app, close
 
     def _open_guard(self) -> Opened:
         folder, org = self.site.guard.folder, self.site.org
