@@ -62,7 +62,7 @@ trial: ## Install the packages in a clean Debian, live with them, upgrade, purge
 requirements: ## Renew the pins in requirements/ (asks the package index)
 	@/usr/bin/python3 -m venv build/pip-tools
 	@build/pip-tools/bin/pip install --quiet pip-tools==7.6.2
-	@cd requirements && for list in run test; do \
+	@cd requirements && for list in run test interop; do \
 	  CUSTOM_COMPILE_COMMAND="make requirements" ../build/pip-tools/bin/pip-compile \
 	    --quiet --upgrade --generate-hashes --strip-extras --no-annotate \
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options \

@@ -17,6 +17,7 @@ from wire.collector_http import State
 
 _LOG: Final = logging.getLogger(__name__)
 COLLECTOR: Final = "collector"
+LOG: Final = "log"  # a party of its own: nobody can say that it is in order but what it shows
 
 
 class Host(Protocol):
@@ -56,6 +57,16 @@ class Calls:
             self.unwritten = False
         try:
             self.lift_stop(COLLECTOR)
+        except LedgerError as exc:
+            _LOG.error("%s", exc)
+
+    def doubt_log(self, why: str) -> None:
+        """Close because of what the collector's log shows, or with an empty *why* go on."""
+        if why:
+            self.stop(LOG, why)
+            return
+        try:
+            self.lift_stop(LOG)
         except LedgerError as exc:
             _LOG.error("%s", exc)
 

@@ -24,6 +24,8 @@ from agent.enroll import Device
 from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys
 from agent.handover import Answered, Outcome
+from agent.log_seen import LogSeen
+from agent.log_watch import LogWatch
 from agent.spool import Spool
 from agent.transport import Door
 from agent.upkeep import Upkeep
@@ -93,6 +95,9 @@ class Host(Protocol):
     async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
         """Withdraw what the data subject has withdrawn elsewhere."""
 
+    def on_log(self, why: str) -> None:
+        """Close because of the log, or with an empty *why* go on."""
+
     def on_news(self) -> None:
         """Look again at what may be captured and at what to show."""
 
@@ -129,6 +134,7 @@ class Delivery:
         self._view = View()
         self._failures = 0
         self._doorway = Doorway(self._new_door)
+        self._log_watch = LogWatch(host, LogSeen(device.folder), clock, self._door)
         self._wake_up = asyncio.Event()
         self._ask_now = asyncio.Event()
         self._upload_error = ""
@@ -153,7 +159,7 @@ class Delivery:
         """
         refused, policy = self._upkeep.certificate_error, self._upkeep.policy_error
         first = refused or self._keys.unkept or self._upload_error
-        return first or self._poll_error or self._upkeep.waits or policy
+        return first or self._poll_error or self._log_watch.trouble or self._upkeep.waits or policy
 
     def wake(self) -> None:
         """Look at once: there may be something to send, to delete or to ask for."""
@@ -167,6 +173,7 @@ class Delivery:
                 tasks.create_task(self._deliver())
                 tasks.create_task(self._poll())
                 tasks.create_task(self._upkeep.run())
+                tasks.create_task(self._log_watch.run())
         finally:
             self._doorway.close()
 
@@ -210,12 +217,14 @@ class Delivery:
     async def _do(self, task: Task) -> None:
         """Carry out one task and what its answer means."""
         try:
-            knock = self._knock(task)
+            policy = self._policy()
+            knock = self._knock(task, policy)
         except (AssentError, WireError, OSError) as exc:
             _LOG.warning("cannot deliver: %s", exc)
             self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
             return
         outcome = await asyncio.to_thread(knock.call)
+        outcome = await self._log_watch.judged(task, outcome, knock.door, policy)
         if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
             self._upkeep.wake()
         if isinstance(task, Send) and not self._spool.has(task.name):
@@ -236,10 +245,9 @@ class Delivery:
             self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
         self._host.on_news()
 
-    def _knock(self, task: Task) -> _Knock:
+    def _knock(self, task: Task, policy: Policy) -> _Knock:
         """Prepare the request for *task*; for a batch, mark it before its first byte."""
-        policy = self._policy()
-        door, log = self._doorway.to(policy, self._upkeep.device.enrolment), policy.collector.log
+        door, log = self._door(policy), policy.collector.log
         match task:
             case Delete(name=name):
                 payload = deletion_payload(BatchHash(bytes.fromhex(name)))
@@ -387,7 +395,7 @@ class Delivery:
     async def _ask(self) -> None:
         """Ask whether the programme is halted, and for the keys that are missing."""
         policy = self._policy()
-        door = self._doorway.to(policy, self._upkeep.device.enrolment)
+        door = self._door(policy)
         state = await asyncio.to_thread(door.state)
         self._host.on_state(state)
         await self._host.on_demands(await asyncio.to_thread(door.rights))
@@ -428,6 +436,9 @@ class Delivery:
         if policy is None:
             raise SetupError(self._host.policy.problem)
         return policy
+
+    def _door(self, policy: Policy) -> Door:
+        return self._doorway.to(policy, self._upkeep.device.enrolment)
 
     def _new_door(self, pins: tuple[str, ...]) -> Door:
         return (self._opened_by or self._upkeep.device.door)(pins)

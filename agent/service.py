@@ -352,6 +352,10 @@ class Service:
         """Make an entry of the ledger durable."""
         self.ledger.append(entry, self.clock.now())
 
+    def on_log(self, why: str) -> None:
+        """Close because of what the collector's log shows, or with an empty *why* go on."""
+        self.calls.doubt_log(why)
+
     def on_news(self) -> None:
         """Look again at what may be captured and at what to show."""
         self.poke()

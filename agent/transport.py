@@ -19,6 +19,7 @@ from wire.category import Category
 from wire.collector_http import (
     PROTOCOL_HEADER,
     Certified,
+    Consistency,
     EnrolRequest,
     ErrorAnswer,
     RenewRequest,
@@ -35,6 +36,7 @@ from wire.rights import Requests, SignedRequest
 TIMEOUT_SECONDS: Final = 30.0
 # What neither waiting nor a renewal mends.
 _ENROL_AGAIN: Final = frozenset({"absent-too-long", "revoked", "unknown-client"})
+BAD_REQUEST: Final = 400
 NOT_FOUND: Final = 404
 LARGEST_ANSWER_BYTES: Final = 2 << 20  # a policy file has at most half of it; the rest is small
 SLICE_BYTES: Final = 64 << 10  # what may still leave after a batch was taken back
@@ -145,6 +147,33 @@ class Door:
         path = f"/v1/guard-key?category={category}&month={month}"
         return decode(self._ask("GET", path).body, KeyAnswer)
 
+    def witnessed(self) -> str | None:
+        """Return the newest head of the log that a witness cosigned, unverified; None if none.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The device is not accepted.
+
+        """
+        answer = self._request("GET", "/v1/log/witnessed", None)
+        return None if answer.status == NOT_FOUND else _text(_expected(answer).body)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...] | None:
+        """Return what is to prove that the log of *old* leaves is a prefix of that of *new*.
+
+        None when the collector says that it cannot: its log has not so many.
+
+        Raises:
+            RetryableError: No answer that may be believed.
+            RejectedError: The device is not accepted.
+
+        """
+        path = f"/v1/log/consistency?old={old}&new={new}"
+        answer = self._request("GET", path, None)
+        if answer.status in (BAD_REQUEST, NOT_FOUND):
+            return None
+        return decode(_expected(answer).body, Consistency).proof
+
     # --- what the agent has to say ----------------------------------------------------
 
     def register(self, signed: SignedConsent) -> Outcome:
@@ -238,6 +267,13 @@ def same_origin(of_policy: str, of_enrolment: str) -> None:
             f"the policy names the collector {of_policy}, this device is enrolled at "
             f"{of_enrolment}; nothing is sent; enrol again"
         )
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise MalformedError("the collector's answer is no text") from exc
 
 
 def _says(answer: Response) -> str:

@@ -22,6 +22,10 @@ PLACES: Final[Mapping[str, Json]] = {  # what stands in a path
     "digest": {"type": "string", "pattern": HASH},
     "grant": {"type": "string", "pattern": HASH},
     "name": {"type": "string", "pattern": "^[0-9a-z.]{1,128}$"},
+    "tile": {
+        "type": "string",
+        "pattern": "^(entries|[0-7])(/x[0-9]{3}){0,6}/[0-9]{3}(\\.p/[1-9][0-9]{0,2})?$",
+    },
 }
 BASE64: Final = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 LATER: Final = frozenset({429, 503, 507})  # these answers say when to come back

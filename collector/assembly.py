@@ -23,6 +23,7 @@ from collector.receive import Receiver
 from collector.releases import Releaser
 from collector.store import BodyStore
 from collector.store.files import FileStore
+from collector.witnessed import Witnessed
 from wire.ids import WallInstant
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Collector:
     registry: Registry
     receiver: Receiver
     releaser: Releaser
+    witnessed: Witnessed
     leases: Leases
 
     @classmethod
@@ -60,6 +62,7 @@ class Collector:
         store = FileStore(premises.objects)
         log = Log(index, premises.log_key(), config.log_name)
         guard = GuardClient(premises, config.guard) if config.guard is not None else None
+        witnessed = Witnessed(index=index, log=log, guard=guard)
         authority = premises.authority()
         clock = clock or SystemClock()
         collector = cls(
@@ -84,7 +87,8 @@ class Collector:
                 log=log,
                 spare_bytes=config.limits.spare_bytes,
             ),
-            releaser=Releaser(index=index, log=log, guard=guard),
+            releaser=Releaser(index=index, log=log, witnessed=witnessed),
+            witnessed=witnessed,
             leases=Leases(
                 index=index,
                 guard=guard,

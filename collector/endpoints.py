@@ -32,10 +32,12 @@ from wire.collector_http import (
     RenewRequest,
 )
 from wire.consent_event import SignedEvent
+from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.ids import GrantHash, PolicyDigest
 from wire.receipt import encode_receipt
 from wire.rights import SignedRequest
+from wire.tile import parse_tile_name
 
 # --- anybody ----------------------------------------------------------------------------
 
@@ -86,6 +88,12 @@ def get_checkpoint(collector: Collector, _caller: Caller, _asked: Asked) -> Resp
     return Response(collector.log.checkpoint(), media_type="text/plain; charset=utf-8")
 
 
+def get_witnessed(collector: Collector, _caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/log/witnessed."""
+    note = collector.witnessed.latest(collector.now())
+    return Response(note, media_type="text/plain; charset=utf-8")
+
+
 def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Response:
     """GET /v1/log/consistency."""
     try:
@@ -93,6 +101,16 @@ def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Resp
     except ValueError as exc:
         raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
     return as_json(Consistency(proof=proof))
+
+
+def get_tile(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/log/tile/{tile}: whatever it is, it never changes."""
+    try:
+        content = collector.log.tile(parse_tile_name(f"tile/{asked.path['tile']}"))
+    except (MalformedError, ValueError) as exc:
+        raise RefusedError(Why.NOT_FOUND, str(exc)) from exc
+    unchanging = {"Cache-Control": "public, max-age=604800, immutable"}
+    return Response(content, media_type="application/octet-stream", headers=unchanging)
 
 
 # --- devices ----------------------------------------------------------------------------

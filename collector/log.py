@@ -20,6 +20,7 @@ from collector.index.tables import checkpoints, leaves, salts
 from wire.collector_http import Logged
 from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES, Kind, entry
+from wire.tile import WIDTH, Tile, encode_entries, encode_hashes
 from wire.tlog import (
     ALGORITHM_ED25519,
     Checkpoint,
@@ -47,6 +48,11 @@ _LEAF: Final = (
     select(leaves.c.entry, salts.c.salt)
     .join_from(leaves, salts, isouter=True)
     .where(leaves.c.number == bindparam("number"))
+)
+_ENTRIES: Final = (
+    select(leaves.c.entry)
+    .where(leaves.c.number >= bindparam("start"), leaves.c.number < bindparam("end"))
+    .order_by(leaves.c.number)
 )
 _NEW_LEAF: Final = leaves.insert()
 _NEW_SALT: Final = salts.insert()
@@ -139,6 +145,27 @@ class Log:
         """
         with self._lock:
             return self._tree.consistency(old, self._reached(new))
+
+    def tile(self, tile: Tile) -> bytes:
+        """Return the content of *tile*, which never changes.
+
+        Raises:
+            ValueError: The log has not so many leaves.
+
+        """
+        if tile.level is None:
+            return encode_entries(self._entries(tile.start, tile.width))
+        with self._lock:
+            self._reached((tile.start + tile.width) * WIDTH**tile.level)
+            return encode_hashes(self._tree.subtrees(tile.level, tile.start, tile.width))
+
+    def _entries(self, start: int, count: int) -> list[bytes]:
+        with self._index.reading() as connection:
+            asked = {"start": start, "end": start + count}
+            found = list(connection.execute(_ENTRIES, asked).scalars())
+        if len(found) != count:
+            raise ValueError(f"the log has fewer than {start + count} leaves")
+        return found
 
     def leaf(self, connection: Connection, number: int) -> Leaf:
         """Return a committed leaf."""

@@ -11,17 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, select
-from sqlalchemy.dialects.sqlite import insert
 
 from collector.auth import Reader
 from collector.frames import find
-from collector.guard_client import GuardClient
 from collector.halt import check_running
 from collector.index import Index
-from collector.index.tables import checkpoints, releases
+from collector.index.tables import releases
 from collector.log import Leaf, Log, append
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
+from collector.witnessed import Witnessed
 from wire.collector_http import LoggedRelease, ReleaseList, ReleaseOrder
 from wire.errors import WireError
 from wire.grant import AccessRequest, access_digest, verify_access
@@ -38,7 +37,7 @@ class Releaser:
 
     index: Index
     log: Log
-    guard: GuardClient | None
+    witnessed: Witnessed
 
     def release(self, reader: Reader, order: ReleaseOrder, now: WallInstant) -> ReleaseList:
         """Log one release for each batch of *order*; return them with their proofs.
@@ -50,7 +49,7 @@ class Releaser:
         """
         if not 0 < len(order.batches) <= LARGEST_RELEASE:
             raise RefusedError(Why.BAD_REQUEST, f"ask for 1 to {LARGEST_RELEASE} batches")
-        if self.guard is None:
+        if self.witnessed.guard is None:
             raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
         with self.index.writing() as connection:
             check_running(connection)
@@ -59,7 +58,7 @@ class Releaser:
             rows = [self._covered(connection, batch, request, now) for batch in order.batches]
             access = access_digest(order.grant)
             numbers = [_logged(connection, row, access, request, now) for row in rows]
-        note = self._witnessed(self.guard, policy, now)
+        note = self.witnessed.now(policy, now)
         with self.index.reading() as connection:
             leaves = [self.log.leaf(connection, number) for number in numbers]
         return self._answer(order.batches, leaves, note)
@@ -77,17 +76,6 @@ class Releaser:
         if not covered:
             raise RefusedError(Why.NOT_COVERED, f"the grant does not cover batch {batch.hex()}")
         return row
-
-    def _witnessed(self, guard: GuardClient, policy: Policy, now: WallInstant) -> str:
-        note = guard.cosign(self.log, policy.guard.witness)
-        size = verify_checkpoint(note, self.log.verifier_key).size
-        with self.index.writing() as connection:
-            connection.execute(
-                insert(checkpoints)
-                .values(size=size, note=note, cosigned_at=now)
-                .on_conflict_do_nothing()
-            )
-        return note
 
     def _answer(self, batches: Sequence[bytes], leaves: Sequence[Leaf], note: str) -> ReleaseList:
         size = verify_checkpoint(note, self.log.verifier_key).size

@@ -59,7 +59,8 @@ class Row(Operation):
             request.scope[PATH] = self.path
             return await self.endpoint(request)
 
-        return Route(self.path, asked, methods=[self.method], name=self.name)
+        path = self.path.replace("{tile}", "{tile:path}")  # whose name has folders
+        return Route(path, asked, methods=[self.method], name=self.name)
 
 
 def row(

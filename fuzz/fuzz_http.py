@@ -242,6 +242,9 @@ def _collector(them: Receivers) -> Server:
         Ask(method="GET", path="/v1/guard-key", query=f"category=keys&month={MONTH}"),
         Ask(method="PUT", path=f"/v1/batches/{name}", body=frame),
         Ask(method="DELETE", path=f"/v1/batches/{'ab' * 32}"),
+        Ask(method="GET", path="/v1/log/consistency", query="old=0&new=1"),
+        Ask(method="GET", path="/v1/log/tile/entries/000.p/1"),
+        Ask(method="GET", path="/v1/log/tile/0/x001/x002/003"),
     )
     as_reader = (
         Ask(method="GET", path="/v1/frames", query="after=0&category=keys&first_day=2027-01-01"),

@@ -14,7 +14,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fuzz.campaign import Tally, Target, attack
 from fuzz.mutation import mutate, odd_core, odd_json
 from tests.fakes.organisation import Organisation
-from wire import age, batch, consent_receipt, consent_record, frame, grant, receipt, shelf, tlog
+from wire import (
+    age,
+    batch,
+    consent_receipt,
+    consent_record,
+    frame,
+    grant,
+    receipt,
+    shelf,
+    tile,
+    tlog,
+)
 from wire.category import Category
 from wire.consent_event import ConsentEvent
 from wire.errors import WireError
@@ -80,6 +91,16 @@ def targets() -> tuple[Target, ...]:
             name="tlog.parse_verifier_key",
             decode=lambda d: tlog.parse_verifier_key(_text(d)),
             seeds=(verifier.encode(),),
+        ),
+        _target(
+            name="tile.parse_tile_name",
+            decode=lambda d: tile.parse_tile_name(_text(d)),
+            seeds=(b"tile/1/x001/x234/067.p/5", b"tile/entries/000"),
+        ),
+        _target(
+            name="tile.decode_entries",
+            decode=tile.decode_entries,
+            seeds=(tile.encode_entries((b"batch\n", b"", b"x" * 300)),),
         ),
         _target(
             name="age.decode_identity",

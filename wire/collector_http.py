@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 # Said in each answer of a collector, as `Assent-Protocol`.  The first number is that of the
 # path (/v1); the second grows with each field or answer that is added.
-PROTOCOL: Final = (1, 0)
+PROTOCOL: Final = (1, 1)
 PROTOCOL_HEADER: Final = "assent-protocol"
 
 

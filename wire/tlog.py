@@ -23,6 +23,7 @@ from wire.errors import ForgedError, MalformedError
 
 EMPTY_ROOT: Final = hashlib.sha256(b"").digest()
 HASH_BYTES: Final = 32
+TILE_HEIGHT: Final = 8  # tlog-tiles: a tile is eight levels of the tree
 LARGEST_SIZE: Final = 2**63 - 1  # tlog-checkpoint; also what a database column holds
 ALGORITHM_ED25519: Final = 0x01
 ALGORITHM_COSIGNATURE: Final = 0x04
@@ -83,6 +84,19 @@ class Tree:
         if not 0 <= old <= self._checked(new):
             raise ValueError(f"a tree of {old} leaves is not a prefix of one of {new}")
         return tuple(self._prefix(old, 0, new, whole=True)) if 0 < old < new else ()
+
+    def subtrees(self, tile_level: int, start: int, count: int) -> Sequence[bytes]:
+        """Return *count* roots of complete subtrees of 256^*tile_level* leaves, from *start* on.
+
+        Raises:
+            ValueError: There are not so many.
+
+        """
+        level = tile_level * TILE_HEIGHT
+        row = self._levels[level] if level < len(self._levels) else []
+        if not 0 <= start <= start + count <= len(row):
+            raise ValueError(f"level {level} of the tree has {len(row)} hashes")
+        return row[start : start + count]
 
     def _checked(self, size: int) -> int:
         if not 0 <= size <= self.size:

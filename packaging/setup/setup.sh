@@ -4,7 +4,7 @@
 #   programs   Debian and Python packages that the programs load; links this folder
 #   desktop    the virtual desktop of the demo and the end-to-end tests
 #   checks     linters, type checker, test runner
-#   interop    Node and the npm packages with which strangers open our frames
+#   interop    Node and Go, with which strangers open our frames and check our log
 #   clean      what makes a clean Debian, in which our packages are installed (as root only)
 #
 # Usage: packaging/setup/setup.sh GROUP...
@@ -56,6 +56,10 @@ set_up_interop() {
   mkdir -p build/interop
   cp tests/e2e/interop/package*.json build/interop/
   step "npm packages" npm ci --prefix build/interop --ignore-scripts --no-audit --no-fund
+  make_environment
+  # Beside the environment, not in it: a whole tool chain that nothing of ours imports.
+  step "Go" "$venv/bin/python" -m pip install --require-hashes --no-deps --only-binary :all: \
+    --retries 5 --target build/interop/go --requirement requirements/interop.txt
 }
 
 set_up_clean() {
@@ -70,7 +74,7 @@ is_current() {
   [[ -f $(stamp "$1") && $(inputs "$1") == "$(<"$(stamp "$1")")" ]] || return 1
   case $1 in # and what it made has not been cleaned away
     programs | checks) [[ -x $venv/bin/python ]] ;;
-    interop) [[ -d build/interop/node_modules ]] ;;
+    interop) [[ -d build/interop/node_modules && -d build/interop/go ]] ;;
   esac
 }
 
@@ -81,7 +85,7 @@ inputs() {
     desktop) files+=("$here/apt-desktop.txt") ;;
     checks) files+=(requirements/test.txt) ;;
     clean) files+=("$here/apt-clean.txt") ;;
-    interop) files+=("$here/apt-interop.txt" tests/e2e/interop/package*.json) ;;
+    interop) files+=("$here/apt-interop.txt" requirements/interop.txt tests/e2e/interop/package*.json) ;;
   esac
   { place && cat -- "${files[@]}"; } | sha256sum
 }

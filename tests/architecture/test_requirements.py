@@ -11,11 +11,12 @@ import pytest
 
 from tests.architecture.source import PACKAGES, ROOT, modules
 
-LISTS: Final = ("run", "test")
+LISTS: Final = ("run", "test")  # those that stand in the environment
+BESIDE: Final = ("interop",)
 FROM_DEBIAN: Final = {"pygobject"}  # built against the system's own libraries
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", [*LISTS, *BESIDE])
 def test_every_package_is_pinned_with_hashes_and_nothing_else_is_said(name: str) -> None:
     """A list is pins and hashes: no address, no option, no package without a hash."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text("utf-8")

@@ -50,6 +50,7 @@ class Delivering:
     proxy: Proxy | None = None
     clock: ShiftedClock = field(default_factory=ShiftedClock)
     halts: list[str] = field(default_factory=list)
+    log_doubts: list[str] = field(default_factory=list)  # empty ones: it fits
 
     @classmethod
     def enrolled(cls, site: Site, folder: Path) -> "Delivering":
@@ -109,6 +110,9 @@ class Delivering:
 
     async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
         pass
+
+    def on_log(self, why: str) -> None:
+        self.log_doubts.append(why)
 
     def on_news(self) -> None:
         pass

@@ -26,14 +26,16 @@ from base.clock import Clock, Now
 from base.pki import Authority, Role, client_uri, signing_request, spki_sha256
 from collector import halt
 from tests.fakes.fleet import FleetDevice, granted
+from tests.fakes.organisation import WITNESS_NAME
 from tests.fakes.site import Site
-from tests.fakes.workstation import FakeCollector
+from tests.fakes.workstation import ALWAYS_FRESH, FakeCollector
 from wire.category import Category
 from wire.collector_http import State
 from wire.control import Reason
 from wire.guard_http import KeyAnswer
 from wire.rights import SignedRequest
 from wire.sealing import recipient_of
+from wire.tlog import cosign
 
 
 class SiteDoor(FakeCollector):
@@ -43,11 +45,22 @@ class SiteDoor(FakeCollector):
         org = site.org
         super().__init__(org, org.device, org.subject, policy_file_of=site.policy_file)
         self._site = site
+        self._witnessed: dict[str, str] = {}
         self._keys: dict[str, KeyAnswer] = {}  # each takes a while to make
 
     def state(self) -> State:
         with self._site.collector.index.reading() as connection:
             return halt.state(connection)
+
+    def witnessed(self) -> str | None:
+        note = self._site.collector.log.checkpoint()
+        if note not in self._witnessed:  # one for all devices: a signature takes a while, too
+            key = self._site.org.witness
+            self._witnessed = {note: note + cosign(note, WITNESS_NAME, key, ALWAYS_FRESH)}
+        return self._witnessed[note]
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        return self._site.collector.log.consistency(old, new)
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         name = f"{category} {month}"
@@ -154,6 +167,9 @@ class OnlineDevice:
 
     def on_state(self, state: State) -> None:
         self.calls.hear(state)
+
+    def on_log(self, why: str) -> None:
+        self.calls.doubt_log(why)
 
     async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
         assert demands == ()

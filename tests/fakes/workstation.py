@@ -33,7 +33,7 @@ from base.door import UnreachableError
 from base.ipc import Inbox, encode, read, send
 from base.paths import Paths
 from base.pki import Authority, Role, client_uri, private_pem, signing_request, spki_sha256
-from tests.fakes.organisation import Organisation
+from tests.fakes.organisation import WITNESS_NAME, Organisation
 from tests.fakes.repository import Repository, enrol
 from wire.batch import decode_batch
 from wire.category import Category
@@ -78,8 +78,10 @@ from wire.receipt import Receipt, encode_receipt
 from wire.rights import Erasure, Request, SignedRequest, sign_erasure, verify_request
 from wire.sealing import recipient_of
 from wire.shelf import unshelve
-from wire.tlog import leaf_hash
+from wire.tlog import cosign, leaf_hash
 from wire.xwing import public_key_of
+
+ALWAYS_FRESH = 1 << 36  # seconds since the epoch: later than any test is
 
 
 class ShiftedClock:
@@ -326,6 +328,8 @@ class FakeCollector(Door):
     demanded: list[Request] = field(default_factory=list)
     guard_answers: bool = True
     guard: Ed25519PrivateKey | None = None  # who signs in the guard's place
+    looked_at: int = 0  # how often it was asked for a cosigned head
+    shown_to_witness: str | None = None  # the cosigned head that it hands out, instead of the truth
 
     def policy_file(self, name: str) -> bytes | None:
         self._reach()
@@ -337,6 +341,19 @@ class FakeCollector(Door):
     def state(self) -> State:
         self._reach()
         return State(halted=bool(self.halted), why=self.halted, stopped=self.stopped)
+
+    def witnessed(self) -> str | None:
+        self.looked_at += 1
+        self._reach()
+        if self.shown_to_witness is not None:
+            return self.shown_to_witness
+        note = self.organisation.checkpoint()
+        return note + cosign(note, WITNESS_NAME, self.organisation.witness, ALWAYS_FRESH)
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...] | None:
+        self._reach()
+        tree = self.organisation.tree
+        return tree.consistency(old, new) if new <= tree.size else None
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         self._reach()

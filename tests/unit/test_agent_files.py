@@ -64,6 +64,9 @@ FILES: Final[Mapping[str, Row]] = {
         ends=Ends.REFUSES, why="nobody knows whose device it is", has_version=True
     ),
     "guard-keys.json": Row(ends=Ends.GOES_ON, why="they are fetched again", has_version=True),
+    "log-*.json": Row(
+        ends=Ends.GOES_ON, why="what the log shows from then on is held to", has_version=True
+    ),
     "numbers.json": Row(ends=Ends.REFUSES, why="a number could be used twice", has_version=True),
     "policy-*.json": Row(ends=Ends.GOES_ON, why="what it allowed is not compared any more"),
     "tuf/in-force.json": Row(ends=Ends.SHUT, why="the collector has it"),

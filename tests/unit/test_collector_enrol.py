@@ -35,6 +35,8 @@ BOTH = (
     ("GET", "/v1/policy/root.json"),
     ("GET", "/v1/log/checkpoint"),
     ("GET", "/v1/log/consistency?old=0&new=1"),
+    ("GET", "/v1/log/tile/entries/000.p/1"),
+    ("GET", "/v1/log/tile/0/000.p/1"),
 )
 EMPTY_CONSENT = b'{"record":"","signature":""}'
 BODIES = {"/v1/consents": EMPTY_CONSENT, f"/v1/batches/{NOBODY}": b"x"}

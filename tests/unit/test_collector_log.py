@@ -16,6 +16,7 @@ from collector.log import Log, append
 from wire.collector_http import verify_logged
 from wire.ids import WallInstant
 from wire.leaf import Kind
+from wire.tile import Tile, parse_tile_name, verified_entries
 from wire.tlog import verify_checkpoint, verify_consistency
 
 AT = WallInstant(1)
@@ -53,6 +54,28 @@ def test_every_leaf_has_a_proof_from_the_moment_it_is_committed(index: Index, lo
         verify_logged(logged, Kind.BATCH, b"%d" % number, log.verifier_key)
         with index.reading() as connection:
             assert log.logged(log.leaf(connection, number)) == logged
+
+
+def test_the_tiles_hold_the_whole_log(index: Index, log: Log) -> None:
+    """Full and partial, of entries and of hashes; a tile that is not there yet is none."""
+    add(index, *(b"%d" % n for n in range(300)))
+    head = verify_checkpoint(log.checkpoint(), log.verifier_key)
+    with index.reading() as connection:
+        stored = [log.leaf(connection, number).entry for number in range(300)]
+    assert verified_entries(head, lambda name: log.tile(parse_tile_name(name))) == stored
+    assert (
+        log.tile(Tile(level=0, index=1, width=10))
+        == log.tile(parse_tile_name("tile/0/001.p/44"))[:320]
+    )
+    for absent in (
+        "tile/0/001",
+        "tile/0/001.p/45",
+        "tile/entries/001.p/45",
+        "tile/1/000.p/2",
+        "tile/5/000",
+    ):
+        with pytest.raises(ValueError, match=r"the (log|tree)"):
+            log.tile(parse_tile_name(absent))
 
 
 def test_a_leaf_that_was_rolled_back_never_was(index: Index, log: Log) -> None:

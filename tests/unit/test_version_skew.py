@@ -117,7 +117,7 @@ def test_the_present_collector_is_no_newer_one(site: Site, laptop: Delivering) -
 
 @pytest.mark.parametrize(
     ("said", "newer"),
-    [("1.0", False), ("1.1", True), ("2.0", True), ("0.9", False), ("", False), ("1", False),
+    [("1.1", False), ("1.2", True), ("2.0", True), ("0.9", False), ("", False), ("1", False),
      ("one.two", False), ("1.-1", False), ("9" * 99 + ".0", False), ("\u0661.\u0662", False)],
 )  # fmt: skip
 def test_what_a_collector_says_of_its_version(said: str, *, newer: bool) -> None:
