@@ -18,13 +18,13 @@ from collector.frames import find
 from collector.guard_client import GuardClient
 from collector.halt import check_running
 from collector.index import Index
-from collector.index.tables import checkpoints, releases
+from collector.index.tables import approvals, checkpoints, releases
 from collector.log import Leaf, Log, append
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from wire.collector_http import LoggedRelease, ReleaseList, ReleaseOrder
 from wire.errors import WireError
-from wire.grant import AccessRequest, access_digest, verify_access
+from wire.grant import AccessGrant, AccessRequest, access_digest, verify_access
 from wire.guard_http import LARGEST_RELEASE
 from wire.ids import BatchHash, CoreHash, WallInstant
 from wire.leaf import Kind, release_payload
@@ -58,8 +58,9 @@ class Releaser:
             request = _approved(reader, order, policy, now)
             rows = [self._covered(connection, batch, request, now) for batch in order.batches]
             access = access_digest(order.grant)
+            _keep_approvals(connection, order.grant)
             numbers = [_logged(connection, row, access, request, now) for row in rows]
-        note = self._witnessed(self.guard, policy, now)
+        note = self.witnessed(now)
         with self.index.reading() as connection:
             leaves = [self.log.leaf(connection, number) for number in numbers]
         return self._answer(order.batches, leaves, note)
@@ -78,8 +79,18 @@ class Releaser:
             raise RefusedError(Why.NOT_COVERED, f"the grant does not cover batch {batch.hex()}")
         return row
 
-    def _witnessed(self, guard: GuardClient, policy: Policy, now: WallInstant) -> str:
-        note = guard.cosign(self.log, policy.guard.witness)
+    def witnessed(self, now: WallInstant, size: int | None = None) -> str:
+        """Return a checkpoint over *size* leaves (all) that the witness cosigns now; it is kept.
+
+        Raises:
+            RefusedError: The guard is away or does not cosign, or no policy says whose word counts.
+
+        """
+        if self.guard is None:
+            raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
+        with self.index.reading() as connection:
+            witness = in_force(connection).policy.guard.witness
+        note = self.guard.cosign(self.log, witness, size)
         size = verify_checkpoint(note, self.log.verifier_key).size
         with self.index.writing() as connection:
             connection.execute(
@@ -119,6 +130,18 @@ def _approved(
     return request
 
 
+def _keep_approvals(connection: Connection, grant: AccessGrant) -> None:
+    access = access_digest(grant)
+    for each in grant.approvals:
+        new = insert(approvals).values(
+            access=access,
+            approver=each.approver,
+            signature=each.signature,
+            request=grant.request,
+        )
+        connection.execute(new.on_conflict_do_nothing())
+
+
 def _logged(
     connection: Connection,
     row: Row[tuple[object, ...]],
@@ -138,7 +161,12 @@ def _logged(
     number = append(connection, Kind.RELEASE, payload, now)
     connection.execute(
         releases.insert().values(
-            batch=row.batch, access=access, reader=request.reader, released_at=now, leaf=number
+            batch=row.batch,
+            access=access,
+            core_hash=row.core_hash,
+            reader=request.reader,
+            released_at=now,
+            leaf=number,
         )
     )
     return number
