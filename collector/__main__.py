@@ -24,6 +24,7 @@ from base.serving import Clients, Credentials, Listener
 from collector import enrol, facts, policies, standstill
 from collector.app import build
 from collector.assembly import Collector
+from collector.audit_command import audit_bundle
 from collector.notices import Messenger
 from collector.offhand import opened_index, our_premises
 from collector.premises import connect_guard, move_in
@@ -271,6 +272,7 @@ def devices(as_json: bool) -> None:
 
 
 cli.add_command(list_consents)
+cli.add_command(audit_bundle)
 
 
 @cli.command()
