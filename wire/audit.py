@@ -157,7 +157,15 @@ class BatchLine(Leaf, frozen=True, kw_only=True):
     signature: bytes
 
 
-_HASHES: Final = ("batch", "core_hash", "access", "shelf_sha256", "body_sha256")
+_HASHES: Final[dict[type[Line], tuple[str, ...]]] = {
+    kind: tuple(
+        name
+        for name in ("batch", "core_hash", "access", "shelf_sha256", "body_sha256")
+        if name in kind.__struct_fields__
+    )
+    for kind in (ErasedLine, TombstoneLine, ExpiryLine, ReleaseLine, BatchLine)
+}
+"""Which fields of a record are hashes."""
 
 
 def encode_line(line: Line) -> bytes:
@@ -187,8 +195,8 @@ def _check_lengths(line: Line) -> None:
         raise MalformedError(f"a salt has {SALT_BYTES} bytes, and leaves are numbered from 0")
     if isinstance(line, BatchLine) and not 0 <= line.sequence < _SEQUENCES:
         raise MalformedError("a sequence number has 64 bits")
-    for name in _HASHES:
-        if len(getattr(line, name, bytes(HASH_BYTES))) != HASH_BYTES:
+    for name in _HASHES.get(type(line), ()):
+        if len(getattr(line, name)) != HASH_BYTES:
             raise MalformedError(f"{name} is no SHA-256")
     if isinstance(line, ExpiryLine) and not is_day(line.expires):
         raise MalformedError("expires is no day as in 2027-03-31")

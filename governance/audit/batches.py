@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.audit.consents import Consent, Demanded
 from governance.audit.findings import Finding, Rule
-from governance.audit.history import entries_of, kind_of
+from governance.audit.history import entries_of
 from governance.audit.policies import Policies, Published
 from governance.audit.reading import Bundle, FoundError
 from governance.audit.times import DAY, GRACE, SLACK, Times, day_of, end_of
@@ -31,6 +31,7 @@ from wire.narrowing import widened
 from wire.policy import RECONFIRM_DAYS
 from wire.rights import Demand
 
+_BATCH: Final = f"{Kind.BATCH}\n".encode("ascii")  # how entries begin, as `history` found them
 _NAME_BYTES: Final = 8  # of a batch's hash, by which two that are alike are found
 
 
@@ -86,8 +87,9 @@ def look_at(bundle: Bundle, span: int, size: int, facts: Facts) -> Judged:
         judging.findings.append(Finding(rule=Rule.FILE_CHANGED, what=str(exc)))
     name = audit.batches_name(span)
     judging.findings += bundle.lines(name, audit.BatchLine, judging.judge)
-    kinds = enumerate(map(kind_of, judging.entries), start)
-    of_batches = {leaf for leaf, kind in kinds if kind is Kind.BATCH}
+    of_batches = {
+        leaf for leaf, data in enumerate(judging.entries, start) if data.startswith(_BATCH)
+    }
     return Judged(
         live=judging.live,
         names=bytes(judging.names),

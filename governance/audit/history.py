@@ -4,6 +4,7 @@
 looked at side by side; `History` puts them together.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,8 +19,8 @@ from wire.ids import BatchHash, CoreHash
 from wire.leaf import Kind, entry, release_payload
 from wire.tlog import leaf_hash, node_hash
 
-_KINDS: Final = {f"{kind}\n".encode(): kind for kind in Kind}
-_DIGITS: Final = frozenset(b"0123456789abcdef")
+_KINDS: Final = {kind.encode("ascii"): kind for kind in Kind}
+_ENTRY: Final = re.compile(rf"({'|'.join(Kind)})\n[0-9a-f]{{64}}\n".encode("ascii"))
 _EXPLAINED: Final = frozenset(Kind) - {Kind.HALT, Kind.DRILL, Kind.BATCH, Kind.RELEASE}
 """Kinds of which each leaf has its record.  The words of a stop are not kept, a drill has none;
 batches may have been erased, and releases are opened span by span."""
@@ -114,11 +115,10 @@ def kind_of(data: bytes) -> Kind:
         MalformedError: It is none: `kind LF commitment LF`.
 
     """
-    head, commitment = data[:-65], data[-65:-1]
-    kind = _KINDS.get(head)
-    if kind is None or data[-1:] != b"\n" or not _DIGITS.issuperset(commitment):
+    found = _ENTRY.fullmatch(data)
+    if found is None:
         raise MalformedError("an entry is not as the log writes them")
-    return kind
+    return _KINDS[found[1]]
 
 
 def _releases(
