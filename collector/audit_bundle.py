@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Select, select
 
 from base.errors import SetupError
+from collector.halt import halt_payload
 from collector.index.tables import (
     approvals,
     batches,
@@ -243,8 +244,8 @@ def _accesses(connection: Connection) -> Iterator[audit.AccessLine]:
 
 
 def _halt(row: Row[Any]) -> audit.HaltLine:
-    what = f"halt\n{row.at}\n{row.policy.hex()}\n{row.why}\n"
-    return audit.HaltLine(leaf=row.leaf, salt=row.salt, payload=what.encode())
+    payload = halt_payload("halt", row.why, row.at, row.policy.hex())
+    return audit.HaltLine(leaf=row.leaf, salt=row.salt, payload=payload)
 
 
 def _release(row: Row[Any]) -> audit.ReleaseLine:
