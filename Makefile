@@ -45,7 +45,7 @@ fuzz: ## Let coverage-guided fuzzing look for bytes that crash a decoder: five m
 	@$(setup) programs checks
 	@$(bin)/python -m fuzz.guided --seconds 300
 
-bench: ## Measure, each figure beside a floor of the same run: about three minutes
+bench: ## Measure, each figure beside a floor of the same run: about six minutes
 	@$(setup) programs desktop checks
 	@$(bin)/python -m benchmarks
 

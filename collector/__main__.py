@@ -24,6 +24,7 @@ from base.pki import Role
 from base.serving import run_together
 from collector import enrol, facts, policies, standstill
 from collector.assembly import Collector
+from collector.audit_command import audit_bundle
 from collector.listeners import bind, credentials_for, served
 from collector.notices import Messenger
 from collector.offhand import opened_index, our_premises
@@ -290,6 +291,7 @@ def devices(as_json: bool) -> None:
 
 
 cli.add_command(list_consents)
+cli.add_command(audit_bundle)
 
 
 @cli.command()

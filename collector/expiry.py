@@ -29,12 +29,12 @@ def clear(collector: Collector) -> int:
 
     """
     now = collector.now()
-    over = select(batches.c.batch, batches.c.device).where(batches.c.expires < today(now))
+    over = select(batches).where(batches.c.expires < today(now))
     with collector.index.writing() as connection:
         rows = connection.execute(over.limit(AT_ONCE)).all()
         gone = [(BatchHash(row.batch), DeviceId(row.device)) for row in rows]
-        for batch, device in gone:
-            entomb(connection, device, batch, now)
+        for row in rows:
+            entomb(connection, DeviceId(row.device), BatchHash(row.batch), now, row.expires)
     if gone:
         sweep_all(collector.index, collector.store, gone, now)
         _log.info("%d batches were kept for as long as they may be, and are gone", len(gone))

@@ -11,14 +11,14 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from collector.index import Index
-from collector.index.tables import batches, leaves, salts, tombstones
+from collector.index.tables import batches, expiries, leaves, salts, tombstones
 from collector.log import append
 from collector.refusal import RefusedError, Why
 from collector.store import BodyStore
 from wire.errors import MalformedError
 from wire.frame import decode_core, split
 from wire.ids import BatchHash, DeviceId, WallInstant
-from wire.leaf import Kind, deletion_payload
+from wire.leaf import Kind, deletion_payload, expiry_payload
 
 _ENTOMBED: Final = select(tombstones.c.leaf).where(
     tombstones.c.batch == bindparam("batch"), tombstones.c.device == bindparam("device")
@@ -38,11 +38,16 @@ def check_not_erased(connection: Connection, device: DeviceId, batch: BatchHash)
 
 
 def entomb(
-    connection: Connection, device: DeviceId, batch: BatchHash, now: WallInstant
+    connection: Connection,
+    device: DeviceId,
+    batch: BatchHash,
+    now: WallInstant,
+    expires: str = "",
 ) -> tuple[int, bool]:
     """Write the tombstone of *batch*; return the number of its leaf and whether it was stored.
 
-    Batches of other devices are not touched, and look like batches that have not come.
+    Batches of other devices are not touched, and look like batches that have not come.  With
+    *expires* it is not the device that deletes it: its last day was that, and the leaf says so.
     """
     mine = (tombstones.c.batch == batch, tombstones.c.device == device)
     before = connection.execute(
@@ -52,7 +57,7 @@ def entomb(
     ).one_or_none()
     if before is not None and before.kind == Kind.TOMBSTONE:
         return before.leaf, before.stored
-    if before is not None:  # of an erasure that covered it; who deletes it gets a leaf of its own
+    if before is not None:  # of an erasure or its last day; who deletes it gets a leaf of its own
         leaf = append(connection, Kind.TOMBSTONE, deletion_payload(batch), now)
         connection.execute(update(tombstones).where(*mine).values(leaf=leaf))
         return leaf, before.stored
@@ -62,7 +67,11 @@ def entomb(
     if row is not None:
         connection.execute(delete(batches).where(batches.c.batch == batch))
         connection.execute(delete(salts).where(salts.c.leaf == row.leaf))
-    leaf = append(connection, Kind.TOMBSTONE, deletion_payload(batch), now)
+    if expires:
+        leaf = append(connection, Kind.EXPIRY, expiry_payload(batch, expires), now)
+        connection.execute(expiries.insert().values(batch=batch, expires=expires, leaf=leaf))
+    else:
+        leaf = append(connection, Kind.TOMBSTONE, deletion_payload(batch), now)
     connection.execute(
         tombstones.insert().values(
             batch=batch,

@@ -126,15 +126,15 @@ class GuardClient:
             raise _unusable("the guard signed another lease than it was asked for", None)
         return answer.body
 
-    def cosign(self, log: Log, witness_key: str) -> str:
-        """Return a checkpoint over all of *log* with the witness's cosignature.
+    def cosign(self, log: Log, witness_key: str, size: int | None = None) -> str:
+        """Return a checkpoint over *size* leaves of *log* (all) with the witness's cosignature.
 
         Raises:
             RefusedError: The guard is away, or does not cosign this log.
 
         """
         with self._one_at_a_time:
-            note = log.checkpoint()
+            note = log.checkpoint(size)
             size = verify_checkpoint(note, log.verifier_key).size
             answer = self._ask("/add-checkpoint", self._offer(log, note, size))
             for _ in range(_CORRECTIONS):

@@ -11,19 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, select
+from sqlalchemy.dialects.sqlite import insert
 
 from collector.auth import Reader
 from collector.frames import find
 from collector.halt import check_running
 from collector.index import Index
-from collector.index.tables import releases
+from collector.index.tables import approvals, releases
 from collector.log import Leaf, Log, append
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from collector.witnessed import Witnessed
 from wire.collector_http import LoggedRelease, ReleaseList, ReleaseOrder
 from wire.errors import WireError
-from wire.grant import AccessRequest, access_digest, verify_access
+from wire.grant import AccessGrant, AccessRequest, access_digest, verify_access
 from wire.guard_http import LARGEST_RELEASE
 from wire.ids import BatchHash, CoreHash, WallInstant
 from wire.leaf import Kind, release_payload
@@ -57,8 +58,9 @@ class Releaser:
             request = _approved(reader, order, policy, now)
             rows = [self._covered(connection, batch, request, now) for batch in order.batches]
             access = access_digest(order.grant)
+            _keep_approvals(connection, order.grant)
             numbers = [_logged(connection, row, access, request, now) for row in rows]
-        note = self.witnessed.now(policy, now)
+        note = self.witnessed.now(now)
         with self.index.reading() as connection:
             leaves = [self.log.leaf(connection, number) for number in numbers]
         return self._answer(order.batches, leaves, note)
@@ -107,6 +109,18 @@ def _approved(
     return request
 
 
+def _keep_approvals(connection: Connection, grant: AccessGrant) -> None:
+    access = access_digest(grant)
+    for each in grant.approvals:
+        new = insert(approvals).values(
+            access=access,
+            approver=each.approver,
+            signature=each.signature,
+            request=grant.request,
+        )
+        connection.execute(new.on_conflict_do_nothing())
+
+
 def _logged(
     connection: Connection,
     row: Row[tuple[object, ...]],
@@ -126,7 +140,12 @@ def _logged(
     number = append(connection, Kind.RELEASE, payload, now)
     connection.execute(
         releases.insert().values(
-            batch=row.batch, access=access, reader=request.reader, released_at=now, leaf=number
+            batch=row.batch,
+            access=access,
+            core_hash=row.core_hash,
+            reader=request.reader,
+            released_at=now,
+            leaf=number,
         )
     )
     return number

@@ -2,7 +2,7 @@
 
 A guard that has not answered for two minutes stops the programme, because nobody would hear
 of a halt that it calls; the stop ends by itself with the guard's next answer.  Once an hour
-it looks for batches whose last day is over, too.
+it looks for batches whose last day is over, and has the witness date the log.
 """
 
 import logging
@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.5  # agents look every 5 s, and have to be closed within 10
 TIDY_SECONDS: Final = 3600  # what ends with a day may go in the first hour of the next
+WITNESS_SECONDS: Final = 3600  # so exactly can an audit say when something was written
+AGAIN_SECONDS: Final = 300
 OUTAGE_SECONDS: Final = 120  # a guard that is started again is no reason to stop everybody
 
 
@@ -34,6 +36,7 @@ class Watch:
         self._collector = collector
         self._answered_at = collector.clock.now().boot
         self._tidy_at = 0
+        self._witness_at = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -71,6 +74,20 @@ class Watch:
         now = self._collector.clock.now().boot
         if now >= self._tidy_at and clear(self._collector) < AT_ONCE:
             self._tidy_at = now + TIDY_SECONDS * NANOSECONDS
+        if now >= self._witness_at:
+            self._witness_at = now + self._witnessed() * NANOSECONDS
+
+    def _witnessed(self) -> int:
+        """Have the witness date the log, so that an audit can say when what was written.
+
+        Return in how many seconds it is to be asked again.
+        """
+        try:
+            self._collector.witnessed.now(self._collector.now())
+        except RefusedError as exc:
+            _log.warning("the log was not witnessed: %s", exc)
+            return AGAIN_SECONDS
+        return WITNESS_SECONDS
 
     def look(self) -> None:
         """Ask the guard once, and act on what it says or on its silence.

@@ -21,7 +21,6 @@ from collector.log import Log
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from wire.ids import WallInstant
-from wire.policy import Policy
 from wire.tlog import verify_checkpoint
 
 _log = logging.getLogger(__name__)
@@ -44,20 +43,25 @@ class Witnessed:
     _asking: threading.Lock = field(default_factory=threading.Lock)
     _again_at: int = 0  # after the guard refused or was away
 
-    def now(self, policy: Policy, now: WallInstant) -> str:
-        """Return a head over the whole log, cosigned just now.
+    def now(self, now: WallInstant, size: int | None = None) -> str:
+        """Return a head over *size* leaves (all), cosigned just now; it is kept.
 
         Raises:
-            RefusedError: The guard is away, or does not cosign.
+            RefusedError: The guard is away or does not cosign, or no policy says whose word counts.
 
         """
         if self.guard is None:
             raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
-        note = self.guard.cosign(self.log, policy.guard.witness)
+        with self.index.reading() as connection:
+            witness = in_force(connection).policy.guard.witness
+        note = self.guard.cosign(self.log, witness, size)
         kept = insert(checkpoints).values(
-            size=verify_checkpoint(note, self.log.verifier_key).size, note=note, cosigned_at=now
+            size=verify_checkpoint(note, self.log.verifier_key).size,
+            note=note,
+            last_note=note,
+            last_at=now,
         )
-        newer = {"note": kept.excluded.note, "cosigned_at": kept.excluded.cosigned_at}
+        newer = {"last_note": kept.excluded.last_note, "last_at": kept.excluded.last_at}
         with self.index.writing() as connection:
             connection.execute(kept.on_conflict_do_update(index_elements=["size"], set_=newer))
         return note
@@ -74,7 +78,7 @@ class Witnessed:
             try:
                 newest = self._newest()  # another thread may have asked
                 if self._is_due(newest, now):
-                    return self._renewed(now)
+                    return self.now(now)
             except RefusedError as exc:
                 _log.warning("the log was not cosigned: %s", exc)
                 self._again_at = now + RETRY_SECONDS * NANOSECONDS
@@ -88,13 +92,8 @@ class Witnessed:
         old = newest is None or now - newest.cosigned_at >= EVERY_SECONDS * NANOSECONDS
         return old and now >= self._again_at
 
-    def _renewed(self, now: WallInstant) -> str:
-        with self.index.reading() as connection:
-            policy = in_force(connection).policy
-        return self.now(policy, now)
-
     def _newest(self) -> _Kept | None:
-        query = select(checkpoints.c.note, checkpoints.c.cosigned_at)
+        query = select(checkpoints.c.last_note, checkpoints.c.last_at)
         with self.index.reading() as connection:
             row = connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).first()
-        return None if row is None else _Kept(row.note, row.cosigned_at)
+        return None if row is None else _Kept(row.last_note, row.last_at)

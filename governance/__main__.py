@@ -23,6 +23,7 @@ from governance.approve import (
     read_grant,
     write_grant,
 )
+from governance.audit_command import audit
 from governance.describe import policy_in_words, request_in_words, signatures_in_words
 from governance.diff_command import diff
 from governance.draft import draft
@@ -385,6 +386,7 @@ cli.add_command(diff)
 # --- small parts --------------------------------------------------------------------------
 
 
+cli.add_command(audit)
 cli.add_command(halt)
 cli.add_command(receipt)
 cli.add_command(review)

@@ -83,6 +83,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     parts: Parts
     sequence: int
     batch_hash: BatchHash
+    sealed_sha256: bytes  # of the shelf, then of the body: with the core, what was signed
 
 
 # --- the core ---------------------------------------------------------------------------
@@ -289,4 +290,5 @@ def verify(frame: bytes, device: Ed25519PublicKey) -> Verified:
         parts=parts,
         sequence=parts.sequence,
         batch_hash=batch_hash(frame),
+        sealed_sha256=message[-2 * hashlib.sha256().digest_size :],
     )

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     RELEASE = "release"
     DELETION = "deletion"
     TOMBSTONE = "tombstone"
+    EXPIRY = "expiry"
     POLICY = "policy"
     HALT = "halt"
     DRILL = "drill"
@@ -58,6 +59,11 @@ def release_payload(batch: BatchHash, core: CoreHash, access: bytes, recipient: 
 def deletion_payload(batch: BatchHash) -> bytes:
     """Return the payload of a deletion or a tombstone: the batch's hash."""
     return batch
+
+
+def expiry_payload(batch: BatchHash, expires: str) -> bytes:
+    """Return the payload of the end of a batch: its hash, and the day (ISO) that was its last."""
+    return batch + expires.encode("ascii")
 
 
 def request_payload(digest: bytes) -> bytes:

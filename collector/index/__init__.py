@@ -9,9 +9,9 @@ file while the server runs.
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import URL, Connection, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -79,6 +79,15 @@ class Index:
             connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
                 yield connection
+
+    def copy(self, path: Path) -> None:
+        """Write the state of this moment into a new file at *path*, for whoever reads for long.
+
+        A reader who stayed would hold up every `forget_deleted`.
+        """
+        with self.reading() as connection, closing(sqlite3.connect(path)) as target:
+            source = cast("sqlite3.Connection", connection.connection.driver_connection)
+            source.backup(target)
 
     def forget_deleted(self) -> None:
         """Overwrite what was deleted: secure_delete did so in the file, this empties the -wal.

@@ -141,6 +141,11 @@ batches = Table(
     Column("grant", LargeBinary(32), nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("sequence", Text, nullable=False),  # a u64, which SQLite's integers do not hold
+    # What the device signed, for an audit: with the core and the sequence, the hashes of shelf
+    # and body.
+    Column("core", LargeBinary, nullable=False),
+    Column("sealed_sha256", LargeBinary(64), nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
     Index("batches_of_day", "category", "day"),
@@ -155,6 +160,14 @@ tombstones = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
+)
+
+expiries = Table(
+    "expiries",  # batches whose last day was over
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("expires", Text, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
 )
 
 requests = Table(
@@ -197,17 +210,28 @@ releases = Table(
     metadata,
     Column("batch", LargeBinary(32), primary_key=True),
     Column("access", LargeBinary(32), primary_key=True),  # digest of the approved request
+    Column("core_hash", LargeBinary(32), nullable=False),  # the leaf commits to it
     Column("reader", Text, nullable=False),
     Column("released_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+)
+
+approvals = Table(
+    "approvals",  # who approved what was released: the controller's proof
+    metadata,
+    Column("access", LargeBinary(32), primary_key=True),
+    Column("approver", Text, primary_key=True),
+    Column("signature", LargeBinary(64), primary_key=True),
+    Column("request", LargeBinary, nullable=False),
 )
 
 checkpoints = Table(
     "checkpoints",  # those that a witness cosigned: the log may never be shorter than these
     metadata,
     Column("size", Integer, primary_key=True, autoincrement=False),
-    Column("note", Text, nullable=False),
-    Column("cosigned_at", BigInteger, nullable=False),
+    Column("note", Text, nullable=False),  # the first: since then all that is in it is there
+    Column("last_note", Text, nullable=False),  # the last: so long nothing has come
+    Column("last_at", BigInteger, nullable=False),
 )
 
 halts = Table(

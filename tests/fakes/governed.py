@@ -7,6 +7,7 @@ from typing import Final
 from agent.receipts import public_pem
 from base.command import outcome
 from governance.__main__ import cli
+from tests.fakes.audited import some_weeks
 from tests.fakes.organisation import CONTROLLER, COUNCIL, READER, Organisation
 from wire.category import Category
 from wire.consent_receipt import Evidence, write_consent_receipt
@@ -40,6 +41,7 @@ def governed(home: Path) -> Path:
         *("--name", "Grace", "--yes", "--out", home / "grant.json"),
     )
     _receipt(acme, home)
+    _audit(home)
     return home
 
 
@@ -106,6 +108,18 @@ def _receipt(acme: Organisation, home: Path) -> None:
     evidence = Evidence(signed=signed, words=policy.words(Category.KEYS), notice=policy.notice)
     (home / "receipt.json").write_bytes(write_consent_receipt(evidence, acme.device))
     (home / "device.pem").write_bytes(public_pem(acme.device.public_key()))
+
+
+def _audit(home: Path) -> None:
+    """Let a collector hand over its bundle, and others what they were given."""
+    made = some_weeks()
+    made.is_witnessed()
+    made.write(home / "audit")
+    (home / "audited").mkdir()
+    (home / "audited/root.json").write_bytes(made.roots[0])
+    (home / "audited/seen.txt").write_text(made.notes[0])
+    opened = "".join(f"{release.batch.hex()}\n" for release in made.releases)
+    (home / "audited/opened.txt").write_text(opened)
 
 
 def _run(*words: object) -> None:

@@ -152,7 +152,9 @@ def test_an_index_from_an_old_backup_does_not_start_a_second_history(
     note = log.checkpoint()
     old = Index(tmp_path / "backup.sqlite")
     with old.writing() as connection:
-        connection.execute(checkpoints.insert().values(size=2, note=note, cosigned_at=AT))
+        connection.execute(
+            checkpoints.insert().values(size=2, note=note, last_note=note, last_at=AT)
+        )
     with pytest.raises(SetupError, match="restore the newest copy"):
         Log(old, key, NAME)
     add(old, b"another")

@@ -63,6 +63,10 @@ REVIEW: Final = "review --policy policy/policy.json --out review.txt"
 SIGN_ROTATED: Final = "sign rotated --key grace/policy-key.pem --yes"
 DRAFT: Final = "draft new.json --controller Acme"
 RECEIPT: Final = "receipt verify receipt.json --key device.pem"
+AUDIT: Final = (
+    "audit audit --root audited/root.json --seen audited/seen.txt --opened audited/opened.txt "
+    "--at 2027-03-19"
+)
 TEXT: Final = (empty, truncated, foreign)  # which the lint or a person judges
 
 FILES: Final = (
@@ -122,6 +126,14 @@ FILES: Final = (
     Case(file="grant.json", words=APPROVE.replace("new.json", "grant.json")),
     Case(file="receipt.json", words=RECEIPT),
     Case(file="device.pem", words=RECEIPT, later=False),
+    Case(file="audit/SHA256SUMS", words=AUDIT, later=False),
+    Case(file="audit/bundle.json", words=AUDIT),
+    Case(file="audit/log/checkpoint", words=AUDIT, later=False),
+    Case(file="audit/consents.jsonl", words=AUDIT, later=False),
+    Case(file="audit/batches/0000000.jsonl", words=AUDIT, later=False),
+    Case(file="audited/root.json", words=AUDIT),
+    Case(file="audited/seen.txt", words=AUDIT, later=False),
+    Case(file="audited/opened.txt", words=AUDIT, harmless=(empty,), later=False),
 )
 
 
@@ -179,6 +191,8 @@ def test_a_file_that_will_not_do_is_one_line_and_nothing_changes(
 def test_every_file_of_governance_is_in_the_table(home: Path) -> None:
     """A new one without a row ends here; so does a row whose file nobody makes any more."""
     same = r"grace/.*|.*\.public\.json|.*/parties/.*|empty/.*|locked/.*"
+    # The others of the bundle are as those that have a row.
+    same += r"|audit/(log/.*/|releases/).*|audit/log/checkpoints.jsonl|audit/[^b][^/]*\.jsonl"
     twins = re.compile(rf"{same}|rotated/(policy|root|snapshot|targets)\.json")
     files = {name for name, content in contents(home).items() if content is not None}
     rows = {case.file for case in FILES}
