@@ -47,7 +47,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Any:  # noqa: ANN401 - yie
 def served(app: Starlette) -> set[tuple[str, str]]:
     """Return what an application answers: method and path; HEAD comes with each GET."""
     routes = cast("list[Route]", app.routes)
-    return {(m, route.path) for route in routes for m in (route.methods or set()) - {"HEAD"}}
+    return {
+        (method, route.path_format)
+        for route in routes
+        for method in (route.methods or set()) - {"HEAD"}
+    }
 
 
 def documented(document: dict[str, Any], door: Door) -> set[tuple[str, str]]:
@@ -112,6 +116,7 @@ def test_the_devices_listener_has_no_way_to_read_or_list_what_was_handed_in() ->
     given = {
         media
         for path, method in ((path, method.lower()) for method, path in there)
+        if path != "/v1/log/tile/{tile}"  # hashes
         for answer in DOCUMENTS["collector"]["paths"][path][method]["responses"].values()
         for media in answer["content"]
     }

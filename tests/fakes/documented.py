@@ -56,7 +56,7 @@ def check_documented(table: Sequence[Operation], method: str, path: str, answer:
 
 def _row(table: Sequence[Operation], method: str, path: str) -> Operation | None:
     for row in table:
-        pattern = re.sub(r"{\w+}", "[^/]+", row.path)
+        pattern = re.sub(r"{\w+}", "[^/]+", row.path.replace("{tile}", ".+"))
         if row.method == method and re.fullmatch(pattern, path):
             return row
     return None
