@@ -16,6 +16,8 @@ from typing import Final
 
 _NOBODY: Final = frozenset({"", "root", "nobody", "localhost"})  # say nothing of a person
 _RANDOM: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)|.*=$")
+_SWITCH: Final = re.compile(r"(?<=[a-z])[A-Z]|(?<=[A-Z])[a-z]")
+_MOST_SWITCHES: Final = 0.3  # a character, in what is no code; "NameOfSomeClassOfOurs" has less
 _SHAPES: Final = (
     (re.compile(r"-----BEGIN [A-Z ]+-----.*?(-----END [A-Z ]+-----|\Z)", re.DOTALL), "<key>"),
     (re.compile(r"\bage(-secret-key-(pq-)?1|1(pq1)?)[0-9a-z]{16,}", re.IGNORECASE), "<key>"),
@@ -43,7 +45,12 @@ class Discretion:
         """Return *text* without what must not be said."""
         for shape, mark in (*self._words, *_SHAPES, (_HEX, "<hex>")):
             text = shape.sub(mark, text)
-        return _CODE.sub(lambda m: "<code>" if _RANDOM.match(m[0]) else m[0], text)
+        return _CODE.sub(lambda m: "<code>" if _is_code(m[0]) else m[0], text)
+
+
+def _is_code(word: str) -> bool:
+    """Whether *word* looks as if chance had made it; one in fifty has no digit."""
+    return bool(_RANDOM.match(word)) or len(_SWITCH.findall(word)) > _MOST_SWITCHES * len(word)
 
 
 def _of_this_session() -> dict[str, str]:
