@@ -285,7 +285,7 @@ PROGRAMS: Final = {
 }
 # What lies in a program's folders and is none of its files to read, or is in another table.
 ELSEWHERE: Final = re.compile(
-    r"logs/.*|run/.*|port|output\.log|.*-(shm|wal)|state/(agent\.)?lock"
+    r"logs/.*|run/.*|port(\.\w+)?|output\.log|.*-(shm|wal)|state/(agent\.)?lock"
     r"|config/(guard/client\.csr|reader\.csr)"  # for the other party
     r"|state/objects/.*"  # sealed: what is wrong with one shows at guard and reader
     r"|state/(device\.pem|tuf/.*)"  # unit/test_agent_files.py

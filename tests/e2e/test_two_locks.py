@@ -421,11 +421,13 @@ def test_the_guard_releases_to_the_reader_of_the_grant_and_to_nobody_else(
     certificate, key = certified(acme, "guard", "other-team")
     other = both.door_to("guard", certificate, key)
     assert verdicts(both.ask(whole, note, *batches, door=other)) == ["wrong-reader"]
-    assert both.ask(whole, note, *batches, door=both.as_collector()).status == 403
-    assert both.ask(whole, note, *batches, door=both.door_to("guard", None, None)).status == 401
+    as_collector = both.as_collector(among_readers=True)
+    assert both.ask(whole, note, *batches, door=as_collector).status == 403
+    assert both.ask(whole, note, *batches, door=both.as_collector()).status == 404
     of_collector = both.reader.peer("collector") / "client.pem", both.reader.client_key
     of_device = device.folder / "device.pem", device.folder / "device.key"
-    for files in (of_collector, of_device):  # certified by the collector, whom the guard ignores
+    # Nobody; and who is certified by the collector, whom the guard ignores.
+    for files in ((None, None), of_collector, of_device):
         with pytest.raises(ClientRefusedError):
             both.ask(whole, note, *batches, door=both.door_to("guard", *files))
 
@@ -437,12 +439,15 @@ def test_only_readers_list_and_fetch_frames_and_a_sealed_frame_is_all_they_get(
     name = batch_hash(uploaded[0])
     frames = ("/v1/frames", f"/v1/frames/{name.hex()}")
     nobody = both.door_to("collector", None, None)
+    files = device.folder / "device.pem", device.folder / "device.key"
+    as_device = both.door_to("collector", *files)
     for path in frames:
-        assert refusal(device.door.request("GET", path)) == (403, "wrong-role")
-        assert refusal(nobody.request("GET", path)) == (401, "no-certificate")
+        assert refusal(device.door.request("GET", path)) == (404, "not-found")  # at its own
+        assert refusal(as_device.request("GET", path)) == (403, "wrong-role")
         of_guard = both.reader.peer("guard") / "client.pem", both.reader.client_key
-        with pytest.raises(ClientRefusedError):
-            both.door_to("collector", *of_guard).request("GET", path)
+        for door in (nobody, both.door_to("collector", *of_guard)):
+            with pytest.raises(ClientRefusedError):
+                door.request("GET", path)
 
     other = both.door_to("collector", *certified(acme, "collector", "other-team"))
     listed = msgspec.json.decode(other.request("GET", frames[0]).body, type=FrameList)
@@ -451,8 +456,8 @@ def test_only_readers_list_and_fetch_frames_and_a_sealed_frame_is_all_they_get(
     order = msgspec.json.encode(ReleaseOrder(grant=read(grant), batches=(name,)))
     for door, said in (
         (other, (403, "grant-refused")),
-        (device.door, (403, "wrong-role")),
-        (nobody, (401, "no-certificate")),
+        (as_device, (403, "wrong-role")),
+        (device.door, (404, "not-found")),
     ):
         assert refusal(door.request("POST", "/v1/releases", order)) == said
 

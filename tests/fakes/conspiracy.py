@@ -70,13 +70,17 @@ class Conspiracy:
             door.close()
         self._index.close()
 
-    def door_to(self, peer: str, certificate: Path | None, key: Path | None) -> OneDoor:
-        """Return a door to guard or collector, as whom that certificate names, or nobody."""
+    def door_to(
+        self, peer: str, certificate: Path | None, key: Path | None, *, origin: str = ""
+    ) -> OneDoor:
+        """Return a door to guard or collector, as whom that certificate names, or nobody.
+
+        It is the readers', where *origin* names no other.
+        """
         folder, settings = self.reader.peer(peer), self.reader.door(peer)
         authority = (folder / "ca.pem").read_text("ascii")
-        door = OneDoor(
-            settings.origin, settings.tls_pins, authority, certificate, key, timeout=WAIT_SECONDS
-        )
+        origin = origin or settings.origin
+        door = OneDoor(origin, settings.tls_pins, authority, certificate, key, timeout=WAIT_SECONDS)
         self._doors.append(door)
         return door
 
@@ -84,10 +88,12 @@ class Conspiracy:
         """Return a door to guard or collector as the reader that it certified."""
         return self.door_to(peer, self.reader.peer(peer) / "client.pem", self.reader.client_key)
 
-    def as_collector(self) -> OneDoor:
-        """Return a door to the guard as the collector that it certified."""
-        folder = self.collector.guard_folder
-        return self.door_to("guard", folder / "client.pem", folder / "client.key")
+    def as_collector(self, *, among_readers: bool = False) -> OneDoor:
+        """Return a door to the guard as the collector that it certified: its own, or theirs."""
+        folder, own = self.collector.guard_folder, self.collector.config().guard
+        assert own is not None
+        origin = "" if among_readers else own.origin
+        return self.door_to("guard", folder / "client.pem", folder / "client.key", origin=origin)
 
     # --- the log ----------------------------------------------------------------------
 
