@@ -38,6 +38,7 @@ from collector.endpoints import (
 )
 from collector.reached import (
     REFUSING,
+    Groups,
     Running,
     Versioned,
     answering,
@@ -283,5 +284,6 @@ def build(collector: Collector, doors: Collection[Door] = EVERY_DOOR) -> Starlet
         collector=collector,
         allowances=Allowances(limits=limits, now=lambda: collector.clock.now().boot),
         uploads=asyncio.Semaphore(limits.uploads),
+        groups=Groups.of(collector.receiver),
     )
     return app

@@ -5,11 +5,13 @@ key.  Here: is it for this tenant, still valid now (a connection can outlive it)
 with this very key, and not revoked.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from base.clock import NANOSECONDS
 from base.pki import CertificateError, Client, Role, client_of
@@ -17,7 +19,7 @@ from collector.index.tables import devices, readers
 from collector.refusal import RefusedError, Why
 from wire.ids import DeviceId, WallInstant
 
-_DEVICE: Final = select(devices).where(devices.c.device == bindparam("device"))
+_DEVICES: Final = select(devices).where(devices.c.device.in_(bindparam("devices", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +49,59 @@ def caller(
         RefusedError: Nobody who may ask anything here; the name says why.
 
     """
-    if certificate is None:
-        raise RefusedError(Why.NO_CERTIFICATE, "show a client certificate; enroll to get one")
+    (found,) = callers(connection, [(certificate, now)], tenant)
+    if isinstance(found, RefusedError):
+        raise found
+    return found
+
+
+def callers(
+    connection: Connection, shown: Sequence[tuple[bytes | None, WallInstant]], tenant: str
+) -> list[Caller | RefusedError]:
+    """Return who holds each of these certificates (DER), shown at that time."""
+    clients = [_client(certificate, tenant, now) for certificate, now in shown]
+    ids = {c.spki_sha256 for c in clients if isinstance(c, Client) and c.role is Role.DEVICE}
+    rows = {row.device: row for row in connection.execute(_DEVICES, {"devices": sorted(ids)})}
+    return [_found(connection, client, rows) for client in clients]
+
+
+def _found(
+    connection: Connection, client: Client | RefusedError, devices: Mapping[bytes, Row[Any]]
+) -> Caller | RefusedError:
+    if isinstance(client, RefusedError):
+        return client
     try:
-        client = client_of(certificate)
+        match client.role:
+            case Role.DEVICE:
+                return _device(devices.get(client.spki_sha256), client)
+            case Role.READER:
+                return _reader(connection, client)
+            case Role.COLLECTOR | Role.OPERATOR:
+                line = f"nothing here is for the role {client.role}"
+                return RefusedError(Why.UNKNOWN_CLIENT, line)
+    except RefusedError as exc:
+        return exc
+
+
+def _client(certificate: bytes | None, tenant: str, now: WallInstant) -> Client | RefusedError:
+    """Return whom a certificate names, if it still does."""
+    if certificate is None:
+        return RefusedError(Why.NO_CERTIFICATE, "show a client certificate; enroll to get one")
+    try:
+        client = _read(certificate)
     except CertificateError as exc:
-        raise RefusedError(Why.UNKNOWN_CLIENT, str(exc)) from exc
+        return RefusedError(Why.UNKNOWN_CLIENT, str(exc))
     if client.tenant != tenant:
-        raise RefusedError(Why.OTHER_TENANT, "the certificate is for another tenant")
+        return RefusedError(Why.OTHER_TENANT, "the certificate is for another tenant")
     if now >= client.expires_at.timestamp() * NANOSECONDS:
-        raise RefusedError(Why.CERTIFICATE_EXPIRED, "renew the client certificate")
-    match client.role:
-        case Role.DEVICE:
-            return _device(connection, client)
-        case Role.READER:
-            return _reader(connection, client)
-        case Role.COLLECTOR | Role.OPERATOR:
-            line = f"nothing here is for the role {client.role}"
-            raise RefusedError(Why.UNKNOWN_CLIENT, line)
+        return RefusedError(Why.CERTIFICATE_EXPIRED, "renew the client certificate")
+    return client
+
+
+@lru_cache(maxsize=4096)
+def _read(certificate: bytes) -> Client:
+    """Return what a certificate says, which is the same each time that it is shown."""
+    return client_of(certificate)
 
 
 def device(caller: Caller) -> Device:
@@ -91,8 +128,7 @@ def reader(caller: Caller) -> Reader:
     return caller
 
 
-def _device(connection: Connection, client: Client) -> Device:
-    row = connection.execute(_DEVICE, {"device": client.spki_sha256}).one_or_none()
+def _device(row: Row[Any] | None, client: Client) -> Device:
     if row is None or client.name != client.spki_sha256.hex():
         raise RefusedError(Why.UNKNOWN_CLIENT, "this device is not enrolled here; enroll it")
     if row.revoked_at is not None:

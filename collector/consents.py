@@ -4,6 +4,7 @@ A batch is taken only under a record that is here, so nothing is stored for whic
 can show a yes.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -15,7 +16,7 @@ from collector.index.tables import consent_events, consents, devices
 from collector.log import append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
-from collector.taken_back import check_not_taken_back
+from collector.taken_back import OF_SUBJECTS, check_not_taken_back
 from wire.category import Category, registry
 from wire.collector_http import KeptConsent
 from wire.consent_event import SignedEvent, verify_event
@@ -59,9 +60,8 @@ def register(
     policy = known(connection, PolicyDigest(record.policy_digest))
     _check(record, policy)
     _check_subject(connection, device, record)
-    check_not_taken_back(
-        connection, SubjectId(record.subject), record.category, "", WallInstant(record.given_at)
-    )
+    demanded = connection.execute(OF_SUBJECTS, {"subjects": [record.subject]})
+    check_not_taken_back(demanded, record.category, "", WallInstant(record.given_at))
     leaf = append(connection, Kind.GRANT, grant_payload(grant), now)
     connection.execute(
         consents.insert().values(
@@ -141,7 +141,9 @@ def find(connection: Connection, grant: GrantHash) -> KeptConsent:
     return KeptConsent(record=row.record, signature=row.signature, device_key=row.public_key)
 
 
-def check_covers(connection: Connection, agreed: PolicyDigest, core: Core) -> None:
+def check_covers(
+    policy: Callable[[PolicyDigest], Policy], agreed: PolicyDigest, core: Core
+) -> None:
     """Check that a consent given under the policy *agreed* covers a batch recorded under its own.
 
     Raises:
@@ -150,7 +152,7 @@ def check_covers(connection: Connection, agreed: PolicyDigest, core: Core) -> No
     """
     if agreed == core.policy:
         return
-    more = widened(known(connection, agreed), known(connection, core.policy))[core.category]
+    more = widened(policy(agreed), policy(core.policy))[core.category]
     if more:
         raise RefusedError(
             Why.CONSENT_MISMATCH,

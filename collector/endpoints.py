@@ -15,14 +15,16 @@ from collector import auth, consents, enrol, forget, frames, halt, policies, rig
 from collector.allowance import Asks
 from collector.asked import Asked, asked_of
 from collector.assembly import Collector
-from collector.auth import Caller, Device
+from collector.auth import Caller
 from collector.guard_keys import guard_key
 from collector.reached import (
-    admitted,
+    admit,
     as_json,
     bounded,
+    certificate_of,
     running,
 )
+from collector.receive import Knock
 from collector.refusal import RefusedError, Why
 from wire.collector_http import (
     Consistency,
@@ -35,7 +37,7 @@ from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.ids import GrantHash, PolicyDigest
-from wire.receipt import encode_receipt
+from wire.receipt import Receipt, encode_receipt
 from wire.rights import SignedRequest
 from wire.tile import parse_tile_name
 
@@ -172,27 +174,28 @@ async def put_batch(request: Request) -> Response:
     collector = found.collector
     batch = asked_of(request, b"").batch()
 
-    def before_body() -> tuple[Device, Response | None]:
-        device = auth.device(admitted(request, Asks.UPLOADS))
-        receipt = collector.receiver.before_body(device, batch)
-        return device, None if receipt is None else _receipt(encode_receipt(receipt), new=False)
-
-    def take(device: Device, frame: bytes) -> Response:
-        found.allowances.count(device.id, len(frame))
-        receipt, new = collector.receiver.take(device, batch, frame, collector.now())
-        return _receipt(encode_receipt(receipt), new=new)
-
-    device, early = await run_in_threadpool(before_body)
-    if early is not None:
-        return early
+    knock = Knock(certificate=certificate_of(request), batch=batch, now=collector.now())
+    knocked = await found.groups.knocked.ask(knock)
+    admit(request, knocked.caller, Asks.UPLOADS)
+    device = auth.device(knocked.caller)
+    if knocked.refusal is not None:
+        raise knocked.refusal
+    if knocked.receipt is not None:
+        return _receipt(knocked.receipt, new=False)
     async with found.uploads:
         frame = await bounded(request, collector.config.limits.frame_bytes)
-        return await run_in_threadpool(take, device, frame)
+        found.allowances.count(device.id, len(frame))
+        receiver, now = collector.receiver, collector.now()
+        upload = await run_in_threadpool(receiver.verified, device, batch, frame, now)
+        await found.groups.in_scope.ask(upload)
+        stored = await run_in_threadpool(receiver.stored, upload)
+        receipt, new = await found.groups.kept.ask(stored)
+        return _receipt(receipt, new=new)
 
 
-def _receipt(receipt: bytes, *, new: bool) -> Response:
+def _receipt(receipt: Receipt, *, new: bool) -> Response:
     status = HTTPStatus.CREATED if new else HTTPStatus.OK
-    return Response(receipt, status, media_type="application/json")
+    return Response(encode_receipt(receipt), status, media_type="application/json")
 
 
 # --- readers ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ for leaf *i* is made from the tree of size *i* + 1, today as on the first day.
 
 import secrets
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,16 +60,27 @@ _NEW_SALT: Final = salts.insert()
 
 
 def append(connection: Connection, kind: Kind, payload: bytes, at: WallInstant) -> int:
-    """Add a leaf in the caller's writing transaction; return its number.
+    """Add a leaf in the caller's writing transaction; return its number."""
+    return append_all(connection, kind, [(payload, at)])[0].number
+
+
+def append_all(
+    connection: Connection, kind: Kind, payloads: Sequence[tuple[bytes, WallInstant]]
+) -> list[Leaf]:
+    """Add a leaf for each payload, with its time, in the caller's writing transaction.
 
     Nobody else can be adding one: the transaction has the index to itself.
     """
-    number = int(connection.execute(_NEXT).scalar_one())
-    salt = secrets.token_bytes(SALT_BYTES)
-    leaf = {"number": number, "kind": kind, "entry": entry(kind, payload, salt), "at": at}
-    connection.execute(_NEW_LEAF, leaf)
-    connection.execute(_NEW_SALT, {"leaf": number, "salt": salt})
-    return number
+    start = int(connection.execute(_NEXT).scalar_one())
+    new, rows = [], []
+    for number, (payload, at) in enumerate(payloads, start):
+        salt = secrets.token_bytes(SALT_BYTES)
+        data = entry(kind, payload, salt)
+        new.append(Leaf(number=number, entry=data, salt=salt))
+        rows.append({"number": number, "kind": kind, "entry": data, "at": at})
+    connection.execute(_NEW_LEAF, rows)
+    connection.execute(_NEW_SALT, [{"leaf": leaf.number, "salt": leaf.salt} for leaf in new])
+    return new
 
 
 class Log:

@@ -25,9 +25,12 @@ from collector.allowance import Allowances, Asks
 from collector.asked import Asked, asked_of
 from collector.assembly import Collector
 from collector.auth import Caller, Device
+from collector.grouped import Grouped
 from collector.index import FullError
+from collector.receive import Knock, Knocked, Receiver, Stored, Upload
 from collector.refusal import RefusedError, Why
 from wire.collector_http import PROTOCOL, PROTOCOL_HEADER, ErrorAnswer
+from wire.receipt import Receipt
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,25 @@ class Running:
     collector: Collector
     allowances: Allowances
     uploads: asyncio.Semaphore
+    groups: "Groups"
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What is asked of the index for several uploads at a time."""
+
+    knocked: Grouped[Knock, Knocked]
+    in_scope: Grouped[Upload, Upload]
+    kept: Grouped[Stored, tuple[Receipt, bool]]
+
+    @classmethod
+    def of(cls, receiver: Receiver) -> "Groups":
+        """Return the groups of one listener."""
+        return cls(
+            knocked=Grouped(act=receiver.knocked),
+            in_scope=Grouped(act=receiver.in_scope),
+            kept=Grouped(act=receiver.keep),
+        )
 
 
 def running(request: Request) -> Running:
@@ -84,15 +106,30 @@ def admitted(request: Request, asks: Asks) -> Caller:
         RefusedError: Nobody who may ask anything, or a device that asks too much.
 
     """
-    found = running(request)
-    collector = found.collector
-    certificate = request.scope.get("state", {}).get("client_cert")
+    collector = running(request).collector
+    tenant, now = collector.config.tenant, collector.now()
     with collector.index.reading() as connection:
-        caller = auth.caller(connection, certificate, collector.config.tenant, collector.now())
+        caller = auth.caller(connection, certificate_of(request), tenant, now)
+    admit(request, caller, asks)
+    return caller
+
+
+def certificate_of(request: Request) -> bytes | None:
+    """Return the client certificate that was shown, as DER."""
+    shown: bytes | None = request.scope.get("state", {}).get("client_cert")
+    return shown
+
+
+def admit(request: Request, caller: Caller, asks: Asks) -> None:
+    """Note who asks, and count it.
+
+    Raises:
+        RefusedError: It is a device that asks too much.
+
+    """
     request.scope[CALLER] = caller
     if isinstance(caller, Device):
-        found.allowances.spend(caller.id, asks)
-    return caller
+        running(request).allowances.spend(caller.id, asks)
 
 
 async def bounded(request: Request, largest: int) -> bytes:

@@ -4,39 +4,45 @@ What was demanded holds for all that was agreed to before: for the batches that 
 for those that come later.
 """
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, Protocol
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import bindparam, select
 
 from collector.index.tables import requests
 from collector.refusal import RefusedError, Why
 from wire.category import Category
-from wire.ids import SubjectId, WallInstant
+from wire.ids import WallInstant
 
-_TAKEN_BACK: Final = (
-    select(requests.c.leaf)
-    .where(
-        requests.c.subject == bindparam("subject"),
-        or_(requests.c.category.is_(None), requests.c.category == bindparam("category")),
-        or_(
-            requests.c.first_day == "",
-            (requests.c.first_day <= bindparam("day")) & (requests.c.last_day >= bindparam("day")),
-        ),
-        requests.c.made_at >= bindparam("given_at"),
-    )
-    .limit(1)
-)
+OF_SUBJECTS: Final = select(
+    requests.c.subject,
+    requests.c.category,
+    requests.c.first_day,
+    requests.c.last_day,
+    requests.c.made_at,
+).where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
+
+
+class Request(Protocol):
+    """A row of `OF_SUBJECTS`."""
+
+    category: str | None  # None: all
+    first_day: str  # empty: ever
+    last_day: str
+    made_at: int
 
 
 def check_not_taken_back(
-    connection: Connection, subject: SubjectId, category: Category, day: str, given_at: WallInstant
+    found: Iterable[Request], category: Category, day: str, given_at: WallInstant
 ) -> None:
-    """Check that no request of *subject* covers this; *day* is empty for a consent record.
+    """Check that none of *found* covers this; *day* is empty for a consent record.
 
     Raises:
         RefusedError: One does; that is final.
 
     """
-    asked = {"subject": subject, "category": category, "day": day, "given_at": given_at}
-    if connection.execute(_TAKEN_BACK, asked).first() is not None:
-        raise RefusedError(Why.ERASED, "the data subject has taken this back")
+    for request in found:
+        of_it = request.category is None or request.category == category
+        of_day = not request.first_day or request.first_day <= day <= request.last_day
+        if of_it and of_day and request.made_at >= given_at:
+            raise RefusedError(Why.ERASED, "the data subject has taken this back")

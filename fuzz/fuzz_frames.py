@@ -21,6 +21,7 @@ from typing import Final
 import msgspec
 
 from base.clock import Now
+from base.errors import AssentError
 from base.paths import Paths
 from base.pki import spki_sha256
 from collector import consents, policies
@@ -121,8 +122,12 @@ class Receivers:
         """Takes a frame in under the name that its bytes have."""
 
         def take(data: bytes) -> object:
-            now = self.collector.now()
-            return self.collector.receiver.take(self.device, batch_hash(data), data, now)
+            receiver, now = self.collector.receiver, self.collector.now()
+            upload = receiver.verified(self.device, batch_hash(data), data, now)
+            (outcome,) = receiver.in_scope([upload])
+            if isinstance(outcome, AssentError):
+                raise outcome
+            return receiver.keep([receiver.stored(upload)])
 
         return self._target("collector", take, RefusedError)
 

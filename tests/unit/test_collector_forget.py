@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from collector import forget
 from collector.index.tables import batches, salts, tombstones
+from collector.receive import Receiver, Stored, Upload
 from tests.fakes.organisation import READER
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.collector_http import Deleted, verify_logged
@@ -120,12 +121,14 @@ def test_a_deletion_during_the_upload_wins(
     """The tombstone is looked for again in the transaction that would keep the batch."""
     frame = workstation.seals(workstation.consents())
     store = site.collector.store
+    real = Receiver.stored
+
+    def deleted_first(receiver: Receiver, upload: Upload) -> Stored:
+        workstation.deletes(frame)
+        return real(receiver, upload)
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            type(site.collector.receiver),
-            "_check_scope",
-            lambda *_: workstation.deletes(frame),
-        )
+        patch.setattr(Receiver, "stored", deleted_first)
         assert refusal(workstation.puts(frame)) == (410, "erased")
     assert trace(site, frame) == []
     assert list(store.unsettled()) == []

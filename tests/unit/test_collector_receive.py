@@ -322,7 +322,7 @@ def test_a_crash_between_file_and_row_leaves_a_marked_file_that_the_next_start_r
     def lost(*_: object) -> int:
         raise RetryableError("power cut")
 
-    monkeypatch.setattr(receive, "append", lost)
+    monkeypatch.setattr(receive, "append_all", lost)
     assert refusal(workstation.puts(frame)) == (503, "not-ready")
     monkeypatch.undo()
 
@@ -344,7 +344,7 @@ def test_a_frame_may_come_again_before_that_start(
     def lost(*_: object) -> int:
         raise RetryableError("power cut")
 
-    monkeypatch.setattr(receive, "append", lost)
+    monkeypatch.setattr(receive, "append_all", lost)
     workstation.puts(frame)
     monkeypatch.undo()
     assert workstation.puts(frame).status == 201
