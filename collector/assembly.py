@@ -12,7 +12,7 @@ from base.clock import Clock, SystemClock, why_implausible
 from base.errors import RetryableError
 from collector.config import Config
 from collector.enrol import Registry
-from collector.forget import sweep, unswept
+from collector.forget import sweep_left
 from collector.guard_client import GuardClient
 from collector.index import Index
 from collector.index.tables import batches
@@ -119,10 +119,8 @@ class Collector:
                 self.store.remove(mark.batch)
                 _log.info("a frame that was never acknowledged is removed")
             mark.settle()
-        with self.index.reading() as connection:
-            interrupted = unswept(connection)
-        for batch, device in interrupted:
-            sweep(self.index, self.store, batch, device, self.now())
+        while sweep_left(self.index, self.store, self.now()):
+            pass
         # The last of a sweep, and nothing says whether a crash left it out.
         self.index.forget_deleted()
 

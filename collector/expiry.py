@@ -6,19 +6,16 @@ go too, also during a halt.  A crash in between is put right as for every deleti
 """
 
 import logging
-from typing import Final
 
 from sqlalchemy import select
 
 from collector.assembly import Collector
-from collector.forget import entomb, sweep_all
+from collector.forget import AT_ONCE, entomb, sweep_all
 from collector.frames import today
 from collector.index.tables import batches
 from wire.ids import BatchHash, DeviceId
 
 _log = logging.getLogger(__name__)
-
-AT_ONCE: Final = 200  # so that no upload waits for long behind the transaction
 
 
 def clear(collector: Collector) -> int:

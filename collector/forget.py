@@ -13,28 +13,23 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 from collector.index import Index
 from collector.index.tables import batches, expiries, leaves, salts, tombstones
 from collector.log import append
-from collector.refusal import RefusedError, Why
 from collector.store import BodyStore
 from wire.errors import MalformedError
 from wire.frame import decode_core, split
 from wire.ids import BatchHash, DeviceId, WallInstant
 from wire.leaf import Kind, deletion_payload, expiry_payload
 
-_ENTOMBED: Final = select(tombstones.c.leaf).where(
-    tombstones.c.batch == bindparam("batch"), tombstones.c.device == bindparam("device")
+AT_ONCE: Final = 200  # so that nothing waits for long behind the transaction
+_UNSWEPT: Final = (
+    select(tombstones.c.batch, tombstones.c.device)
+    .where(tombstones.c.swept_at.is_(None))
+    .limit(AT_ONCE)
 )
-
-
-def check_not_erased(connection: Connection, device: DeviceId, batch: BatchHash) -> None:
-    """Check that this batch of this device was not deleted.
-
-    Raises:
-        RefusedError: It was; that is final.
-
-    """
-    found = connection.execute(_ENTOMBED, {"batch": batch, "device": device}).one_or_none()
-    if found is not None:
-        raise RefusedError(Why.ERASED, "this batch was deleted")
+_SWEPT: Final = (
+    update(tombstones)
+    .where(tombstones.c.batch == bindparam("of"), tombstones.c.device == bindparam("by"))
+    .values(swept_at=bindparam("at"))
+)
 
 
 def entomb(
@@ -104,21 +99,24 @@ def sweep_all(
             # Safe without a lock: only this device could commit a row for these bytes, and its
             # tombstone forbids that.
             store.remove(batch)
-        with index.writing() as connection:
-            connection.execute(
-                update(tombstones)
-                .where(tombstones.c.batch == batch, tombstones.c.device == device)
-                .values(swept_at=now)
-            )
+    with index.writing() as connection:
+        connection.execute(
+            _SWEPT, [{"of": batch, "by": device, "at": now} for batch, device in entombed]
+        )
     index.forget_deleted()
 
 
-def unswept(connection: Connection) -> list[tuple[BatchHash, DeviceId]]:
-    """Return the tombstones behind which a crash may have left a file, and whose they are."""
-    rows = connection.execute(
-        select(tombstones.c.batch, tombstones.c.device).where(tombstones.c.swept_at.is_(None))
-    ).all()
-    return [(BatchHash(row.batch), DeviceId(row.device)) for row in rows]
+def sweep_left(index: Index, store: BodyStore, now: WallInstant) -> int:
+    """Sweep at most `AT_ONCE` tombstones behind which a file may lie; return how many.
+
+    An erasure has just left them there, or a crash.
+    """
+    with index.reading() as connection:
+        rows = connection.execute(_UNSWEPT).all()
+    if rows:
+        left = [(BatchHash(row.batch), DeviceId(row.device)) for row in rows]
+        sweep_all(index, store, left, now)
+    return len(rows)
 
 
 def _is_of(device: DeviceId, frame: bytes) -> bool:

@@ -3,24 +3,24 @@
 1. the request is the data subject's own (`wire.rights`), and no revoked device's
 2. in one transaction: its leaf, and for an erasure a tombstone for each batch that is meant,
    rows and salts gone, the guard's keys forgotten here
-3. the files behind the tombstones
-4. the guard, which checks the signature itself, erases its keys and signs for it
+3. the guard, which checks the signature itself, erases its keys and signs for it
+4. the files behind the tombstones: some at once, the others by `watch`
 
-From 2 on, what was agreed to before the request is refused (`taken_back`).  A crash after 2
-leaves tombstones for the next start to sweep, and a request without the guard's receipt,
-which `watch` passes on until there is one.  Asked again, nothing more is done.
+From 2 on, what was agreed to before the request is refused (`taken_back`), and nobody is
+handed a frame any more; from 3 on nobody could open one, whoever has a copy.  A crash after 2
+leaves a request without the guard's receipt, which `watch` passes on until there is one.
+Asked again, nothing more is done.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import BigInteger, Connection, delete, insert, literal, select, true, update
 
 from base.clock import NANOSECONDS
 from collector.assembly import Collector
 from collector.auth import Device
-from collector.forget import sweep_all
+from collector.forget import sweep_left
 from collector.index.tables import (
     batches,
     consents,
@@ -35,7 +35,7 @@ from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from wire.collector_http import Carried
 from wire.errors import ForgedError, NotCoveredError, WireError
-from wire.ids import BatchHash, DeviceId, SubjectId, WallInstant
+from wire.ids import SubjectId, WallInstant
 from wire.leaf import Kind, request_payload
 from wire.rights import (
     Demand,
@@ -60,9 +60,9 @@ def carry_out(collector: Collector, signed: SignedRequest) -> Carried:
     request = _verified(signed, collector.config.origin)
     now = collector.now()
     with collector.index.writing() as connection:
-        number, erased, meant = _note(connection, signed, request, now)
-    sweep_all(collector.index, collector.store, meant, now)
+        number, erased = _note(connection, signed, request, now)
     word = pass_on(collector, signed, request)
+    sweep_left(collector.index, collector.store, now)
     with collector.index.reading() as connection:
         leaf = collector.log.leaf(connection, number)
     return Carried(erased=erased, logged=collector.log.logged(leaf), guard=word)
@@ -149,16 +149,16 @@ def _verified(signed: SignedRequest, origin: str) -> Request:
 
 def _note(
     connection: Connection, signed: SignedRequest, request: Request, now: WallInstant
-) -> tuple[int, int, Sequence[tuple[BatchHash, DeviceId]]]:
-    """Write the request down with all that follows; its leaf, how many batches, and which."""
+) -> tuple[int, int]:
+    """Write the request down with all that follows; return its leaf, and how many batches."""
     before = connection.execute(
         select(requests.c.leaf, requests.c.erased).where(requests.c.digest == signed.digest)
     ).one_or_none()
     if before is not None:
-        return before.leaf, before.erased, ()
+        return before.leaf, before.erased
     _check_new(connection, signed, request, now)
     leaf = append(connection, Kind.DELETION, request_payload(signed.digest), now)
-    meant = _entomb(connection, request, leaf, now) if request.demand is Demand.ERASE else ()
+    erased = _entomb(connection, request, leaf, now) if request.demand is Demand.ERASE else 0
     connection.execute(
         requests.insert().values(
             digest=signed.digest,
@@ -171,11 +171,11 @@ def _note(
             by_device=signed.device_key,
             received_at=now,
             signed=msgspec.json.encode(signed),
-            erased=len(meant),
+            erased=erased,
             leaf=leaf,
         )
     )
-    return leaf, len(meant), meant
+    return leaf, erased
 
 
 def _check_new(
@@ -196,37 +196,47 @@ def _check_new(
         raise RefusedError(Why.REVOKED, "this device is revoked or unknown; use the rights key")
 
 
-def _entomb(
-    connection: Connection, request: Request, leaf: int, now: WallInstant
-) -> Sequence[tuple[BatchHash, DeviceId]]:
-    """Put a tombstone in the place of each batch that is meant; return which they are."""
+def _entomb(connection: Connection, request: Request, leaf: int, now: WallInstant) -> int:
+    """Put a tombstone in the place of each batch that is meant; return how many they are.
+
+    A few statements, however many there are.
+    """
     meant = [batches.c.subject == request.subject, consents.c.given_at <= request.made_at]
-    keys = [guard_keys.c.subject == request.subject]
     if request.category is not None:
         meant.append(batches.c.category == request.category)
-        keys.append(guard_keys.c.category == request.category)
     if request.has_span:
         meant.append(batches.c.day.between(request.first_day, request.last_day))
-    found = connection.execute(
-        select(batches.c.batch, batches.c.device, batches.c.leaf)
-        .join(consents, consents.c.grant == batches.c.grant)
-        .where(and_(*meant))
-    ).all()
-    for row in found:
-        connection.execute(delete(batches).where(batches.c.batch == row.batch))
-        connection.execute(delete(salts).where(salts.c.leaf == row.leaf))
-        connection.execute(
-            tombstones.insert()
-            .prefix_with("OR IGNORE")
-            .values(batch=row.batch, device=row.device, stored=True, made_at=now, leaf=leaf)
+    agreed = batches.c.grant == consents.c.grant
+    before = select(tombstones.c.batch).where(
+        tombstones.c.batch == batches.c.batch, tombstones.c.device == batches.c.device
+    )
+    found = (
+        select(
+            batches.c.batch,
+            batches.c.device,
+            true(),
+            literal(now, BigInteger),
+            literal(leaf),
         )
-    for row in connection.execute(select(guard_keys).where(and_(*keys))).all():
+        .join(consents, agreed)
+        .where(*meant, ~before.exists())
+    )
+    connection.execute(
+        insert(tombstones).from_select(["batch", "device", "stored", "made_at", "leaf"], found)
+    )
+    of_leaf = select(batches.c.leaf).join(consents, agreed).where(*meant)
+    connection.execute(delete(salts).where(salts.c.leaf.in_(of_leaf)))
+    gone = connection.execute(delete(batches).where(batches.c.leaf.in_(of_leaf))).rowcount
+    _forget_keys(connection, request)
+    return gone
+
+
+def _forget_keys(connection: Connection, request: Request) -> None:
+    own = guard_keys.c.subject == request.subject
+    for row in connection.execute(select(guard_keys).where(own)).all():
         if request.covers_month(row.category, row.month):
             connection.execute(
                 delete(guard_keys).where(
-                    guard_keys.c.subject == row.subject,
-                    guard_keys.c.category == row.category,
-                    guard_keys.c.month == row.month,
+                    own, guard_keys.c.category == row.category, guard_keys.c.month == row.month
                 )
             )
-    return [(BatchHash(row.batch), DeviceId(row.device)) for row in found]

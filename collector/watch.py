@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from base.clock import NANOSECONDS
 from base.errors import AssentError
 from collector.assembly import Collector
-from collector.expiry import AT_ONCE, clear
+from collector.expiry import clear
+from collector.forget import AT_ONCE, sweep_left
 from collector.halt import Cause, call_halt, call_stop, go_on
 from collector.refusal import RefusedError
 from collector.rights import pass_on_all
@@ -65,13 +66,14 @@ class Watch:
                 _log.error("what may not be kept any longer is still here: %s", exc)
 
     def tidy(self) -> None:
-        """Delete what may not be kept any longer, if it is time to look for it.
+        """Delete what was erased, and what may not be kept any longer if it is time to look.
 
         Raises:
             AssentError: It could not be written down; the next look tries again.
 
         """
         now = self._collector.clock.now().boot
+        sweep_left(self._collector.index, self._collector.store, self._collector.now())
         if now >= self._tidy_at and clear(self._collector) < AT_ONCE:
             self._tidy_at = now + TIDY_SECONDS * NANOSECONDS
         if now >= self._witness_at:

@@ -149,6 +149,7 @@ batches = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
     Index("batches_of_day", "category", "day"),
+    Index("batches_of_subject", "subject"),
 )
 
 tombstones = Table(
@@ -160,6 +161,7 @@ tombstones = Table(
     Column("made_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
+    Index("tombstones_swept", "swept_at"),
 )
 
 expiries = Table(

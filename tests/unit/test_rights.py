@@ -208,7 +208,7 @@ def test_a_crash_after_the_tombstones_is_put_right_at_the_next_start(
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("collector.rights.sweep_all", dies)
+    monkeypatch.setattr("collector.rights.sweep_left", dies)
     with pytest.raises(KeyboardInterrupt):
         carry_out(site.collector, signed := ada.demands())
     monkeypatch.undo()
