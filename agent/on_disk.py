@@ -87,7 +87,7 @@ def situation(
     """
     now = clock.now()
     standing = Ledger.look(paths.state, device.key.public_key())
-    doubt = SeenClock(paths.state, standing.last_seen, now).why_not(now)
+    doubt = SeenClock(paths.state, standing, now).why_not(now)
     keys = GuardKeys(paths.state, device.subject)
     if policy.policy is not None:
         keys.use_guard(policy.policy.guard.signing_key)

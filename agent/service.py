@@ -124,7 +124,7 @@ class Service:
         for folder in (paths.state, policy, policy / "root_history"):
             durable.sweep(folder)
         self.ledger = Ledger.open(paths.state, device.key.public_key(), now)
-        self.seen = SeenClock(paths.state, self.ledger.standing.last_seen, now)
+        self.seen = SeenClock(paths.state, self.standing, now)
         believed = not (self.seen.why_not(now) or self.ledger.standing.clock_doubt)
         numbers, disk = Numbers(paths.state), SpareRoom(paths.state)
         files, quota, then = paths.state / "spool", config.quota_bytes, now if believed else None

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from agent.consent.clocks import disagreement
+from agent.consent.standing import Standing
 from agent.disk import Disk
 from base import durable
 from base.clock import NANOSECONDS, Now, why_implausible
@@ -30,10 +31,11 @@ class _Saved(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class SeenClock:
     """Compares each reading with the one that was believed."""
 
-    def __init__(
-        self, folder: Path, ledger_saw: Now | None, now: Now, disk: Disk = durable
-    ) -> None:
-        """*ledger_saw* is the time of the ledger's last line, which is older but safer.
+    def __init__(self, folder: Path, standing: Standing, now: Now, disk: Disk = durable) -> None:
+        """*standing* has the times of the ledger's lines, which are older but safer.
+
+        A line of this boot proves nothing where it is earlier than what was seen before this
+        boot: a start that found the clock put back may have written it.
 
         Raises:
             NewerError: A later version of this program wrote the file.
@@ -45,12 +47,15 @@ class SeenClock:
         saved = self._read()
         if saved is not None and saved.boot_id == now.boot_id:
             self.anchor = Now(boot=saved.anchor_boot, wall=saved.anchor_wall, boot_id=saved.boot_id)
-        elif ledger_saw is not None and ledger_saw.boot_id == now.boot_id:
-            self.anchor = ledger_saw
-        else:
-            walls = [saved.last_wall] if saved is not None else []
-            walls += [ledger_saw.wall] if ledger_saw is not None else []
-            self.anchor = Now(boot=0, wall=max(walls, default=0), boot_id="")
+            return
+        last, confirmed = standing.last_seen, standing.clock_anchor
+        before = max(standing.seen_before, saved.last_wall if saved is not None else 0)
+        if last is None or last.boot_id != now.boot_id:
+            before = max(before, last.wall if last is not None else 0)
+        elif last.wall >= before or (confirmed is not None and confirmed.boot_id == now.boot_id):
+            self.anchor = last
+            return
+        self.anchor = Now(boot=0, wall=before, boot_id="")
 
     def doubt(self, now: Now) -> str:
         """Return why the clock cannot be believed at *now*, or "" when it can."""

@@ -122,6 +122,7 @@ class Standing:
     clock_doubt: str = ""
     clock_anchor: Now | None = None  # the last time the data subject confirmed
     last_seen: Now | None = None  # the time of the last line
+    seen_before: int = 0  # wall clock; the latest of lines of earlier boots, since it was confirmed
     registered: frozenset[GrantHash] = frozenset()
     lost: str = ""  # why earlier consents are gone
 
@@ -136,7 +137,7 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
         ConsentError: The tables of `states` have no such move.
 
     """
-    moved = replace(standing, last_seen=line.time)
+    moved = replace(standing, last_seen=line.time, seen_before=_seen_before(standing, line))
     match line.entry:
         case Granted():
             return _granted(moved, line.entry, device)
@@ -182,7 +183,7 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
         case ClockDoubted(why=why):
             return replace(moved, clock_doubt=why)
         case ClockConfirmed():
-            return replace(moved, clock_doubt="", clock_anchor=line.time)
+            return replace(moved, clock_doubt="", clock_anchor=line.time, seen_before=0)
         case Registered():
             return _registered(moved, line.entry)
         case Told(grant=grant, state=state):
@@ -221,6 +222,13 @@ def _halt(standing: Standing) -> Halt:
 
 def _named(category: Category | None) -> tuple[Category, ...]:
     return tuple(Category) if category is None else (category,)
+
+
+def _seen_before(standing: Standing, line: Line) -> int:
+    last = standing.last_seen
+    if last is None or last.boot_id == line.boot_id:
+        return standing.seen_before
+    return max(standing.seen_before, last.wall)
 
 
 def _until(standing: Standing, line: Line) -> int:

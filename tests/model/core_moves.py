@@ -155,16 +155,19 @@ class Moves(Life):
         if not self.core.lives or self._tray() is None:
             return False
         was = {
-            kind: frozenset(c for c in EVERYTHING if self.truth.is_closed(kind, c))
+            (kind, sure): frozenset(
+                c for c in EVERYTHING if self.truth.is_closed(kind, c, sure=sure)
+            )
             for kind in closed_by
+            for sure in (True, False)
         }
         for kind, categories in closed_by.items():
             self.truth.open(kind, categories, asked)
         answer = self._say(command)
         if isinstance(answer, Refused):
-            for kind, categories in closed_by.items():
-                sure = self._is_healthy() and not self.core.disk.broke
-                self.truth.close(kind, categories & was[kind], asked, sure=sure)
+            healthy = self._is_healthy() and not self.core.disk.broke
+            for (kind, sure), categories in was.items():
+                self.truth.close(kind, categories & closed_by[kind], asked, sure=sure and healthy)
         return isinstance(answer, Done)
 
     def _resume(self) -> None:

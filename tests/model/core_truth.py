@@ -13,7 +13,7 @@ closed time begins `LATE` after it.
 import hashlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final
@@ -72,13 +72,19 @@ class Happened:
     secret: bool
     forged: bool
 
+    def of(self, event: Event) -> int:
+        """Return the true time that *event* is of."""
+        if isinstance(event, Focus):  # told again for the instant from which on it may be kept
+            return self.true + event.at - self.boot
+        return self.true
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """One frame, opened."""
 
     category: Category
-    ids: frozenset[int]
+    times: Mapping[int, int]  # for each event the true time that it is of
     last: int  # true time of its youngest event
 
 
@@ -130,7 +136,7 @@ class Truth:
         self.clock_was_set = False
         self.granted_at: dict[Category, int] = {}
         self.granted_words: dict[Category, int] = {}
-        self.erased: set[int] = set()
+        self.erased: dict[int, int] = {}  # and when
         self._found: dict[str, Found] = {}
         self._signed: dict[str, str] = {}
         self._numbers: dict[tuple[Category, int], int] = {}
@@ -170,9 +176,14 @@ class Truth:
                 closing.categories &= named
                 closing.until = at
 
-    def is_closed(self, kind: str, category: Category | None = None) -> bool:
+    def is_closed(
+        self, kind: str, category: Category | None = None, *, sure: bool | None = None
+    ) -> bool:
         return any(
-            c.kind == kind and c.until is None and (category is None or category in c.categories)
+            c.kind == kind
+            and c.until is None
+            and (category is None or category in c.categories)
+            and sure in (None, c.sure)
             for c in self.closings
         )
 
@@ -237,10 +248,8 @@ class Truth:
             return "never happened"
         if here.forged:
             return "of another opening"
-        at = here.true
-        if isinstance(event, Focus):  # told again for the instant from which on it may be kept
-            at += event.at - here.boot
-        elif event.at != here.boot:
+        at = here.of(event)
+        if not isinstance(event, Focus) and event.at != here.boot:
             return "another time"
         if why := self.why_closed(here.category, at):
             return why
@@ -317,7 +326,7 @@ class Truth:
             self._check_numbers(event, category, name)
         self._found[name] = Found(
             category=category,
-            ids=frozenset(map(id_of, events)),
+            times={id_of(event): self.happened[id_of(event)].of(event) for event in events},
             last=max(self.happened[id_of(event)].true for event in events),
         )
 
@@ -352,14 +361,16 @@ class Truth:
     def erase(self, categories: Iterable[Category]) -> None:
         """Note that all of these that happened until now was to be erased."""
         wanted = frozenset(categories)
-        self.erased |= {n for n, here in self.happened.items() if here.category in wanted}
+        now = self._core.clock.true
+        self.erased |= {n: now for n, here in self.happened.items() if here.category in wanted}
 
     def check_erased(self) -> None:
         """Nothing that was erased is anywhere, once all have confirmed."""
         here = {self._signed.get(path.stem, path.stem) for path in self._core.spooled()}
         there = {self._signed[name] for name in self._core.collector.frames}
         for name in here | there:
-            if left := self._found[name].ids & self.erased:
+            times = self._found[name].times
+            if left := [n for n, at in times.items() if at <= self.erased.get(n, -1)]:
                 where = "the collector" if name in there else "the device"
                 raise ViolationError(f"{where} has {len(left)} events that were erased")
 
