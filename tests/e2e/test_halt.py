@@ -73,10 +73,10 @@ class Desk:
             f"the menu to say {says}",
             lambda: says in [row.label for row in station.person.tray_menu()],
         )
+        station.typist.stop()  # whose clicks would take the focus from what is closed below
         station.person.click_tray("What may be recorded…", screenshot=picture)
-        station.person.wait_for_window(CONSENT)
         station.person.close_window(CONSENT)
-        station.typist.stop()
+        station.person.wait_until_gone(CONSENT)
         assert station.status()["kept"] == kept, "something was let in"
         self.silences.append((since, wall_of(boot_ns())))
         return status
