@@ -29,8 +29,9 @@ ANY_CODE = tuple(range(256))
 
 
 @pytest.fixture
-def organisation(tmp_path: Path) -> Iterator[Organisation]:
-    with Organisation(tmp_path, Plan(hold_seconds=1)) as made:
+def organisation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Organisation]:
+    folder = tmp_path_factory.mktemp("release")  # short: a socket's path has at most 107 bytes
+    with Organisation(folder, Plan(hold_seconds=1)) as made:
         yield made
 
 
