@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,7 +43,7 @@ from base import openapi
 from base.api import Door, Media
 from base.clock import NANOSECONDS
 from base.pki import Role, signing_request
-from base.serving import Listeners, Served, run_together
+from base.serving import Listeners
 from collector.log import Log
 from collector.watch import Watch
 from guard.assembly import Guard
@@ -53,7 +52,7 @@ from guard.keys import Found
 from tests.conftest import Size
 from tests.fakes.organisation import MONTH, NOW, READER, Organisation, PolicyFolder, ed25519
 from tests.fakes.served import ServedGuard, StoppedClock, found_guard
-from tests.fakes.site import Site, Workstation, collector_site, today
+from tests.fakes.site import Site, Workstation, collector_site, serving, today
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
 from wire.collector_http import EnrolRequest, ReleaseOrder, RenewRequest
@@ -117,19 +116,6 @@ class Tried:
     authority: Path
     clients: dict[str, Files | None]
     good: dict[str, tuple[Good, ...]]
-
-
-@contextmanager
-def serving(*served: Served) -> Iterator[None]:
-    thread = threading.Thread(target=run_together, args=served)
-    thread.start()
-    try:
-        yield
-    finally:
-        for one in served:
-            one.listener.stop()
-        thread.join(WAIT_SECONDS)
-        assert not thread.is_alive()
 
 
 def origins(listeners: Listeners) -> dict[Door, str]:

@@ -32,7 +32,7 @@ from base.pki import (
     signing_request,
     spki_sha256,
 )
-from base.serving import Clients, Credentials, Listener
+from base.serving import Clients, Credentials, Listener, Served, run_together
 from collector import enrol, halt, policies
 from collector.app import ROUTES, build
 from collector.assembly import Collector
@@ -87,6 +87,20 @@ class MovableClock:
         now = (self.follows or self._real).now()
         by = int(self.moved.total_seconds()) * NANOSECONDS
         return dataclasses.replace(now, wall=now.wall + by, boot=now.boot + by)
+
+
+@contextlib.contextmanager
+def serving(*served: Served) -> Iterator[None]:
+    """Serve all of them, each at its own address, meanwhile."""
+    thread = threading.Thread(target=run_together, args=served)
+    thread.start()
+    try:
+        yield
+    finally:
+        for one in served:
+            one.listener.stop()
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ from collector.watch import Watch
 from guard.config import Config
 from tests.fakes.organisation import MONTH, Organisation, ed25519
 from tests.fakes.served import ServedGuard, StoppedClock, found_guard
-from tests.fakes.site import Site, Workstation, refusal
+from tests.fakes.site import Site, Workstation, refusal, serving
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
 from wire.collector_http import Certified
@@ -73,19 +73,6 @@ class Told:
     def readiness(self) -> tuple[int, operators.Readiness]:
         status, body = self.ask("/readyz")
         return status, msgspec.json.decode(body, type=operators.Readiness)
-
-
-@contextlib.contextmanager
-def serving(*served: Served) -> Iterator[None]:
-    thread = threading.Thread(target=run_together, args=served)
-    thread.start()
-    try:
-        yield
-    finally:
-        for one in served:
-            one.listener.stop()
-        thread.join(WAIT_SECONDS)
-        assert not thread.is_alive()
 
 
 @contextlib.contextmanager
