@@ -3,50 +3,52 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test soak fuzz bench packages trial requirements clean
+.PHONY: help setup demo lint check test soak fuzz bench packages trial requirements clean
 
 setup := packaging/setup/setup.sh
 bin := .venv/bin
 
-# Tests without a desktop run side by side, a file in one process; those with one, one by one.
+# Tests run side by side, a file in one process, but for those that need a quiet desktop: one by one, last.
 abreast := --numprocesses=auto --dist=loadfile
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install all that programs, demo and tests need
-	@$(setup) programs desktop checks interop
+	@$(setup) programs desktop checks interop postgres nginx ceph
 
 demo: ## Watch the whole path of an event on a virtual desktop, one minute
 	@$(setup) programs desktop
 	@$(bin)/python -m demo
 
-check: ## Lint, format, types, import contracts and the fast tests
+lint: ## What can be said without running anything: lint, format, types, import contracts
 	@$(setup) programs checks
 	$(bin)/shellcheck .ci/run packaging/setup/*.sh packaging/deb/*/p*
 	$(bin)/ruff check
 	$(bin)/ruff format --check
 	$(bin)/mypy
 	$(bin)/lint-imports
+
+check: lint ## The same and the fast tests; before each commit
 	$(bin)/python -m pytest $(abreast) -m "not slow" tests/unit tests/properties tests/architecture
 
 test: ## Run every test, those on a real (virtual) desktop last
-	@$(setup) programs desktop checks interop
+	@$(setup) programs desktop checks interop postgres nginx ceph
 	@status=0; \
-	$(bin)/python -m pytest $(abreast) -m "not install and not e2e" || status=1; \
-	$(bin)/python -m pytest -m e2e || status=1; \
+	$(bin)/python -m pytest $(abreast) -m "not install and (steady or not e2e)" || status=1; \
+	$(bin)/python -m pytest -m "e2e and not steady" || status=1; \
 	exit $$status
 
 soak: ## Run the tests that have a long form at full size: hours
-	@$(setup) programs desktop checks interop
+	@$(setup) programs desktop checks interop postgres nginx ceph
 	$(bin)/python -m pytest -m soak --soak --timeout=0
 
 fuzz: ## Let coverage-guided fuzzing look for bytes that crash a decoder: five minutes
 	@$(setup) programs checks
 	@$(bin)/python -m fuzz.guided --seconds 300
 
-bench: ## Measure, each figure beside a floor of the same run: about six minutes
-	@$(setup) programs desktop checks
+bench: ## Measure, each figure beside a floor of the same run: about ten minutes
+	@$(setup) programs desktop checks nginx
 	@$(bin)/python -m benchmarks
 
 # evdev is left out: pynput's other way on Linux, never taken (it reads the devices, passwords

@@ -5,6 +5,9 @@
 #   desktop    the virtual desktop of the demo and the end-to-end tests
 #   checks     linters, type checker, test runner
 #   interop    Node and Go, with which strangers open our frames and check our log
+#   postgres   PostgreSQL, which the tests start themselves
+#   nginx      the balancer in front of several collectors, for tests and benchmarks
+#   ceph       a real S3 store, for the tests of batches that lie in one
 #   clean      what makes a clean Debian, in which our packages are installed (as root only)
 #
 # Usage: packaging/setup/setup.sh GROUP...
@@ -23,7 +26,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 main() {
   local group
-  (($#)) || fail "say which groups: programs, desktop, checks, interop, clean"
+  (($#)) || fail "say which groups: programs, desktop, checks, interop, postgres, nginx, ceph, clean"
   for group; do
     declare -F "set_up_$group" >/dev/null || fail "unknown group '$group'"
     if ! is_current "$group"; then set_up "$group"; fi
@@ -62,6 +65,28 @@ set_up_interop() {
     --retries 5 --target build/interop/go --requirement requirements/interop.txt
 }
 
+set_up_postgres() {
+  # Debian makes and starts a server of its own, unless it was told not to before.
+  if ! compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null; then
+    install_debian "PostgreSQL's settings" <(echo postgresql-common)
+    as_root sed --in-place "s/^#*create_main_cluster.*/create_main_cluster = false/" \
+      /etc/postgresql-common/createcluster.conf
+  fi
+  install_debian "PostgreSQL" "$here/apt-postgres.txt"
+}
+
+set_up_nginx() {
+  # Debian starts what it installs; nobody asked for a web server on this machine.
+  if ! command -v nginx >/dev/null && [[ -d /run/systemd/system ]]; then
+    as_root systemctl mask nginx.service
+  fi
+  install_debian "a balancer" "$here/apt-nginx.txt"
+}
+
+set_up_ceph() {
+  install_debian "a real S3 store" "$here/apt-ceph.txt"
+}
+
 set_up_clean() {
   # Only root can mount and chroot; for others the tests say that they were left out.
   if ((EUID)); then return 0; fi
@@ -84,7 +109,10 @@ inputs() {
     programs) files+=("$here/apt-programs.txt" "$here/link.py" requirements/run.txt pyproject.toml) ;;
     desktop) files+=("$here/apt-desktop.txt") ;;
     checks) files+=(requirements/test.txt) ;;
+    nginx) files+=("$here/apt-nginx.txt") ;;
+    ceph) files+=("$here/apt-ceph.txt") ;;
     clean) files+=("$here/apt-clean.txt") ;;
+    postgres) files+=("$here/apt-postgres.txt") ;;
     interop) files+=("$here/apt-interop.txt" requirements/interop.txt tests/e2e/interop/package*.json) ;;
   esac
   { place && cat -- "${files[@]}"; } | sha256sum
