@@ -22,6 +22,10 @@ PLAUSIBLE_YEARS: Final = range(2025, 2075)
 A clock outside of them has lost its battery or its mind.  What is dated, expires or is
 deleted by such a clock is wrong, and some of it for good.
 """
+_FIRST, _END = (
+    int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * NANOSECONDS
+    for year in (PLAUSIBLE_YEARS.start, PLAUSIBLE_YEARS.stop)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ def local_time(wall: int) -> datetime:
 
 def why_implausible(wall: int) -> str:
     """Return why a wall clock that says *wall* (nanoseconds) is wrong for sure, or ""."""
-    if PLAUSIBLE_YEARS.start <= year_of(wall) < PLAUSIBLE_YEARS.stop:
+    if _FIRST <= wall < _END:
         return ""
     return f"the clock of this machine says that it is the year {year_of(wall)}; set it right"
 

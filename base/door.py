@@ -119,8 +119,32 @@ def host_and_port(origin: str) -> tuple[str, int]:
         parts, port = urlsplit(""), 0
     bare = parts.hostname and parts.path in ("", "/") and not (parts.query or parts.fragment)
     if parts.scheme != "https" or not parts.hostname or not bare or "@" in parts.netloc:
-        raise SetupError(f"{origin!r} is no origin; write it as in https://collector.example:8443")
+        raise SetupError(
+            f"{origin!r} is no origin: it is https://, a host and perhaps a port, and nothing "
+            "more, as in https://host.example:8443"
+        )
     return parts.hostname, port
+
+
+def check_listens(devices: str, readers: str, operators: str) -> None:
+    """Check what a configuration says of its listeners; empty is none.
+
+    Raises:
+        SetupError: An address is not host:port, or two listeners have the same one.
+
+    """
+    named: dict[tuple[str, int], str] = {}
+    for key, text in (
+        ("listen", devices),
+        ("readers_listen", readers),
+        ("[operators] listen", operators),
+    ):
+        if not text:
+            continue
+        at = listen_address(text)
+        if at[1] and at in named:  # port 0 is another one each time
+            raise SetupError(f"{key} is the address of {named[at]}; give it another port")
+        named[at] = key
 
 
 def listen_address(text: str) -> tuple[str, int]:

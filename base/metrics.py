@@ -28,6 +28,7 @@ from base.errors import AssentError
 _log = logging.getLogger(__name__)
 
 PATH: Final = "assent.path"  # in the scope: the path of the row that answers, not what was asked
+UNCOUNTED: Final = "assent.uncounted"  # in the scope of a request that is nobody's: a drill's
 OTHER: Final = "other"
 DEFECT: Final = 500
 
@@ -109,7 +110,8 @@ class Measured:
         finally:
             method = scope["method"] if scope["method"] in _METHODS else OTHER
             asked = (self._door, method, scope.get(PATH, OTHER))
-            self._seen.note(asked, status, time.monotonic() - began, self._who(scope))
+            if status == DEFECT or not scope.get(UNCOUNTED):
+                self._seen.note(asked, status, time.monotonic() - began, self._who(scope))
 
 
 class Exposition:

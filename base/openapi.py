@@ -157,7 +157,7 @@ def _refusal(status: int, names: Sequence[str], error: Json, every: Json) -> Jso
         pattern = f"^({'|'.join(map(re.escape, sorted(names)))}): "
         schema = {"allOf": [error, {"properties": {"error": {"pattern": pattern}}}]}
     headers = dict(every)
-    if status in LATER and names:
+    if status in LATER:
         headers["Retry-After"] = {"required": True, "schema": {"type": "integer", "minimum": 1}}
     said = HTTPStatus(status).phrase
     return {

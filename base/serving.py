@@ -25,18 +25,16 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from base.api import Door
 from base.door import listen_address
 from base.durable import replace
 from base.errors import SetupError
+from base.protocols import KEEP_ALIVE_SECONDS, FastProtocol, PlainProtocol
 
-KEEP_ALIVE_SECONDS: Final = 30
-FIRST_REQUEST_SECONDS: Final = 20.0  # whoever connects has to say what for
 GRACE_SECONDS: Final = 20  # for requests under way when we are told to stop
 CONNECTIONS: Final = 1_000  # beyond that the answer is 503
 BACKLOG: Final = 512
@@ -73,38 +71,60 @@ class Credentials:
 class Listener:
     """A bound address, and the server on it."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, abreast: int = 1) -> None:
         """Bind; port 0 lets the system choose one, see `port`.
+
+        With more than one *abreast* there are so many sockets at the address, each for a
+        process of its own (`descriptors`); the system shares the connections out among them.
 
         Raises:
             SetupError: The address is in use, not ours, or forbidden to us.
 
         """
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # The protocol by name: only then does asyncio turn off Nagle on what it accepts, which
-        # would cost 40 ms for each answer.
-        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self._socket.bind((host, port))
-            # From here on clients wait in the backlog instead of being turned away, so the
-            # port may be announced before `run`.
-            self._socket.listen(BACKLOG)
-        except OSError as exc:
-            self._socket.close()
-            raise SetupError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
+        self._sockets: list[socket.socket] = []
         self._server: uvicorn.Server | None = None
         self._stopped = False
+        try:
+            if abreast > 1:  # who is there already may share, too: only this one would be told
+                with _bound(host, port, shared=False) as alone:
+                    alone.listen(1)
+                    port = int(alone.getsockname()[1])
+            for _ in range(abreast):
+                self._sockets.append(_bound(host, port, shared=abreast > 1))
+                # From here on clients wait in the backlog instead of being turned away, so the
+                # port may be announced before `run`.
+                self._sockets[-1].listen(BACKLOG)
+        except OSError as exc:
+            self.close()
+            raise SetupError(f"cannot listen on {host} port {port}: {exc.strerror}") from exc
+
+    @classmethod
+    def inherited(cls, descriptor: int) -> "Listener":
+        """Return the listener on a listening socket that another process has bound."""
+        listener = cls.__new__(cls)
+        listener._sockets = [socket.socket(fileno=descriptor)]  # noqa: SLF001 - our own
+        listener._server, listener._stopped = None, False  # noqa: SLF001
+        return listener
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The listening sockets, for processes that inherit one."""
+        return tuple(each.fileno() for each in self._sockets)
 
     @property
     def port(self) -> int:
         """The port in use."""
-        return int(self._socket.getsockname()[1])
+        return int(self._sockets[0].getsockname()[1])
+
+    @property
+    def host(self) -> str:
+        """The address in use."""
+        return str(self._sockets[0].getsockname()[0])
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches it."""
-        return ipaddress.ip_address(self._socket.getsockname()[0]).is_loopback
+        return ipaddress.ip_address(self._sockets[0].getsockname()[0]).is_loopback
 
     def announce(self, port_file: Path) -> None:
         """Write the port, in decimal, into *port_file*."""
@@ -126,28 +146,22 @@ class Listener:
         except SetupError:
             self.close()
             raise
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            interface="asgi3",
-            loop="asyncio",
-            log_config=None,
-            log_level=logging.WARNING,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ssl_context_factory=None if context is None else (lambda _config, _default: context),
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            limit_concurrency=CONNECTIONS,
-            backlog=BACKLOG,
-        )
+        config = _config(app, context, PlainProtocol)
         self._server = uvicorn.Server(config)
         self._server.should_exit = self._stopped
         with _signals_obeyed_once():
-            self._server.run(sockets=[self._socket])
+            self._server.run(sockets=self._sockets)
+
+    async def serve(self, app: Any, credentials: Credentials) -> None:  # noqa: ANN401 - any ASGI application
+        """Serve *app* until `stop` is called, in a loop that others use, too; signals are theirs.
+
+        Raises:
+            SetupError: Certificate or key cannot be used.
+
+        """
+        self._server = _Deaf(_config(app, _context(credentials), FastProtocol))
+        self._server.should_exit = self._stopped
+        await self._server.serve(sockets=self._sockets)
 
     def _check_clear(self, credentials: Credentials | None) -> None:
         if credentials is None and not self.is_loopback:
@@ -161,14 +175,33 @@ class Listener:
 
     def close(self) -> None:
         """Give the address back without having served."""
-        self._socket.close()
+        for each in self._sockets:
+            each.close()
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol by name: only then does asyncio turn off Nagle on what it accepts, which
+    # would cost 40 ms for each answer.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class Listeners:
     """Several, each at an address of its own: bound together, or none is."""
 
-    def __init__(self, addresses: Mapping[Door, str]) -> None:
+    def __init__(self, addresses: Mapping[Door, str], abreast: int = 1) -> None:
         """Bind `host:port` for each door that has one; the first one is the main one.
+
+        That one gets as many sockets as are to be *abreast*.
 
         Raises:
             SetupError: An address is none, in use, not ours, or forbidden to us.
@@ -178,7 +211,8 @@ class Listeners:
         with contextlib.ExitStack() as undo:
             for door, listen in addresses.items():
                 if listen:
-                    self.bound[door] = Listener(*listen_address(listen))
+                    many = 1 if self.bound else abreast
+                    self.bound[door] = Listener(*listen_address(listen), abreast=many)
                     undo.callback(self.bound[door].close)
             undo.pop_all()
 
@@ -195,11 +229,23 @@ class Listeners:
         main[1].announce(port_file)  # last: who sees it finds the others
 
 
+class Runs(Protocol):
+    """Serves an application: a `Listener`, or whoever does that for one."""
+
+    def run(self, app: Any, credentials: Credentials | None) -> None:  # noqa: ANN401 - any ASGI application
+        """Serve *app* until SIGTERM or SIGINT, or until `stop` is called."""
+        ...
+
+    def stop(self) -> None:
+        """Let `run` end, from another thread, also one that has not begun."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """One listener of several: where, what, and by whose certificate (None: in the clear)."""
 
-    listener: Listener
+    listener: Runs
     app: Any
     credentials: Credentials | None
 
@@ -236,45 +282,37 @@ def run_together(first: Served, *others: Served) -> None:
         raise failed[0]
 
 
-class _Protocol(H11Protocol):
-    """Uvicorn's own protocol, which shows the client's certificate and drops the silent.
+def _config(
+    app: Any,  # noqa: ANN401 - any ASGI application
+    context: ssl.SSLContext | None,
+    protocol: type[asyncio.Protocol],
+) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        loop="asyncio",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ssl_context_factory=None if context is None else (lambda _config, _default: context),
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        limit_concurrency=CONNECTIONS,
+        backlog=BACKLOG,
+    )
 
-    h11 rather than httptools: it bounds the size of a request's head.
-    """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]  # it is a Transport
-        tls = transport.get_extra_info("ssl_object")
-        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
-        self.app_state = {**self.app_state, "client_cert": certificate}
-        self._patience = self.loop.call_later(FIRST_REQUEST_SECONDS, self._drop_if_silent)
+class _Deaf(uvicorn.Server):
+    """Takes no signals: who runs it does."""
 
-    def on_response_complete(self) -> None:
-        # Uvicorn waits for the next request only until its first byte; a head that never
-        # ends would keep its place for ever, and a thousand of them all places.
-        self._patience.cancel()
-        patience = KEEP_ALIVE_SECONDS + FIRST_REQUEST_SECONDS
-        self._patience = self.loop.call_later(patience, self._drop_if_silent)
-        super().on_response_complete()
-
-    def shutdown(self) -> None:
-        """Let go of an idle client at once, of a busy one after its answer."""
-        begun: object = self.cycle
-        if begun is None or self.cycle.response_complete:
-            # Closing politely would wait for the client to say goodbye, up to half a minute.
-            self.transport.abort()
-        else:
-            super().shutdown()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.cancel()
-        super().connection_lost(exc)
-
-    def _drop_if_silent(self) -> None:
-        begun: object = self.cycle
-        if begun is None or self.cycle.response_complete:
-            # Closing politely would wait for a goodbye that does not come.
-            self.transport.abort()
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 def _context(credentials: Credentials) -> ssl.SSLContext:

@@ -61,7 +61,7 @@ def require_kept(path: Path) -> None:
         )
 
 
-def newer(path: Path) -> NewerError:
+def newer(path: Path | str) -> NewerError:
     """Return what to raise for a file of a later version."""
     return NewerError(
         f"{path} was written by a later version of this program; nothing was changed: "

@@ -106,6 +106,7 @@ def _summarise(report: Report) -> None:
     click.echo(f"as of      {known}")
     for name in ("leaves", "policies", "consents", "demands", "batches", "erased", "releases"):
         click.echo(f"{name:<10} {getattr(report, name)}")
+    click.echo(f"drills     {report.drills}, of which {report.drills_failed} found something")
     if not report.findings:
         click.echo("nothing was found: what is here was agreed to, logged, witnessed and in time")
 

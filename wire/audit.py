@@ -15,6 +15,7 @@ import msgspec
 
 from wire.errors import UNREADABLE, MalformedError
 from wire.frame import is_day
+from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES
@@ -35,9 +36,10 @@ TOMBSTONES: Final = "tombstones.jsonl"
 EXPIRIES: Final = "expiries.jsonl"
 ACCESSES: Final = "accesses.jsonl"
 HALTS: Final = "halts.jsonl"
+DRILLS: Final = "drills.jsonl"
 SINGLE: Final = (
     *(STAMP, HEAD, CHECKPOINTS, ROOTS, POLICIES, CONSENTS, EVENTS, DEMANDS, ERASED),
-    *(TOMBSTONES, EXPIRIES, ACCESSES, HALTS),
+    *(TOMBSTONES, EXPIRIES, ACCESSES, HALTS, DRILLS),
 )
 """The files that are always there, empty where there is nothing to say."""
 
@@ -136,6 +138,15 @@ class HaltLine(Leaf, frozen=True, kw_only=True):
     """What a leaf of a halt commits to."""
 
     payload: bytes
+
+
+class DrillLine(Leaf, frozen=True, kw_only=True):
+    """What a leaf of a drill commits to: when, how many probes, and the hole, if one was found."""
+
+    began_at: WallInstant
+    passed: bool
+    probes: int
+    hole: str
 
 
 class ReleaseLine(Leaf, frozen=True, kw_only=True):

@@ -11,12 +11,12 @@ import hashlib
 import secrets
 import struct
 from datetime import date
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final, Protocol
 
 import cbor2
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wire.category import Category
 from wire.errors import ForgedError, MalformedError, UnknownVersionError
@@ -63,6 +63,14 @@ class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # Random, so that no two batches share a core: what is bound to the core (shelf, age
     # header, release leaf) is bound to one batch.
     nonce: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(NONCE_BYTES))
+
+
+class Verifies(Protocol):
+    """A device's public key."""
+
+    def verify(self, signature: bytes, data: bytes) -> None:
+        """Raise InvalidSignature unless *signature* is of *data* by this key."""
+        ...
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,25 +120,58 @@ def decode_core(data: bytes) -> Core:
 
     Raises:
         MalformedError: Not a core, or not in the one deterministic encoding.
+        UnknownVersionError: A later version wrote it.
 
     """
     if len(data) > LARGEST_CORE_BYTES:
         raise MalformedError(f"the core is longer than {LARGEST_CORE_BYTES} bytes")
     try:
-        numbered = cbor2.loads(data)
-        if not isinstance(numbered, dict):
-            raise MalformedError("the core is no map")
-        _check_version(numbered)
+        core = _decoded(data[:-NONCE_BYTES])
+    except MalformedError:
+        _numbered(data)  # one of a later version need not end with a nonce
+        raise
+    return msgspec.structs.replace(core, nonce=data[-NONCE_BYTES:])
+
+
+@lru_cache(maxsize=1024)  # batches of a day differ in nothing else
+def _decoded(but_nonce: bytes) -> Core:
+    """Return the core that these bytes and a nonce are, with a nonce of zeros.
+
+    The nonce is what the encoding ends with; of any bytes of its length, it is the same one.
+    """
+    data = but_nonce + bytes(NONCE_BYTES)
+    numbered = _numbered(data)
+    try:
         core = msgspec.convert({_NAME[key]: value for key, value in numbered.items()}, Core)
-    # cbor2 raises what its decoders of odd tags raise; all of it means the same to us.
-    except (cbor2.CBORError, ArithmeticError, LookupError, RecursionError) as exc:
-        raise MalformedError("the core is not CBOR with the fields of this version") from exc
+    except LookupError as exc:
+        raise MalformedError("the core has fields that this version does not know") from exc
     except (TypeError, ValueError) as exc:  # msgspec's ValidationError is a ValueError
         raise MalformedError(f"the core has a wrong field: {exc}") from exc
     if encode_core(core) != data:
         raise MalformedError("the core is not in its deterministic encoding")
     _check_fields(core)
     return core
+
+
+def _numbered(data: bytes) -> dict[Any, Any]:
+    """Return the fields of a core by their numbers.
+
+    Raises:
+        MalformedError: It is no map in CBOR.
+        UnknownVersionError: A later version wrote it.
+
+    """
+    try:
+        numbered = cbor2.loads(data)
+    # cbor2 raises what its decoders of odd tags raise; all of it means the same to us.
+    except (cbor2.CBORError, ArithmeticError, LookupError, RecursionError) as exc:
+        raise MalformedError("the core is not CBOR with the fields of this version") from exc
+    except (TypeError, ValueError) as exc:
+        raise MalformedError("the core is not CBOR with the fields of this version") from exc
+    if not isinstance(numbered, dict):
+        raise MalformedError("the core is no map")
+    _check_version(numbered)
+    return numbered
 
 
 def _check_version(numbered: dict[object, object]) -> None:
@@ -269,8 +310,10 @@ def batch_hash(frame: bytes) -> BatchHash:
     return BatchHash(hashlib.sha256(frame).digest())
 
 
-def verify(frame: bytes, device: Ed25519PublicKey) -> Verified:
+def verify(frame: bytes, device: Verifies, named: BatchHash | None = None) -> Verified:
     """Return what *frame* says, having checked all that can be checked without opening it.
+
+    *named* is its hash, where the caller has computed that already.
 
     Raises:
         MalformedError: Not a frame, or not in its one encoding.
@@ -289,6 +332,6 @@ def verify(frame: bytes, device: Ed25519PublicKey) -> Verified:
         core_hash=core_hash(parts.core),
         parts=parts,
         sequence=parts.sequence,
-        batch_hash=batch_hash(frame),
+        batch_hash=batch_hash(frame) if named is None else named,
         sealed_sha256=message[-2 * hashlib.sha256().digest_size :],
     )

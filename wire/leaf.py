@@ -9,7 +9,7 @@ import hashlib
 from enum import StrEnum
 from typing import Final
 
-from wire.ids import BatchHash, CoreHash, GrantHash, PolicyDigest
+from wire.ids import BatchHash, CoreHash, GrantHash, PolicyDigest, WallInstant
 
 SALT_BYTES: Final = 16
 _LABEL: Final = b"assent/leaf/v1\0"
@@ -74,3 +74,9 @@ def request_payload(digest: bytes) -> bytes:
 def policy_payload(policy: PolicyDigest) -> bytes:
     """Return the payload of a published policy: its digest."""
     return policy
+
+
+def drill_payload(began_at: WallInstant, *, passed: bool, probes: int, hole: str) -> bytes:
+    """Return the payload of a drill: whether it passed, when, of how many probes, the hole."""
+    said = "passed" if passed else "failed"
+    return f"{said}\n{began_at}\n{probes}\n{hole}\n".encode()

@@ -10,13 +10,11 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wire.ed25519 import public_key
 from wire.errors import ForgedError, MalformedError
@@ -30,6 +28,18 @@ ALGORITHM_COSIGNATURE: Final = 0x04
 _DASH: Final = "\u2014 "  # signed-note begins each signature line with an em dash
 _TIME: Final = struct.Struct(">Q")
 _KEY_ID_BYTES: Final = 4
+
+
+class Signs(Protocol):
+    """A private key."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature, 64 bytes."""
+        ...
+
+    def public_key(self) -> Ed25519PublicKey:
+        """Return its other half."""
+        ...
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -47,26 +57,27 @@ class Tree:
 
     def __init__(self, leaves: Iterable[bytes] = ()) -> None:
         """Start from leaf hashes already logged, in order."""
-        self._levels: list[list[bytes]] = [[]]
+        self._levels: list[bytearray] = [bytearray()]  # hashes, one after the other
         for leaf in leaves:
             self.append(leaf)
 
     @property
     def size(self) -> int:
         """The number of leaves."""
-        return len(self._levels[0])
+        return len(self._levels[0]) // HASH_BYTES
 
     def append(self, leaf: bytes) -> int:
         """Add a leaf hash; return its index.  Amortised constant time."""
         node, level = leaf, 0
         while True:
             if level == len(self._levels):
-                self._levels.append([])
+                self._levels.append(bytearray())
             row = self._levels[level]
-            row.append(node)
-            if len(row) % 2:
+            row += node
+            if len(row) // HASH_BYTES % 2:
                 return self.size - 1
-            node, level = node_hash(row[-2], row[-1]), level + 1
+            left, right = row[-2 * HASH_BYTES : -HASH_BYTES], row[-HASH_BYTES:]
+            node, level = node_hash(bytes(left), bytes(right)), level + 1
 
     def root(self, size: int | None = None) -> bytes:
         """Return the root of the first *size* leaves (all by default)."""
@@ -93,10 +104,13 @@ class Tree:
 
         """
         level = tile_level * TILE_HEIGHT
-        row = self._levels[level] if level < len(self._levels) else []
-        if not 0 <= start <= start + count <= len(row):
-            raise ValueError(f"level {level} of the tree has {len(row)} hashes")
-        return row[start : start + count]
+        there = len(self._levels[level]) // HASH_BYTES if level < len(self._levels) else 0
+        if not 0 <= start <= start + count <= there:
+            raise ValueError(f"level {level} of the tree has {there} hashes")
+        return [self._at(level, number) for number in range(start, start + count)]
+
+    def _at(self, level: int, number: int) -> bytes:
+        return bytes(self._levels[level][number * HASH_BYTES : (number + 1) * HASH_BYTES])
 
     def _checked(self, size: int) -> int:
         if not 0 <= size <= self.size:
@@ -106,7 +120,7 @@ class Tree:
     def _range(self, start: int, end: int) -> bytes:
         length = end - start
         if length & (length - 1) == 0 and start % length == 0:
-            return self._levels[length.bit_length() - 1][start // length]
+            return self._at(length.bit_length() - 1, start // length)
         middle = start + _split(length)
         return node_hash(self._range(start, middle), self._range(middle, end))
 
@@ -233,7 +247,7 @@ def checkpoint_text(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.origin}\n{checkpoint.size}\n{root}\n"
 
 
-def sign_checkpoint(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> str:
+def sign_checkpoint(checkpoint: Checkpoint, key: Signs) -> str:
     """Return the note: the checkpoint signed by its log, whose name is its origin."""
     text = checkpoint_text(checkpoint)
     line = _line(checkpoint.origin, ALGORITHM_ED25519, key, key.sign(text.encode()))
@@ -270,7 +284,7 @@ def unsigned_checkpoint(note: str) -> Checkpoint:
     return _parse_checkpoint(_parse_note(note)[0])
 
 
-def cosign(note: str, name: str, key: Ed25519PrivateKey, at: int) -> str:
+def cosign(note: str, name: str, key: Signs, at: int) -> str:
     """Return the witness's signature line for *note*, at *at* seconds since the epoch.
 
     The caller has checked the note and its consistency with what the witness saw before.
@@ -327,7 +341,7 @@ def _key_id(name: str, typed_key: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + typed_key).digest()[:_KEY_ID_BYTES]
 
 
-def _line(name: str, algorithm: int, key: Ed25519PrivateKey, signature: bytes) -> str:
+def _line(name: str, algorithm: int, key: Signs, signature: bytes) -> str:
     typed = bytes([algorithm]) + key.public_key().public_bytes_raw()
     blob = base64.b64encode(_key_id(name, typed) + signature).decode("ascii")
     return f"{_DASH}{name} {blob}\n"

@@ -11,8 +11,6 @@ from datetime import date, timedelta
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from governance.audit.consents import Consent, Demanded
 from governance.audit.findings import Finding, Rule
@@ -30,6 +28,7 @@ from wire.lease import LONGEST_LEASE_SECONDS
 from wire.narrowing import widened
 from wire.policy import RECONFIRM_DAYS
 from wire.rights import Demand
+from wire.signatures import Signer
 
 _BATCH: Final = f"{Kind.BATCH}\n".encode("ascii")  # how entries begin, as `history` found them
 _NAME_BYTES: Final = 8  # of a batch's hash, by which two that are alike are found
@@ -71,7 +70,7 @@ class Head:
     core: Core
     consent: Consent
     policy: Published
-    key: Ed25519PublicKey
+    key: Signer
     taken_back: int  # the leaf from which on it may not come any more
     erased: int  # the leaf from which on it may not be here any more
     wrong: tuple[tuple[Rule, str], ...]
@@ -130,11 +129,9 @@ class _Span:
                 *(core, line.shelf_sha256, line.body_sha256),
             )
         )
-        try:
-            head.key.verify(line.signature, message)  # 3
-        except InvalidSignature:
+        if not head.key.signed(message, line.signature):  # 3
             what = f"batch {line.batch.hex()} is not signed by the device of its consent"
-            raise FoundError(Rule.BATCH_FORGED, line.leaf, what) from None
+            raise FoundError(Rule.BATCH_FORGED, line.leaf, what)
         for rule, what in (*head.wrong, *self.heads.late(head, line.leaf)):  # 4, 5
             said = f"batch {line.batch.hex()} {what}"
             self.findings.append(Finding(rule=rule, leaf=line.leaf, what=said))
@@ -217,7 +214,7 @@ class Heads:
             core=core,
             consent=consent,
             policy=policy,
-            key=public_key(consent.device_key),
+            key=Signer(public_key(consent.device_key)),
             taken_back=taken,
             erased=erased,
             wrong=wrong,

@@ -40,7 +40,7 @@ from governance.audit.witness import is_fresh, seen_before, size_of, times_of, w
 from wire import audit
 from wire.errors import MalformedError
 from wire.ids import GrantHash
-from wire.leaf import Kind, policy_payload
+from wire.leaf import Kind, drill_payload, policy_payload
 from wire.rights import Demand
 
 
@@ -66,6 +66,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     policies: int
     consents: int
     demands: int
+    drills: int
+    drills_failed: int
     findings: list[Finding]
 
 
@@ -84,6 +86,8 @@ class _Audit:
     demands: list[Demanded] = field(default_factory=list)
     erased: list[int] = field(default_factory=list)
     times: Times | None = None
+    drills: int = 0
+    drills_failed: int = 0
 
     def report(self) -> Report:
         return Report(
@@ -96,6 +100,8 @@ class _Audit:
             policies=len(self.policies.known),
             consents=len(self.consents),
             demands=len(self.demands),
+            drills=self.drills,
+            drills_failed=self.drills_failed,
             findings=in_order(self.findings),
         )
 
@@ -113,7 +119,7 @@ def examine(
     2. the log: entries, roots, releases;
     3. policies that follow from the trusted root, and the halts under them;
     4. checkpoints: of these roots, by the log and the witness of the policy of their time;
-    5. consents, what ended them, demands;
+    5. consents, what ended them, demands; and which drills were held;
     6. tombstones;
     7. batches;
     8. that every batch is here or has a tombstone, in time;
@@ -125,6 +131,7 @@ def examine(
     found = _log(bundle, trusted, spread)  # 1, 2
     if _policies(found) and _checkpoints(found):  # 3, 4
         _agreements(found)  # 5
+        _drills(found)  # 5
         ends = _ends(found)  # 6
         judged = _batches(found, ends)  # 7
         _settle(found, ends, judged)  # 8, 9
@@ -277,6 +284,20 @@ def _ends(found: _Audit) -> Ends:
     at = frozenset(each.leaf for each in found.demands if each.request.demand is Demand.ERASE)
     found.findings += bundle.lines(audit.ERASED, audit.ErasedLine, partial(ends.erased, demands=at))
     return ends
+
+
+def _drills(found: _Audit) -> None:
+    """Count the drills, each by its leaf: that one was held, and whether it failed."""
+
+    def judge(line: audit.DrillLine) -> None:
+        payload = drill_payload(
+            line.began_at, passed=line.passed, probes=line.probes, hole=line.hole
+        )
+        found.history.open(line.leaf, Kind.DRILL, payload, line.salt)
+        found.drills += 1
+        found.drills_failed += not line.passed
+
+    found.findings += found.bundle.lines(audit.DRILLS, audit.DrillLine, judge)
 
 
 def _halts(found: _Audit) -> tuple[tuple[int, int], ...]:

@@ -21,9 +21,9 @@ from wire.tlog import leaf_hash, node_hash
 
 _KINDS: Final = {kind.encode("ascii"): kind for kind in Kind}
 _ENTRY: Final = re.compile(rf"({'|'.join(Kind)})\n[0-9a-f]{{64}}\n".encode("ascii"))
-_EXPLAINED: Final = frozenset(Kind) - {Kind.HALT, Kind.DRILL, Kind.BATCH, Kind.RELEASE}
-"""Kinds of which each leaf has its record.  The words of a stop are not kept, a drill has none;
-batches may have been erased, and releases are opened span by span."""
+_EXPLAINED: Final = frozenset(Kind) - {Kind.HALT, Kind.BATCH, Kind.RELEASE}
+"""Kinds of which each leaf has its record.  The words of a stop are not kept; batches may have
+been erased, and releases are opened span by span."""
 
 
 class Peak(msgspec.Struct, frozen=True, array_like=True):

@@ -38,8 +38,11 @@ class Bundle:
             sums = audit.decode_sums(data)
         except MalformedError as exc:
             raise SetupError(f"{folder} is no whole audit bundle: {exc}") from exc
-        if read(folder / audit.STAMP) != audit.FORMAT:
+        stamp = read(folder / audit.STAMP)
+        if stamp != audit.FORMAT:
             raise SetupError(f"{folder} is no audit bundle of a kind that this version knows")
+        if sums.get(audit.STAMP) != hashlib.sha256(stamp).hexdigest():
+            raise SetupError(f"{folder} is damaged: {audit.STAMP} is not as {audit.SUMS} says")
         return cls(folder=folder, sums=sums, digest=hashlib.sha256(data).hexdigest())
 
     def read(self, name: str) -> bytes:
