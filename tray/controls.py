@@ -26,6 +26,7 @@ from tray.view import (
     Say,
     Show,
     account,
+    asked_for,
     by_itself,
     pause_left,
     paused,
@@ -113,6 +114,8 @@ class Controls:
         page = by_itself(before, status, asked=self._asked.has(status.programme))
         if page is not None:
             self._open(page, None, unasked=True)
+        elif before is not None and asked_for(before) != asked_for(status):
+            self._renew_consent()
 
     # --- from the data subject ----------------------------------------------------------
 
@@ -202,32 +205,47 @@ class Controls:
 
     def _open(self, page: Page, category: Category | None, *, unasked: bool) -> None:
         """Open the window for *page*, or bring it to the front where it is open."""
-        if page in self._sheets and page not in {Page.OPT_IN, Page.NOW, Page.WITHDRAW}:
-            self._sheets[page].appear(by_itself=unasked)
-            return
         if page is Page.CONSENT:  # the words come from the agent first
-            if self._awaits_notice and unasked:  # another status came meanwhile; once is enough
-                return
-            self._awaits_notice = True
-            self._say([GetNotice()], lambda replies: self._on_notice(replies, unasked=unasked))
-            return
-        if self._status is not None:
+            if not (self._awaits_notice and unasked):  # another status came; once is enough
+                self._ask_for_notice(unasked=unasked)
+        elif page in self._sheets and page not in {Page.OPT_IN, Page.NOW, Page.WITHDRAW}:
+            self._sheets[page].appear(by_itself=unasked)
+        elif self._status is not None:
             self._place(page, self._sheet(page, category, self._status), unasked=unasked)
+
+    def _ask_for_notice(self, *, unasked: bool) -> None:
+        self._awaits_notice = True
+        self._say([GetNotice()], lambda replies: self._on_notice(replies, unasked=unasked))
+
+    def _renew_consent(self) -> None:
+        """Have an open consent window follow what may be agreed to by now."""
+        sheet = self._sheets.get(Page.CONSENT)
+        if sheet is not None and not sheet.answered:
+            self._ask_for_notice(unasked=True)
 
     def _on_notice(self, replies: Sequence[Reply], *, unasked: bool) -> None:
         self._awaits_notice = False
-        notice = replies[0]
+        notice, sheet = replies[0], self._sheets.get(Page.CONSENT)
+        if sheet is not None and sheet.answered:  # it closes with the answer to what was clicked
+            return
         if isinstance(notice, Notice):
-            said = self._decided(Page.CONSENT)
-            self._place(
-                Page.CONSENT,
-                ConsentSheet(notice, self._mark(), said, self._gone(Page.CONSENT)),
-                unasked=unasked,
-            )
-            if self._status is not None:
-                self._asked.note(self._status.programme)
-        elif not unasked:
+            self._show_notice(notice, sheet, unasked=unasked)
+            return
+        if sheet is not None:  # what it asks for is not asked any more
+            sheet.close()
+        if not unasked:
             self._report(replies)
+
+    def _show_notice(self, notice: Notice, sheet: Sheet | None, *, unasked: bool) -> None:
+        if isinstance(sheet, ConsentSheet) and sheet.notice == notice:  # with what was chosen
+            if not unasked:
+                sheet.appear(by_itself=False)
+            return
+        said, gone = self._decided(Page.CONSENT), self._gone(Page.CONSENT)
+        sheet = ConsentSheet(notice, self._mark(), said, gone)
+        self._place(Page.CONSENT, sheet, unasked=unasked)
+        if self._status is not None:
+            self._asked.note(self._status.programme)
 
     def _sheet(self, page: Page, category: Category | None, status: Status) -> Sheet:
         said, gone = self._decided(page), self._gone(page)

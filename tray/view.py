@@ -217,6 +217,15 @@ def by_itself(before: Status | None, now: Status, *, asked: bool) -> Page | None
     return None
 
 
+def asked_for(status: Status) -> tuple[object, ...]:
+    """Return what the consent window depends on: if it differs, an open one is out of date."""
+    return (
+        status.policy_digest,
+        *((c.category, c.offered, c.level, c.granted, c.asks_more) for c in status.categories),
+        *(c.confirm_by for c in status.categories),
+    )
+
+
 def _mark(status: Status | None) -> Mark:
     if status is None:
         return Mark.SHUT

@@ -37,6 +37,7 @@ class ConsentSheet(Sheet):
 
     def __init__(self, notice: Notice, mark: Mark, say: Said, on_gone: Gone) -> None:
         super().__init__(self.TITLE, mark, notice.heading, on_gone)
+        self.notice = notice
         self._say = say
         self._switches: list[tuple[NoticeItem, Gtk.Switch]] = []
         self.add(scrolled(notice.text))
