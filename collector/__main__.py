@@ -18,21 +18,34 @@ from base import durable
 from base.api import Door
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
 from base.command import EXISTING_FILE, run
+from base.crowd import LEAST
 from base.errors import SetupError
 from base.logs import start_logging
 from base.pki import Role
-from base.serving import run_together
-from collector import enrol, facts, policies, standstill
+from base.serving import Listeners, run_together
+from collector import enrol, policies
 from collector.assembly import Collector
-from collector.audit_command import audit_bundle
-from collector.listeners import bind, credentials_for, served
-from collector.notices import Messenger
-from collector.offhand import opened_index, our_premises
-from collector.operate import document
-from collector.premises import connect_guard, move_in
-from collector.proof import list_consents
-from collector.rotation_commands import ca, tls
-from collector.watch import Watch
+from collector.check.command import check_command
+from collector.commands import standstill
+from collector.commands.audit import audit_bundle
+from collector.commands.migrate import migrate_command
+from collector.commands.proof import list_consents
+from collector.commands.rotate import ca, tls
+from collector.commands.setup import connect_guard, move_in, still_to_do
+from collector.commands.store_policy import store_policy
+from collector.config import Config
+from collector.drill.command import drill_command
+from collector.drill.doors import withdraw
+from collector.drill.gate import Gate
+from collector.drill.schedule import scheduled
+from collector.exposure.command import exposure_command
+from collector.guard.watch import Watch
+from collector.index.opening import opened_index
+from collector.operators import facts
+from collector.operators.app import document
+from collector.premises import our_premises
+from collector.rights.notices import Messenger
+from collector.serving.listeners import bind, credentials_for, served
 from wire.collector_http import Enrolment
 from wire.errors import WireError
 from wire.ids import WallInstant
@@ -70,6 +83,7 @@ def cli() -> None:
 @click.option("--listen", help="Host and port to listen on, if others than the origin's.")
 @click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
 @click.option("--host", "hosts", multiple=True, help="Further name of the server; repeatable.")
+@click.option("--index", help="A PostgreSQL database for the index: postgresql://host/name.")
 @JSON
 def init(
     origin: str,
@@ -77,6 +91,7 @@ def init(
     listen: str | None,
     readers: str | None,
     hosts: tuple[str, ...],
+    index: str | None,
     as_json: bool,
 ) -> None:
     """Make keys, certificates and config.toml, once.
@@ -91,7 +106,13 @@ def init(
     require_plausible_clock()
     premises = our_premises()
     move_in(
-        premises, origin=origin, tenant=tenant, listen=listen, readers=readers or "", hosts=hosts
+        premises,
+        origin=origin,
+        tenant=tenant,
+        listen=listen,
+        readers=readers or "",
+        hosts=hosts,
+        index_url=index or "",
     )
     shown = {
         "origin": premises.config().origin,
@@ -195,23 +216,34 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     logs = premises.paths.make().logs
     start_logging("assent-collector", logs, verbose=verbose, form=config.log_form)
     credentials_for(premises, Door.DEVICES).check()
-    with premises.alone():
-        collector = Collector.open(premises, config=config)
+    with premises.alone() as lock:
+        collector = Collector.open(premises, config=config, gate=Gate())
         listeners = bind(config)
-        if port_file is not None:
-            listeners.announce(port_file)
-        for door, port in listeners.ports.items():
-            click.echo(f"serving {config.origin if door is Door.DEVICES else door} on port {port}")
         messenger = Messenger(collector.index, config.notify_command, collector.now)
         messenger.start()
         watch = Watch(collector)
         watch.begin()
+        drills = scheduled(collector, premises, listeners)
+        serves = served(listeners, collector, premises, watch, drills, lock)
+        drills.begin(then=lambda: _announce(config, listeners, port_file))
+        for line in still_to_do(collector):
+            click.echo(line, err=True)
         try:
-            run_together(*served(listeners, collector, premises, watch))
+            run_together(*serves)
         finally:
+            drills.end()
+            withdraw(premises)
             watch.end()
             messenger.stop()
             collector.close()
+
+
+def _announce(config: Config, listeners: Listeners, port_file: Path | None) -> None:
+    """Say where it serves, once the first drill is over: who comes then is let in, or told why."""
+    if port_file is not None:
+        listeners.announce(port_file)
+    for door, port in listeners.ports.items():
+        click.echo(f"serving {config.origin if door is Door.DEVICES else door} on port {port}")
 
 
 @cli.command("openapi")
@@ -357,6 +389,8 @@ def certify(request: Path, role: str, name: str, days: int, out: Path | None) ->
 def status(as_json: bool) -> None:
     """Say what is here: counts, nothing about one person.
 
+    People are counted in tens; what they sent is not told at all.
+
     \b
     Example:
       assent-collector status --json
@@ -383,9 +417,16 @@ def status(as_json: bool) -> None:
     click.echo(f"guard    {found.guard or 'none yet: run connect-guard'}")
     for name, count in found.counts.items():
         click.echo(f"{name:10} {count}")
-    click.echo(f"{found.stored_bytes} bytes stored; {found.witnessed} leaves witnessed")
+    click.echo(f"{'witnessed':10} {found.witnessed}")
+    for name, count in found.in_tens.items():
+        click.echo(f"{name:10} {f'{count} or more' if count else f'fewer than {LEAST}'}")
 
 
+cli.add_command(migrate_command)
+cli.add_command(store_policy)
+cli.add_command(check_command)
+cli.add_command(drill_command)
+cli.add_command(exposure_command)
 cli.add_command(tls)
 cli.add_command(ca)
 for _command in standstill.COMMANDS:

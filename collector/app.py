@@ -4,7 +4,6 @@
 tests try.  What each request means stands in docs/spec/collector-http-v1.md.
 """
 
-import asyncio
 from collections.abc import Collection
 from typing import Final
 
@@ -12,9 +11,11 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from base.api import Door, Media, Query
-from collector.allowance import Allowances, Asks
 from collector.assembly import Collector
-from collector.endpoints import (
+from collector.drill.muted import Muted
+from collector.refusal import Why
+from collector.serving.allowance import Allowances, Asks
+from collector.serving.endpoints import (
     delete_batch,
     get_checkpoint,
     get_consent,
@@ -36,7 +37,8 @@ from collector.endpoints import (
     post_rights,
     put_batch,
 )
-from collector.reached import (
+from collector.serving.places import Places
+from collector.serving.reached import (
     REFUSING,
     Groups,
     Running,
@@ -44,8 +46,7 @@ from collector.reached import (
     answering,
     open_to_all,
 )
-from collector.refusal import Why
-from collector.routes import (
+from collector.serving.routes import (
     ANYBODY,
     BOTH,
     CATEGORY,
@@ -205,7 +206,7 @@ ROUTES: Final = (
         takes=Media.BYTES,
         gives={201: Receipt, 200: Receipt},
         refuses=(
-            *(*STILL, Why.ERASED, Why.WRONG_HASH, Why.MALFORMED, Why.FORGED),
+            *(*STILL, Why.UNDRILLED, Why.ERASED, Why.WRONG_HASH, Why.MALFORMED, Why.FORGED),
             *(Why.VERSION_UNKNOWN, Why.NOT_THIS_ORIGIN, Why.NOT_THIS_TENANT, Why.NOT_THIS_DEVICE),
             *(Why.POLICY_UNKNOWN, Why.NOT_THIS_PROGRAMME, Why.NOT_THIS_SUBJECT, Why.EXPIRED),
             *(Why.CATEGORY_REFUSED, Why.CONSENT_UNKNOWN, Why.CONSENT_MISMATCH),
@@ -274,16 +275,23 @@ EVERY_DOOR: Final = frozenset({Door.DEVICES, Door.READERS})
 def build(collector: Collector, doors: Collection[Door] = EVERY_DOOR) -> Starlette:
     """Return the application of *collector* for whoever comes to *doors*."""
     limits = collector.config.limits
+    rows = [each for each in ROUTES if set(each.doors) & set(doors)]
+    rows.sort(key=lambda each: each.method != "PUT")  # they are tried in turn: uploads first
     app = Starlette(
-        routes=[each.route() for each in ROUTES if set(each.doors) & set(doors)],
-        middleware=[Middleware(Versioned)],
+        routes=[each.route() for each in rows],
+        middleware=[
+            Middleware(Versioned),
+            Middleware(Muted, index=collector.index, now=collector.now),
+        ],
         exception_handlers=REFUSING,
     )
+    groups = Groups.of(collector.receiver)
+    collector.closing.callback(groups.close)
     app.router.redirect_slashes = False  # our clients refuse redirects, rightly
     app.state.running = Running(
         collector=collector,
         allowances=Allowances(limits=limits, now=lambda: collector.clock.now().boot),
-        uploads=asyncio.Semaphore(limits.uploads),
-        groups=Groups.of(collector.receiver),
+        uploads=Places(limits.uploads),
+        groups=groups,
     )
     return app

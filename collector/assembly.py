@@ -4,27 +4,31 @@
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
 from base.clock import Clock, SystemClock, why_implausible
 from base.errors import RetryableError
 from collector.config import Config
+from collector.drill.gate import Gate
 from collector.enrol import Registry
-from collector.forget import sweep_left
-from collector.guard_client import GuardClient
+from collector.guard.client import GuardClient
+from collector.guard.lease import Leases
+from collector.guard.witnessed import Witnessed
 from collector.index import Index
+from collector.index.opening import open_index
 from collector.index.tables import batches
-from collector.lease import Leases
+from collector.ingest.receive import Receiver
 from collector.log import Log
 from collector.premises import Premises
-from collector.receive import Receiver
-from collector.releases import Releaser
-from collector.store import BodyStore
-from collector.store.files import FileStore
-from collector.witnessed import Witnessed
-from wire.ids import WallInstant
+from collector.release.releases import Releaser
+from collector.rights.forget import sweep_left
+from collector.store import BodyStore, Unsettled
+from collector.store.opening import open_store
+from wire.ids import BatchHash, WallInstant
 
 _log = logging.getLogger(__name__)
 
@@ -44,28 +48,54 @@ class Collector:
     releaser: Releaser
     witnessed: Witnessed
     leases: Leases
+    gate: Gate
+    closing: ExitStack = field(default_factory=ExitStack)  # what ends before the index is closed
 
     @classmethod
     def open(
-        cls, premises: Premises, clock: Clock | None = None, config: Config | None = None
+        cls,
+        premises: Premises,
+        clock: Clock | None = None,
+        config: Config | None = None,
+        gate: Gate | None = None,
     ) -> "Collector":
         """Open the collector of *premises* and put right what a crash left.
 
-        *config* is used in place of what config.toml says.
+        *config* is used in place of what config.toml says.  A server gives a *gate* that is
+        shut; without one it is open, for whoever drills by other means.
 
         Raises:
             SetupError: Something is missing or damaged.
 
         """
+        collector = cls.beside(premises, clock, config, gate)
+        collector.put_right()
+        return collector
+
+    @classmethod
+    def beside(
+        cls,
+        premises: Premises,
+        clock: Clock | None = None,
+        config: Config | None = None,
+        gate: Gate | None = None,
+    ) -> "Collector":
+        """Open the same while a server runs on it: what looks unfinished may be under way there.
+
+        Raises:
+            SetupError: Something is missing or damaged.
+            RetryableError: The index or the store cannot be used now.
+
+        """
         config = config or premises.config()
-        index = premises.index()
-        store = FileStore(premises.objects)
+        index = open_index(premises)
+        store = open_store(premises, config)
         log = Log(index, premises.log_key(), config.log_name)
         guard = GuardClient(premises, config.guard) if config.guard is not None else None
         witnessed = Witnessed(index=index, log=log, guard=guard)
         authority = premises.authority()
         clock = clock or SystemClock()
-        collector = cls(
+        return cls(
             config=config,
             clock=clock,
             index=index,
@@ -86,6 +116,7 @@ class Collector:
                 store=store,
                 log=log,
                 spare_bytes=config.limits.spare_bytes,
+                clock=clock,
             ),
             releaser=Releaser(index=index, log=log, witnessed=witnessed),
             witnessed=witnessed,
@@ -93,12 +124,10 @@ class Collector:
                 index=index,
                 guard=guard,
                 key=premises.lease_key(),
-                path=premises.lease_file,
                 now=lambda: _plausible(clock),
             ),
+            gate=gate or Gate(is_open=True),
         )
-        collector.put_right()
-        return collector
 
     def now(self) -> WallInstant:
         """Return the wall clock.
@@ -110,22 +139,31 @@ class Collector:
         return _plausible(self.clock)
 
     def put_right(self) -> None:
-        """Finish what a crash interrupted: frames without a row go, deletions are completed."""
-        for mark in self.store.unsettled():
-            with self.index.reading() as connection:
-                query = select(batches.c.leaf).where(batches.c.batch == mark.batch)
-                known = connection.execute(query).first() is not None
-            if not known:
-                self.store.remove(mark.batch)
-                _log.info("a frame that was never acknowledged is removed")
-            mark.settle()
+        """Finish what a crash interrupted: frames without a row go, deletions are completed.
+
+        Beside other collectors a mark can be of an upload that goes on: `watch` looks at those.
+        """
+        if not self.index.is_shared:
+            self.settle(self.store.unsettled())
         while sweep_left(self.index, self.store, self.now()):
             pass
         # The last of a sweep, and nothing says whether a crash left it out.
         self.index.forget_deleted()
 
+    def settle(self, marks: Iterable[Unsettled]) -> None:
+        """Settle *marks* that a crash left: the index says which frames stay."""
+        for mark in marks:
+            if mark.resolve(self._has_row):
+                _log.info("a frame that was never acknowledged is removed")
+
+    def _has_row(self, batch: BatchHash) -> bool:
+        with self.index.reading() as connection:
+            query = select(batches.c.leaf).where(batches.c.batch == batch)
+            return connection.execute(query).first() is not None
+
     def close(self) -> None:
-        """Close the index."""
+        """Wait for what is still being written, then close the index."""
+        self.closing.close()
         self.index.close()
 
 

@@ -15,11 +15,14 @@ from sqlalchemy import Connection, Row, bindparam, select
 
 from base.clock import NANOSECONDS
 from base.pki import CertificateError, Client, Role, client_of
+from collector.drill.identities import known_key
+from collector.index import Index
 from collector.index.tables import devices, readers
 from collector.refusal import RefusedError, Why
 from wire.ids import DeviceId, WallInstant
 
 _DEVICES: Final = select(devices).where(devices.c.device.in_(bindparam("devices", expanding=True)))
+_READER: Final = select(readers).where(readers.c.name == bindparam("name"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Device:
 
     id: DeviceId
     key: Ed25519PublicKey
+    drill: bool = False  # a drill's: nobody's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +39,26 @@ class Reader:
     """A certified reader, by the name in its certificate."""
 
     name: str
+    drill: bool = False  # a drill's: nobody's
 
 
 Caller: TypeAlias = Device | Reader
 
 
-def caller(
-    connection: Connection, certificate: bytes | None, tenant: str, now: WallInstant
-) -> Caller:
+def caller(index: Index, certificate: bytes | None, tenant: str, now: WallInstant) -> Caller:
     """Return who holds this client certificate (DER).
+
+    Who cannot be anybody here is refused before *index* is asked.
 
     Raises:
         RefusedError: Nobody who may ask anything here; the name says why.
 
     """
-    (found,) = callers(connection, [(certificate, now)], tenant)
+    client = _client(certificate, tenant, now)
+    if isinstance(client, RefusedError):
+        raise client
+    with index.reading() as connection:
+        (found,) = _known(connection, [(client, now)])
     if isinstance(found, RefusedError):
         raise found
     return found
@@ -59,28 +68,7 @@ def callers(
     connection: Connection, shown: Sequence[tuple[bytes | None, WallInstant]], tenant: str
 ) -> list[Caller | RefusedError]:
     """Return who holds each of these certificates (DER), shown at that time."""
-    clients = [_client(certificate, tenant, now) for certificate, now in shown]
-    ids = {c.spki_sha256 for c in clients if isinstance(c, Client) and c.role is Role.DEVICE}
-    rows = {row.device: row for row in connection.execute(_DEVICES, {"devices": sorted(ids)})}
-    return [_found(connection, client, rows) for client in clients]
-
-
-def _found(
-    connection: Connection, client: Client | RefusedError, devices: Mapping[bytes, Row[Any]]
-) -> Caller | RefusedError:
-    if isinstance(client, RefusedError):
-        return client
-    try:
-        match client.role:
-            case Role.DEVICE:
-                return _device(devices.get(client.spki_sha256), client)
-            case Role.READER:
-                return _reader(connection, client)
-            case Role.COLLECTOR | Role.OPERATOR:
-                line = f"nothing here is for the role {client.role}"
-                return RefusedError(Why.UNKNOWN_CLIENT, line)
-    except RefusedError as exc:
-        return exc
+    return _known(connection, [(_client(each, tenant, now), now) for each, now in shown])
 
 
 def _client(certificate: bytes | None, tenant: str, now: WallInstant) -> Client | RefusedError:
@@ -88,20 +76,49 @@ def _client(certificate: bytes | None, tenant: str, now: WallInstant) -> Client 
     if certificate is None:
         return RefusedError(Why.NO_CERTIFICATE, "show a client certificate; enroll to get one")
     try:
-        client = _read(certificate)
+        client = _named(certificate)
     except CertificateError as exc:
         return RefusedError(Why.UNKNOWN_CLIENT, str(exc))
     if client.tenant != tenant:
         return RefusedError(Why.OTHER_TENANT, "the certificate is for another tenant")
     if now >= client.expires_at.timestamp() * NANOSECONDS:
         return RefusedError(Why.CERTIFICATE_EXPIRED, "renew the client certificate")
+    if client.role not in (Role.DEVICE, Role.READER):
+        line = f"nothing here is for the role {client.role}"
+        return RefusedError(Why.UNKNOWN_CLIENT, line)
     return client
 
 
 @lru_cache(maxsize=4096)
-def _read(certificate: bytes) -> Client:
-    """Return what a certificate says, which is the same each time that it is shown."""
+def _named(certificate: bytes) -> Client:
+    """Return whom a certificate names; to read one costs more than to look its holder up."""
     return client_of(certificate)
+
+
+def _known(
+    connection: Connection, shown: Sequence[tuple[Client | RefusedError, WallInstant]]
+) -> list[Caller | RefusedError]:
+    """Return who is known here; the devices are asked for in one statement."""
+    ids = {c.spki_sha256 for c, _ in shown if isinstance(c, Client) and c.role is Role.DEVICE}
+    found = connection.execute(_DEVICES, {"devices": sorted(ids)}) if ids else ()
+    rows = {row.device: row for row in found}
+    return [_one(connection, client, rows, now) for client, now in shown]
+
+
+def _one(
+    connection: Connection,
+    client: Client | RefusedError,
+    devices: Mapping[bytes, Row[Any]],
+    now: WallInstant,
+) -> Caller | RefusedError:
+    if isinstance(client, RefusedError):
+        return client
+    try:
+        if client.role is Role.DEVICE:
+            return _device(connection, devices.get(client.spki_sha256), client, now)
+        return _reader(connection, client, now)
+    except RefusedError as exc:
+        return exc
 
 
 def device(caller: Caller) -> Device:
@@ -128,7 +145,14 @@ def reader(caller: Caller) -> Reader:
     return caller
 
 
-def _device(row: Row[Any] | None, client: Client) -> Device:
+def _device(
+    connection: Connection, row: Row[Any] | None, client: Client, now: WallInstant
+) -> Device:
+    if row is None:
+        drill = known_key(connection, client.spki_sha256, Role.DEVICE, now)
+        if drill is not None:
+            key = Ed25519PublicKey.from_public_bytes(drill)
+            return Device(id=DeviceId(client.spki_sha256), key=key, drill=True)
     if row is None or client.name != client.spki_sha256.hex():
         raise RefusedError(Why.UNKNOWN_CLIENT, "this device is not enrolled here; enroll it")
     if row.revoked_at is not None:
@@ -137,8 +161,10 @@ def _device(row: Row[Any] | None, client: Client) -> Device:
     return Device(id=DeviceId(row.device), key=key)
 
 
-def _reader(connection: Connection, client: Client) -> Reader:
-    row = connection.execute(select(readers).where(readers.c.name == client.name)).one_or_none()
+def _reader(connection: Connection, client: Client, now: WallInstant) -> Reader:
+    row = connection.execute(_READER, {"name": client.name}).one_or_none()
+    if row is None and known_key(connection, client.spki_sha256, Role.READER, now) is not None:
+        return Reader(name=client.name, drill=True)
     if row is None or row.spki_sha256 != client.spki_sha256:
         raise RefusedError(Why.UNKNOWN_CLIENT, "this reader's certificate is not known here")
     if row.revoked_at is not None:

@@ -8,9 +8,10 @@ from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
-from base.door import host_and_port, listen_address
+from base.door import check_listens, host_and_port
 from base.errors import SetupError
 from base.logs import Form
+from collector.store.settings import StoreConfig
 from wire.errors import UNREADABLE
 from wire.frame import LARGEST_BYTES
 
@@ -23,10 +24,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     frame_bytes: Positive = LARGEST_BYTES
     json_bytes: Positive = 1 << 20  # a release order of 1,000 batches is some 100 kB
-    uploads: Positive = 16  # frames in memory at a time; the next one waits for its 100 Continue
+    uploads: Positive = 32  # frames in memory at a time; the next one waits for its 100 Continue
     body_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0  # for any body to arrive
     spare_bytes: NotNegative = 256 << 20  # uploads end before the disk does
-    # What one device may do (collector.allowance); 0 is no limit.  An agent sends a batch a
+    # What one device may do (collector.serving.allowance); 0 is no limit.  An agent sends a batch a
     # minute and category, asks for the state each 5 s, and sends a screen at most 4 GB a day.
     device_uploads_per_minute: NotNegative = 240
     device_requests_per_minute: NotNegative = 600
@@ -38,6 +39,21 @@ class Operators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     listen: str = ""  # host:port; nowhere when empty
     names: tuple[str, ...] = ()  # in their certificates, on any other address
+
+
+class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the index is: a SQLite file beside the batches, or a PostgreSQL database."""
+
+    url: str = ""  # of libpq, without a password: "postgresql:///assent?host=/run/postgresql"
+    connections: Positive = 16  # at most; of several collectors each has so many
+
+
+class Drills(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often the running server tries what must be refused, and how much of it."""
+
+    every_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 3600.0
+    patrol_seconds: Annotated[float, msgspec.Meta(gt=0, le=20)] = 20.0
+    sample: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100  # objects of a drill
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,13 +71,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: str
     listen: str
     readers_listen: str = ""  # of their own listener; empty: they come to `listen`, as devices do
+    workers: NotNegative = 2  # processes that hold devices' connections; 0: all in one process
     client_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     absence_days: Annotated[float, msgspec.Meta(ge=0)] = 180.0
     limits: Limits = Limits()
     notify_command: str = ""  # an executable that tells data subjects of consents in their name
     log_form: Form = Form.TEXT
     operators: Operators = Operators()
+    index: IndexConfig = IndexConfig()
+    drills: Drills = Drills()
     guard: GuardConfig | None = None
+    store: StoreConfig = StoreConfig()
 
     @property
     def log_name(self) -> str:
@@ -72,11 +92,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Check what it says of listeners.
 
         Raises:
-            SetupError: An address is not host:port.
+            SetupError: An address is not host:port, or named twice.
 
         """
-        for listen in filter(None, (self.listen, self.readers_listen, self.operators.listen)):
-            listen_address(listen)
+        check_listens(self.listen, self.readers_listen, self.operators.listen)
 
 
 TEMPLATE: Final = """\
@@ -86,6 +105,7 @@ origin = {origin}
 tenant = {tenant}
 listen = {listen}
 {readers}
+# workers = 2               # processes that hold devices' connections; 0: all in one
 # client_days = 7.0         # how long a device's certificate lives
 # notify_command = ""       # an executable: tells people of each consent in their name
 # absence_days = 180.0      # how long after that a device may come back without a new token
@@ -95,16 +115,37 @@ listen = {listen}
 # listen = ""               # as in "127.0.0.1:9464": in the clear there, elsewhere over TLS
 # names = []                # as in ["prometheus"]: whose certificates are let in over TLS
 
+{index}
+# connections = 16          # at most, of this collector
+
+# [store]                   # where sealed batches lie; in files of this machine by default
+# kind = "files"            # or "s3", and then:
+# endpoint = ""             # as in "https://s3.eu-central-1.amazonaws.com"
+# bucket = ""               # without versioning
+# prefix = ""               # in that bucket; the tenant by default
+# region = "us-east-1"
+# credentials = "store.credentials"     # file beside this one, 0600
+# authority = ""            # a PEM file beside this one, if no known authority certified it
+
+# [drills]                  # attacks on ourselves, each of which has to be refused
+# every_seconds = 3600.0    # at most an hour
+# patrol_seconds = 20.0     # the short one in between; at most 20 s
+# sample = 100              # batches, drawn at random, of each drill
+
 # [limits]
 # frame_bytes = 8388608     # largest batch
 # json_bytes = 1048576      # largest other request
-# uploads = 16              # batches in memory at a time
+# uploads = 32              # batches in memory at a time
 # body_seconds = 120.0      # how long a request may take to arrive
 # spare_bytes = 268435456   # of the disk; with less, uploads get 507 and wait
 # device_uploads_per_minute = 240       # of one device; with more, it gets 429 and waits
 # device_requests_per_minute = 600      # of one device: questions, and noes, each
 # device_bytes_per_day = 17179869184    # of one device
 """
+
+SQLITE: Final = """\
+# [index]                   # a SQLite file by default; for several collectors, PostgreSQL
+# url = ""                  # as in "postgresql:///assent?host=/run/postgresql", with no password"""
 
 GUARD_TEMPLATE: Final = """
 [guard]
@@ -128,14 +169,18 @@ def read_config(path: Path) -> Config:
     except (OSError, *UNREADABLE) as exc:
         raise SetupError(f"{path}: {exc}; mend it") from exc
     host_and_port(config.origin)
+    config.store.check()
     return config
 
 
-def first_config(*, origin: str, tenant: str, listen: str, readers_listen: str) -> bytes:
+def first_config(
+    *, origin: str, tenant: str, listen: str, readers_listen: str, index_url: str = ""
+) -> bytes:
     """Return the text of a new `config.toml`."""
     quoted = {"origin": _quoted(origin), "tenant": _quoted(tenant), "listen": _quoted(listen)}
     readers = f"readers_listen = {_quoted(readers_listen)}\n" if readers_listen else ""
-    return TEMPLATE.format(**quoted, readers=readers).encode()
+    index = f"[index]\nurl = {_quoted(index_url)}" if index_url else SQLITE
+    return TEMPLATE.format(**quoted, readers=readers, index=index).encode()
 
 
 def with_guard(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:

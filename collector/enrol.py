@@ -26,6 +26,7 @@ from base.pki import (
     requested_key,
     spki_sha256,
 )
+from collector.drill.identities import NAME
 from collector.index.tables import devices, readers, tokens
 from collector.refusal import RefusedError, Why
 from wire.collector_http import Certified, EnrolRequest, RenewRequest
@@ -192,10 +193,12 @@ def certify_reader(
     """Certify a reader; a name belongs to one key until it is revoked.
 
     Raises:
-        SetupError: The name is taken by another key.
+        SetupError: The name is taken by another key, or by drills.
         CertificateError: Not a signing request of an Ed25519 key.
 
     """
+    if name == NAME:
+        raise SetupError(f"{NAME!r} is how drills come in; give the reader another name")
     digest = spki_sha256(requested_key(csr))
     row = connection.execute(select(readers).where(readers.c.name == name)).one_or_none()
     if row is not None and row.spki_sha256 != digest and row.revoked_at is None:

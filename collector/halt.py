@@ -37,6 +37,7 @@ class Cause(StrEnum):
     CALLED = "called"  # by a person; that person says when to go on
     GUARD_STOPPED = "guard-stopped"  # the guard's operator has, and says when to go on
     GUARD_AWAY = "guard-away"  # nobody could hear of a halt that the guard has called
+    DRILL_FAILED = "drill-failed"  # who runs us says when to go on, after a drill that passed
 
 
 def state(connection: Connection) -> State:
@@ -80,6 +81,11 @@ def go_on(connection: Connection, now: WallInstant, cause: Cause) -> bool:
 def halt_payload(what: str, why: str, now: WallInstant, policy: str = "") -> bytes:
     """Return what the leaf commits to: what, when, under which policy, and the reason given."""
     return f"{what}\n{now}\n{policy}\n{why}\n".encode()
+
+
+def why_stopped(connection: Connection, cause: Cause) -> str:
+    """Return the words of the stop of *cause*; empty if there is none."""
+    return connection.execute(select(stops.c.why).where(stops.c.cause == cause)).scalar() or ""
 
 
 def check_running(connection: Connection) -> None:

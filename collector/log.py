@@ -21,6 +21,7 @@ from collector.index.tables import checkpoints, leaves, salts
 from wire.collector_http import Logged
 from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES, Kind, entry
+from wire.signatures import QuickKey
 from wire.tile import WIDTH, Tile, encode_entries, encode_hashes
 from wire.tlog import (
     ALGORITHM_ED25519,
@@ -94,7 +95,7 @@ class Log:
 
         """
         self._index = index
-        self._key = key
+        self._key = QuickKey(key)
         self._name = name
         self._tree = Tree()
         self._lock = threading.RLock()
@@ -130,6 +131,16 @@ class Log:
                     self._tree.append(leaf_hash(data))
                 if len(rows) < _CHUNK:
                     return self._tree.size
+
+    def committed(self, new: Sequence[Leaf]) -> None:
+        """Take up leaves that the caller has just committed, one after the other.
+
+        Where others came in between, they are read like those of any other process.
+        """
+        with self._lock:
+            for leaf in new:
+                if leaf.number == self._tree.size:
+                    self._tree.append(leaf_hash(leaf.entry))
 
     def checkpoint(self, size: int | None = None) -> str:
         """Return the signed note over the first *size* leaves, all by default."""

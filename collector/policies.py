@@ -32,7 +32,7 @@ from wire.parties import check_parties
 from wire.policy import Policy, decode_policy, policy_digest, verify
 
 FILES: Final = ("root.json", "snapshot.json", "targets.json", "policy.json")
-TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collector.lease`
+TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collector.guard.lease`
 LARGEST_BYTES: Final = 1 << 20
 _FILE: Final = select(policy_files.c.content).where(policy_files.c.name == bindparam("file"))
 _KNOWN: Final = select(policies.c.policy).where(policies.c.digest == bindparam("digest"))

@@ -1,4 +1,4 @@
-"""What lies where in a collector's folders, and how `init` puts it there.
+"""What lies where in a collector's folders.
 
     config/  config.toml
              ca.key ca.pem          authority of its clients, and of its own server
@@ -8,9 +8,10 @@
              log.key                signs checkpoints
              lease.key              its half of the lease
              guard/                 how to reach the guard: ca.pem client.key client.csr client.pem
-    state/   index.sqlite           who and what, never what is inside
-             timestamp.json         the lease in force, signed by the guard, too
-             objects/               the sealed batches
+             store.credentials      of an S3 store, if the batches lie in one
+    state/   index.sqlite           who and what, never what is inside; or in PostgreSQL
+             objects/               the sealed batches, unless they lie in a bucket
+             collector-id           by which it knows its own marks in a bucket
              lock                   held by the one server
 
 None of these opens a batch: that takes a reader's identity and a guard's key, and neither
@@ -21,33 +22,28 @@ import base64
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+import secrets
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base import durable
-from base.door import decode_pins, host_and_port
 from base.errors import SetupError
-from base.paths import Paths
+from base.paths import Paths, paths_for
 from base.pki import (
     Authority,
     certificate_spki_sha256_of_pem,
-    check_issued,
     load_ed25519,
-    new_server_key,
-    private_pem,
-    signing_request,
 )
-from base.stored import require_kept
-from collector.config import Config, first_config, read_config, with_guard
-from collector.index import Index
+from collector.config import Config, read_config
 from wire.tlog import ALGORITHM_ED25519, verifier_key
 
+ENDING_SECONDS: Final = 3.0  # for what dies with a server that was killed
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -114,21 +110,20 @@ class Premises:
         """The index."""
         return self.paths.state / "index.sqlite"
 
-    def index(self) -> Index:
-        """Return the index, open.
-
-        Raises:
-            SetupError: It is missing or damaged, or of a later version of this program.
-            RetryableError: It cannot be used now.
-
-        """
-        require_kept(self.index_file)
-        return Index(self.index_file)
-
     @property
     def objects(self) -> Path:
         """The sealed batches."""
         return self.paths.state / "objects"
+
+    def collector_id(self) -> str:
+        """Return what tells this collector from others on the same bucket; made at first use."""
+        path = self.paths.state / "collector-id"
+        if not path.exists():
+            durable.replace(path, secrets.token_hex(8).encode("ascii"))
+        found = path.read_text("ascii").strip()
+        if not re.fullmatch(r"[0-9a-f]{16}", found):
+            raise SetupError(f"{path} is damaged; remove it, and a new one is made")
+        return found
 
     def config(self) -> Config:
         """Return the configuration.
@@ -171,11 +166,6 @@ class Premises:
         raw = self.lease_key().public_key().public_bytes_raw()
         return base64.b64encode(raw).decode("ascii")
 
-    @property
-    def lease_file(self) -> Path:
-        """The lease in force."""
-        return self.paths.state / "timestamp.json"
-
     def tls_pin(self) -> str:
         """Return the pin of the server's key, hexadecimal."""
         return _pin(self.tls_certificate)
@@ -186,8 +176,8 @@ class Premises:
         return (self.tls_pin(), _pin(coming)) if coming.exists() else (self.tls_pin(),)
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the one server on these files.
+    def alone(self) -> Iterator[int]:
+        """Be the one server on these files; yield the descriptor by which a child stays it, too.
 
         Raises:
             SetupError: Another server runs on them.
@@ -195,89 +185,30 @@ class Premises:
         """
         fd = os.open(self.paths.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SetupError("another assent-collector serves from this folder") from None
-            yield
+            if not _locked(fd):
+                raise SetupError("another assent-collector serves from this folder")
+            yield fd
         finally:
             os.close(fd)
 
 
-def move_in(
-    premises: Premises,
-    *,
-    origin: str,
-    tenant: str,
-    listen: str | None,
-    readers: str = "",
-    hosts: Sequence[str] = (),
-) -> None:
-    """Make keys, authority, certificate and configuration: what `init` does.
-
-    *readers* is the origin that readers call, if they have a listener of their own.
-
-    Raises:
-        SetupError: There is a collector already, or origin or tenant are not usable.
-
-    """
-    host, _port = host_and_port(origin)
-    if not _TENANT.fullmatch(tenant):
-        raise SetupError(f"the tenant {tenant!r} must be of a-z, 0-9 and '-'")
-    if premises.config_file.exists():
-        raise SetupError(f"{premises.config_file} exists; this collector is set up already")
-    named = {host, *hosts, *([host_and_port(readers)[0]] if readers else [])}
-    premises.paths.make()
-    authority = Authority.create(f"Assent collector of {tenant}")
-    authority.save(premises.paths.config)
-    certify_server(premises, authority, new_server_key(), sorted(named))
-    config = premises.paths.config
-    for path in (config / "log.key", config / "lease.key", _guard_key_file(premises)):
-        durable.private_folder(path.parent)
-        durable.replace(path, private_pem(Ed25519PrivateKey.generate()))
-    request = signing_request(load_ed25519(_guard_key_file(premises)))
-    durable.replace(premises.guard_folder / "client.csr", request)
-    Index(premises.index_file).close()
-    # Last, because its presence says that all the rest is there: init may be run again
-    # after a crash, and then makes everything anew.
-    text = first_config(
-        origin=origin.rstrip("/"),
-        tenant=tenant,
-        listen=listen or _listens(origin),
-        readers_listen=_listens(readers) if readers else "",
-    )
-    durable.replace(premises.config_file, text)
+def our_premises() -> Premises:
+    """Return the premises of this machine."""
+    return Premises(paths_for("collector"))
 
 
-def certify_server(
-    premises: Premises,
-    authority: Authority,
-    key: ec.EllipticCurvePrivateKey,
-    hosts: Sequence[str],
-) -> None:
-    """Write the server's key and a certificate for *hosts*."""
-    durable.replace(premises.tls_key, private_pem(key))
-    durable.replace(premises.tls_certificate, authority.server_certificate(key, hosts))
-
-
-def connect_guard(
-    premises: Premises, *, origin: str, pins: tuple[str, ...], authority: bytes, certificate: bytes
-) -> None:
-    """Keep how to reach the guard; again with the same origin and pins to renew the certificate.
-
-    Raises:
-        SetupError: The origin or a pin is none, the files do not belong together, or
-            config.toml names another guard already.
-
-    """
-    host_and_port(origin)
-    decode_pins(pins)
-    key = load_ed25519(_guard_key_file(premises)).public_key()
-    check_issued(certificate, authority, key)
-    config = with_guard(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
-    durable.replace(premises.guard_folder / "ca.pem", authority)
-    durable.replace(premises.guard_folder / "client.pem", certificate)
-    durable.replace(premises.config_file, config)
+def _locked(descriptor: int) -> bool:
+    """Take the lock; who was killed just now can have workers that still end."""
+    until = time.monotonic() + ENDING_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _pin(certificate: Path) -> str:
@@ -285,19 +216,3 @@ def _pin(certificate: Path) -> str:
         return certificate_spki_sha256_of_pem(certificate.read_bytes()).hex()
     except OSError as exc:
         raise SetupError(f"{certificate}: {exc.strerror}; restore it") from exc
-
-
-def _guard_key_file(premises: Premises) -> Path:
-    return premises.guard_folder / "client.key"
-
-
-def _listens(origin: str) -> str:
-    host, port = host_and_port(origin)
-    return f"{_address(host)}:{port}"
-
-
-def _address(host: str) -> str:
-    """Return what to listen on for an origin of this host: itself if it is an address."""
-    if re.fullmatch(r"[0-9.]+", host):
-        return host
-    return f"[{host}]" if ":" in host else "0.0.0.0"  # noqa: S104 - a name says nothing of interfaces

@@ -38,6 +38,7 @@ class Why(Enum):
     NOT_THIS_SUBJECT = ("not-this-subject", HTTPStatus.FORBIDDEN)
     GRANT_REFUSED = ("grant-refused", HTTPStatus.FORBIDDEN)
     NOT_COVERED = ("not-covered", HTTPStatus.FORBIDDEN)
+    NOT_FOR_DRILLS = ("not-for-drills", HTTPStatus.FORBIDDEN)
 
     NOT_FOUND = ("not-found", HTTPStatus.NOT_FOUND)
 
@@ -63,6 +64,7 @@ class Why(Enum):
 
     HALTED = ("halted", HTTPStatus.SERVICE_UNAVAILABLE)
     STOPPED = ("stopped", HTTPStatus.SERVICE_UNAVAILABLE)
+    UNDRILLED = ("undrilled", HTTPStatus.SERVICE_UNAVAILABLE)
     GUARD_UNREACHABLE = ("guard-unreachable", HTTPStatus.SERVICE_UNAVAILABLE)
     NOT_READY = ("not-ready", HTTPStatus.SERVICE_UNAVAILABLE)
 

@@ -1,150 +1,103 @@
-"""The index: one SQLite file, write-ahead logged, synced at every commit.
+"""The index: who and what, never what is inside; and the log's leaves.
 
-`Index.reading` and `Index.writing` are the two ways in.  A writing transaction has the
-file to itself from its first statement on (BEGIN IMMEDIATE), so what it reads is still
-true when it commits; whoever comes meanwhile waits.  The command line writes to the same
-file while the server runs.
+`Index` is what the rest of the collector knows.  Behind it is one SQLite file (`sqlite`, the
+default) or a PostgreSQL database (`postgres`), where several collectors can work side by side.
+What every index has to keep (tests/contracts holds each to it):
+
+- `reading` sees one state throughout, whatever is committed meanwhile;
+- `writing` has the index to itself: what it reads is still true when it commits, whoever comes
+  meanwhile waits, and so leaves are numbered one after the other, in the order of commits;
+- all of it happens, durably when the block is left, or nothing, also when a process is killed;
+- what goes wrong behind it is `RetryableError`, `FullError` or `SetupError` with one line.
 """
 
-import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, Protocol, TypeAlias
 
-from sqlalchemy import URL, Connection, create_engine, event
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection
 
-from base.errors import RetryableError, SetupError
-from base.stored import newer
-from collector.index.tables import SCHEMA_VERSION, metadata
+from base.errors import RetryableError
 
-BUSY_SECONDS: Final = 30
-_BEGIN: Final = "assent_begin"
+BUSY_SECONDS: Final = 30.0  # for which a writer waits for the others
 
 
 class FullError(RetryableError):
     """There is no room on the disk; nothing was written."""
 
 
-class Index:
-    """Opens the file, creating it where it is missing."""
+class Index(Protocol):
+    """Keeps the tables of `collector.index.tables`.  May be used by several threads."""
 
-    def __init__(self, path: Path) -> None:
-        """Open *path*.
+    @property
+    def is_shared(self) -> bool:
+        """Whether other collectors may work on it, beside the one that asks."""
+        ...
 
-        Raises:
-            SetupError: Not an index, or one of a later version of this program.
-            RetryableError: The file cannot be used now.
-
-        """
-        # Made by us, not by SQLite, so that it and its -wal and -shm are the owner's alone.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-            pool_size=8,
-            max_overflow=64,
-            hide_parameters=True,  # an error must not carry ids into the log
-        )
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
-        self._path = path
-        self._create()
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Yield a connection that sees one state of the index throughout.
 
         Raises:
-            RetryableError: The disk is full or fails, or the file cannot be opened now.
-            SetupError: It is damaged.
+            RetryableError: It cannot be used now.
+            SetupError: It is damaged, or somebody has to mend what is behind it.
 
         """
-        with self._said(), self._engine.connect() as connection, connection.begin():
-            yield connection
+        ...
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """Yield a connection whose statements happen all, durably, or not at all.
 
         Raises:
-            RetryableError: The disk is full, or somebody else kept the file for too long.
-            SetupError: It is damaged.
+            RetryableError: It cannot be used now, or somebody else kept it for too long.
+            FullError: There is no room.
+            SetupError: It is damaged, or somebody has to mend what is behind it.
 
         """
-        with self._said(), self._engine.connect() as connection:
-            connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
-            with connection.begin():
-                yield connection
+        ...
 
-    def copy(self, path: Path) -> None:
-        """Write the state of this moment into a new file at *path*, for whoever reads for long.
+    def moment(self, folder: Path) -> AbstractContextManager[Connection]:
+        """Yield a connection to the state of this moment, for whoever reads for long.
 
-        A reader who stayed would hold up every `forget_deleted`.
+        *folder* may be used for a copy meanwhile.
         """
-        with self.reading() as connection, closing(sqlite3.connect(path)) as target:
-            source = cast("sqlite3.Connection", connection.connection.driver_connection)
-            source.backup(target)
+        ...
 
     def forget_deleted(self) -> None:
-        """Overwrite what was deleted: secure_delete did so in the file, this empties the -wal.
+        """Overwrite what was deleted, as far as that is in our hands.
 
         A reader in the middle of a transaction can hold it up; then the next call does it.
         """
-        with self._engine.connect() as connection:
-            connection.connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        ...
+
+    def forget_the_rest(self) -> None:
+        """Do what `forget_deleted` had to put off; asked every hour."""
+        ...
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        """Turn what SQLite says of its file into one line; a defect of ours stays one."""
-        try:
-            yield
-        except OperationalError as exc:
-            if _code_of(exc) == sqlite3.SQLITE_FULL:
-                raise FullError(f"{self._path}: the disk is full; make room on it") from exc
-            raise RetryableError(
-                f"{self._path} cannot be used now: {exc.orig}; check the disk and who owns it"
-            ) from exc
-        except DatabaseError as exc:
-            if type(exc) is not DatabaseError:
-                raise
-            raise SetupError(
-                f"{self._path} is damaged or no index: {exc.orig}; nothing was changed: "
-                "restore the newest copy"
-            ) from exc
-
-    def _create(self) -> None:
-        with self.writing() as connection:
-            found = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if found == SCHEMA_VERSION:
-                return
-            if found != 0:
-                raise newer(self._path)
-            metadata.create_all(connection)
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        ...
 
 
-def _code_of(exc: OperationalError) -> int:
-    """Return SQLite's result code, without what extends it."""
-    return getattr(exc.orig, "sqlite_errorcode", 0) & 0xFF
+class Changeable(Index, Protocol):
+    """What can be brought to the tables of a later version (`collector.index.migration`)."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person to read."""
+        ...
+
+    def version(self, connection: Connection) -> int:
+        """Return which version's tables are there; 0 where there are none."""
+        ...
+
+    def note_version(self, connection: Connection, version: int) -> None:
+        """Write down which version's tables are there now."""
+        ...
+
+    def changing(self) -> AbstractContextManager[Connection]:
+        """Yield a writing transaction in which tables may change."""
+        ...
 
 
-def _prepare(connection: DBAPIConnection, _record: object) -> None:
-    # SQLAlchemy begins and commits; the driver must not do so by itself as well.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    options: dict[str, Any] = dict(connection.get_execution_options())
-    connection.exec_driver_sql(options.get(_BEGIN, "BEGIN"))
+FrameOf: TypeAlias = Callable[[bytes], bytes | None]  # the stored frame of a batch

@@ -1,6 +1,8 @@
 """The tables of the index: who, what and when; never what is inside a batch.
 
 Ids and hashes are raw bytes, instants are nanoseconds since the epoch (UTC).
+
+Whoever changes a table adds a step to `collector.index.migration`.
 """
 
 from typing import Final
@@ -11,14 +13,18 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
-    Integer,
     LargeBinary,
     MetaData,
     Table,
-    Text,
 )
+from sqlalchemy import Integer as SomeInteger
+from sqlalchemy import Text as SomeText
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+
+# What both back ends take alike: SQLite's integers are of 64 bits, and it sorts text by its bytes.
+Integer: Final = SomeInteger().with_variant(BigInteger(), "postgresql")
+Text: Final = SomeText().with_variant(SomeText(collation="C"), "postgresql")
 
 metadata = MetaData()
 
@@ -227,6 +233,21 @@ approvals = Table(
     Column("request", LargeBinary, nullable=False),
 )
 
+lease = Table(
+    "lease",  # the one in force, signed by the guard, too; at most one row
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("version", BigInteger, nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+)
+
+heard = Table(
+    "heard",  # how often a collector has said that the other side answers: of several, one may
+    metadata,
+    Column("from", Text, primary_key=True),
+    Column("times", BigInteger, nullable=False),
+)
+
 checkpoints = Table(
     "checkpoints",  # those that a witness cosigned: the log may never be shorter than these
     metadata,
@@ -253,4 +274,50 @@ stops = Table(
     Column("cause", Text, primary_key=True),
     Column("why", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
+)
+
+drill_identities = Table(
+    "drill_identities",  # certificates of a drill under way; gone with its end
+    metadata,
+    Column("spki_sha256", LargeBinary(32), primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),  # raw Ed25519
+    Column("until", BigInteger, nullable=False),
+)
+
+drill_marks = Table(
+    "drill_marks",  # SHA-256 of what a drill writes into its requests; gone with its end
+    metadata,
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+)
+
+planted = Table(
+    "planted",  # sealed batches of nobody, stored for drills to ask for
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("core_hash", LargeBinary(32), nullable=False),
+    Column("programme", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("category", Text, nullable=False, unique=True),
+    Column("day", Text, nullable=False),
+    Column("expires", Text, nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),  # of the device that there never was
+)
+
+drills = Table(
+    "drills",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("began_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("kind", Text, nullable=False),  # `collector.drill.records.Kind`
+    Column("probes", Integer, nullable=False),
+    Column("objects", Integer, nullable=False),
+    Column("holes", Integer, nullable=False),  # how many of the probes failed
+    Column("hole", Text, nullable=False),  # the first of them in one line; empty if it passed
+    Column("batch", LargeBinary(32)),  # that it was about; the next drill asks for it again
+    Column("server", LargeBinary(16), nullable=False),  # that was attacked: drawn at its start
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
 )

@@ -1,17 +1,21 @@
 """Where sealed batches lie, by their hash, written once.
 
-`BodyStore` is what `receive`, `forget` and `frames` know; `files` is the default behind it.
-What every store has to keep (tests/contracts holds each to it):
+`BodyStore` is what `receive`, `forget` and `frames` know; behind it is `files`, the default, or
+`s3`; `opening` chooses.  What every store has to keep (tests/contracts holds each to it):
 
 - `put` is create-only and durable when it returns; putting the same bytes again changes
   nothing, and two at the same time are one;
 - between `put` and `settle` a batch is *unsettled*: a crash leaves it in `unsettled`, and
   the next start decides by the index whether it stays;
+- deciding that takes nothing away that somebody else, on the same store, is just taking in;
 - `remove` is durable, and removing what is not there is no error.
+
+What comes out of `get` is checked against its hash by the reader, who verifies the frame; a
+store of somebody else's is no more trusted than the collector is.
 """
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
 from wire.ids import BatchHash
 
@@ -24,6 +28,7 @@ class BodyStore(Protocol):
 
         Raises:
             OSError: Not stored, or stored without being sure of it; the disk may be full.
+            AssentError: The same, because the store is away or does not let us in.
 
         """
         ...
@@ -33,20 +38,39 @@ class BodyStore(Protocol):
         ...
 
     def get(self, batch: BatchHash) -> bytes | None:
-        """Return the frame, or None when it is not here."""
+        """Return the frame, or None when it is not here.
+
+        Raises:
+            AssentError: The store is away or does not let us in, so nobody knows.
+
+        """
         ...
 
     def remove(self, batch: BatchHash) -> None:
-        """Remove the frame, durably, if it is here."""
+        """Remove the frame, durably, if it is here.
+
+        Raises:
+            AssentError: It may still be here.
+
+        """
         ...
 
     def unsettled(self) -> Iterable["Unsettled"]:
-        """Return what a crash left between `put` and `settle`; asked at start only."""
+        """Return what is between `put` and `settle` now, or was when a process was killed."""
         ...
 
 
-class Unsettled(Protocol):
-    """A stored frame of which the index may not know yet."""
+@runtime_checkable
+class PutsTogether(Protocol):
+    """A store for which several frames at once are less work than one after the other."""
+
+    def put_all(self, frames: Sequence[tuple[BatchHash, bytes]]) -> "Sequence[Unsettled | OSError]":
+        """Do what `put` does for each; an error is of that one alone."""
+        ...
+
+
+class Marked(Protocol):
+    """A frame that has just been stored; the index may not know of it yet."""
 
     @property
     def batch(self) -> BatchHash:
@@ -54,5 +78,21 @@ class Unsettled(Protocol):
         ...
 
     def settle(self) -> None:
-        """Take the mark away: the index knows the frame, or the frame is gone."""
+        """Take the mark away: the index knows the frame, or the frame is gone.
+
+        A mark that cannot be taken away is settled by the next start.
+        """
+        ...
+
+
+class Unsettled(Marked, Protocol):
+    """The same, found again: whoever stored it may be dead."""
+
+    def resolve(self, known: Callable[[BatchHash], bool]) -> bool:
+        """Remove the frame unless the index *knows* it, then settle; return whether it is gone.
+
+        Raises:
+            AssentError: Nobody knows whether it is gone; the mark stays.
+
+        """
         ...

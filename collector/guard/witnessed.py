@@ -1,0 +1,95 @@
+"""The heads of the log that the guard's witness has cosigned: asked for, kept, handed out.
+
+Each release needs one that covers it.  Besides, a device takes what it saw of the log for good
+only once a witness has seen as much.  Nothing runs in the background: whoever asks for the
+newest one gets it, and when that is some minutes old, a newer one is asked for first.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from sqlalchemy import select
+
+from base.clock import NANOSECONDS
+from collector.guard.client import RETRY_SECONDS, GuardClient
+from collector.index import Index
+from collector.index.statements import insert
+from collector.index.tables import checkpoints
+from collector.log import Log
+from collector.policies import in_force
+from collector.refusal import RefusedError, Why
+from wire.ids import WallInstant
+from wire.tlog import verify_checkpoint
+
+_log = logging.getLogger(__name__)
+
+EVERY_SECONDS: Final = 300  # a row a time where the log grows: 35 MB a year
+
+
+class _Kept(NamedTuple):
+    note: str
+    cosigned_at: int
+
+
+@dataclass(kw_only=True)
+class Witnessed:
+    """Has the log cosigned.  May be used by several threads."""
+
+    index: Index
+    log: Log
+    guard: GuardClient | None
+    _asking: threading.Lock = field(default_factory=threading.Lock)
+    _again_at: int = 0  # after the guard refused or was away
+
+    def now(self, now: WallInstant, size: int | None = None) -> str:
+        """Return a head over *size* leaves (all), cosigned just now; it is kept.
+
+        Raises:
+            RefusedError: The guard is away or does not cosign, or no policy says whose word counts.
+
+        """
+        if self.guard is None:
+            raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
+        with self.index.reading() as connection:
+            witness = in_force(connection).policy.guard.witness
+        note = self.guard.cosign(self.log, witness, size)
+        size = verify_checkpoint(note, self.log.verifier_key).size
+        last = {"last_note": note, "last_at": now}
+        with self.index.writing() as connection:
+            kept = insert(connection, checkpoints).values(size=size, note=note, **last)
+            connection.execute(kept.on_conflict_do_update(index_elements=["size"], set_=last))
+        return note
+
+    def latest(self, now: WallInstant) -> str:
+        """Return the newest head that was cosigned, of the last few minutes if that can be had.
+
+        Raises:
+            RefusedError: There is none yet, and the guard gives none now.
+
+        """
+        newest = self._newest()
+        if self._is_due(newest, now) and self._asking.acquire(blocking=newest is None):
+            try:
+                newest = self._newest()  # another thread may have asked
+                if self._is_due(newest, now):
+                    return self.now(now)
+            except RefusedError as exc:
+                _log.warning("the log was not cosigned: %s", exc)
+                self._again_at = now + RETRY_SECONDS * NANOSECONDS
+            finally:
+                self._asking.release()
+        if newest is None:
+            raise RefusedError(Why.NOT_FOUND, "no witness has seen this log yet")
+        return newest.note
+
+    def _is_due(self, newest: _Kept | None, now: WallInstant) -> bool:
+        old = newest is None or now - newest.cosigned_at >= EVERY_SECONDS * NANOSECONDS
+        return old and now >= self._again_at
+
+    def _newest(self) -> _Kept | None:
+        query = select(checkpoints.c.last_note, checkpoints.c.last_at)
+        with self.index.reading() as connection:
+            row = connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).first()
+        return None if row is None else _Kept(row.last_note, row.last_at)

@@ -1,0 +1,186 @@
+"""Version 2: what an audit needs of batches and releases, and what several collectors share.
+
+What the device signed of a batch is taken from its stored frame, as it is taken at receipt.  What
+cannot be had any more (a frame that is missing, the core of a batch that was erased after its
+release) stays empty, and is counted.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic.operations import Operations
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from collector.index import FrameOf
+from wire.errors import WireError
+from wire.frame import Verified, verify
+
+SAYS: Final = (
+    "batches get what their devices signed, read from the stored frames; releases, approvals, "
+    "ends of batches, drills, and what several collectors share get their tables"
+)
+_NUMBER: Final = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+_TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+_AT_ONCE: Final = 1_000
+
+_batches: Final = sa.table(
+    "batches",
+    *(sa.column(name) for name in ("batch", "core_hash", "device")),
+    *(sa.column(name, sa.LargeBinary) for name in ("core", "sealed_sha256", "signature")),
+)
+_devices: Final = sa.table("devices", sa.column("device"), sa.column("public_key"))
+_releases: Final = sa.table("releases", sa.column("batch"), sa.column("core_hash", sa.LargeBinary))
+
+
+def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
+    """Change the tables of version 1; return what is worth knowing."""
+    _add_tables(operations)
+    operations.create_index("batches_of_subject", "batches", ["subject"])
+    operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
+    _change_checkpoints(operations)
+    connection = operations.get_bind()
+    missing = _fill_batches(operations, connection, frame_of)
+    unknown = _fill_releases(operations, connection)
+    remarks = []
+    if missing:
+        remarks.append(f"{missing} batches have no sound frame in the store: an audit names them")
+    if unknown:
+        remarks.append(f"{unknown} releases are of batches erased since: an audit names them")
+    return tuple(remarks)
+
+
+def _add_tables(operations: Operations) -> None:
+    operations.create_table(
+        "expiries",
+        sa.Column("batch", sa.LargeBinary(32), primary_key=True),
+        sa.Column("expires", _TEXT, nullable=False),
+        sa.Column("leaf", _NUMBER, sa.ForeignKey("leaves.number"), nullable=False, unique=True),
+    )
+    operations.create_table(
+        "approvals",
+        sa.Column("access", sa.LargeBinary(32), primary_key=True),
+        sa.Column("approver", _TEXT, primary_key=True),
+        sa.Column("signature", sa.LargeBinary(64), primary_key=True),
+        sa.Column("request", sa.LargeBinary, nullable=False),
+    )
+    operations.create_table(
+        "lease",
+        sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("signed", sa.LargeBinary, nullable=False),
+    )
+    operations.create_table(
+        "heard",
+        sa.Column("from", _TEXT, primary_key=True),
+        sa.Column("times", sa.BigInteger, nullable=False),
+    )
+    _add_drills(operations)
+
+
+def _add_drills(operations: Operations) -> None:
+    operations.create_table(
+        "drill_identities",
+        sa.Column("spki_sha256", sa.LargeBinary(32), primary_key=True),
+        sa.Column("role", _TEXT, nullable=False),
+        sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    operations.create_table(
+        "drill_marks",
+        sa.Column("sha256", sa.LargeBinary(32), primary_key=True),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    operations.create_table(
+        "planted",
+        sa.Column("batch", sa.LargeBinary(32), primary_key=True),
+        sa.Column("core_hash", sa.LargeBinary(32), nullable=False),
+        sa.Column("programme", _TEXT, nullable=False),
+        sa.Column("purpose", _TEXT, nullable=False),
+        sa.Column("category", _TEXT, nullable=False, unique=True),
+        sa.Column("day", _TEXT, nullable=False),
+        sa.Column("expires", _TEXT, nullable=False),
+        sa.Column("public_key", sa.LargeBinary(32), nullable=False),
+    )
+    operations.create_table(
+        "drills",
+        sa.Column("number", _NUMBER, primary_key=True),
+        sa.Column("began_at", sa.BigInteger, nullable=False),
+        sa.Column("ended_at", sa.BigInteger, nullable=False),
+        sa.Column("passed", sa.Boolean, nullable=False),
+        sa.Column("kind", _TEXT, nullable=False),
+        *(sa.Column(name, _NUMBER, nullable=False) for name in ("probes", "objects", "holes")),
+        sa.Column("hole", _TEXT, nullable=False),
+        sa.Column("batch", sa.LargeBinary(32)),
+        sa.Column("server", sa.LargeBinary(16), nullable=False),
+        sa.Column("leaf", _NUMBER, sa.ForeignKey("leaves.number"), nullable=False, unique=True),
+    )
+
+
+def _change_checkpoints(operations: Operations) -> None:
+    operations.add_column("checkpoints", sa.Column("last_note", _TEXT))
+    operations.add_column("checkpoints", sa.Column("last_at", sa.BigInteger))
+    operations.execute("UPDATE checkpoints SET last_note = note, last_at = cosigned_at")
+    with operations.batch_alter_table("checkpoints") as table:
+        table.alter_column("last_note", existing_type=_TEXT, nullable=False)
+        table.alter_column("last_at", existing_type=sa.BigInteger(), nullable=False)
+        table.drop_column("cosigned_at")
+
+
+def _fill_batches(operations: Operations, connection: sa.Connection, frame_of: FrameOf) -> int:
+    names = {"core": None, "sealed_sha256": 64, "signature": 64}
+    for name, length in names.items():
+        operations.add_column("batches", sa.Column(name, sa.LargeBinary(length)))
+    missing = 0
+    while rows := connection.execute(_unfilled()).all():
+        for row in rows:
+            verified = _verified(frame_of(row.batch), row.public_key)
+            values = {"core": b"", "sealed_sha256": b"", "signature": b""}
+            if verified is None or verified.core_hash != row.core_hash:
+                missing += 1
+            else:
+                values = {
+                    "core": verified.parts.core,
+                    "sealed_sha256": verified.sealed_sha256,
+                    "signature": verified.parts.signature,
+                }
+            connection.execute(
+                _batches.update().where(_batches.c.batch == row.batch).values(**values)
+            )
+    with operations.batch_alter_table("batches") as table:
+        for name, length in names.items():
+            table.alter_column(name, existing_type=sa.LargeBinary(length), nullable=False)
+    return missing
+
+
+def _unfilled() -> sa.Select[tuple[bytes, bytes, bytes]]:
+    return (
+        sa.select(_batches.c.batch, _batches.c.core_hash, _devices.c.public_key)
+        .join(_devices, _devices.c.device == _batches.c.device)
+        .where(_batches.c.core.is_(None))
+        .limit(_AT_ONCE)
+    )
+
+
+def _verified(frame: bytes | None, public_key: bytes) -> Verified | None:
+    if not frame:
+        return None
+    try:
+        return verify(frame, Ed25519PublicKey.from_public_bytes(public_key))
+    except (WireError, ValueError):
+        return None
+
+
+def _fill_releases(operations: Operations, connection: sa.Connection) -> int:
+    operations.add_column("releases", sa.Column("core_hash", sa.LargeBinary(32)))
+    known = (
+        sa.select(_batches.c.core_hash)
+        .where(_batches.c.batch == _releases.c.batch)
+        .scalar_subquery()
+    )
+    connection.execute(_releases.update().values(core_hash=known))
+    unknown = connection.execute(
+        _releases.update().where(_releases.c.core_hash.is_(None)).values(core_hash=b"")
+    ).rowcount
+    with operations.batch_alter_table("releases") as table:
+        table.alter_column("core_hash", existing_type=sa.LargeBinary(32), nullable=False)
+    return unknown

@@ -1,0 +1,1 @@
+"""What operators may know: counts and states, of people only in tens."""

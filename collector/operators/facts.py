@@ -1,0 +1,109 @@
+"""What an operator may know of a collector: counts and states, nothing about one person.
+
+People are counted in tens, and what they sent is not counted here at all: in a small company
+every batch more would say that somebody is at work.
+"""
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection, Table, func, select
+
+from base.crowd import in_tens
+from collector import halt
+from collector.index.tables import (
+    checkpoints,
+    consents,
+    devices,
+    leaves,
+    policies,
+    readers,
+    releases,
+)
+from collector.policies import latest
+from collector.rights.notices import untold
+from wire.ids import WallInstant
+
+_COUNTED: Final = {
+    "readers": readers,
+    "policies": policies,
+    "releases": releases,
+    "leaves": leaves,  # how long the log is, everybody who has a certificate may ask
+}
+_IN_TENS: Final = {
+    "devices": devices,
+    "consents": consents,
+}
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of `assent-collector status`."""
+
+    origin: str
+    tenant: str
+    log_key: str
+    tls_pin: str
+    guard: str  # its origin, or empty
+    halted: bool
+    why: str
+    stopped: str
+    policy: str  # digest of the one in force, hexadecimal, or empty
+    policy_version: int
+    counts: dict[str, int]
+    in_tens: dict[str, int]  # rounded down: 0 is fewer than ten
+    witnessed: int  # leaves that a witness has cosigned
+
+
+class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """One enrolled device: whether it may come, not what it sent."""
+
+    device: str
+    enrolled_at: WallInstant
+    certified_until: WallInstant
+    revoked_at: WallInstant | None
+
+
+def status(
+    connection: Connection, *, origin: str, tenant: str, log_key: str, tls_pin: str, guard: str
+) -> Status:
+    """Return the facts of this moment."""
+    state, policy = halt.state(connection), latest(connection)
+    counts = {name: _count(connection, table) for name, table in _COUNTED.items()}
+    # Each one, since a single notice that waits means that nobody delivers them.
+    counts["notices not delivered"] = untold(connection)
+    witnessed = connection.execute(
+        select(func.coalesce(func.max(checkpoints.c.size), 0))
+    ).scalar_one()
+    return Status(
+        origin=origin,
+        tenant=tenant,
+        log_key=log_key,
+        tls_pin=tls_pin,
+        guard=guard,
+        halted=state.halted,
+        why=state.why,
+        stopped=state.stopped,
+        policy=policy.digest.hex() if policy else "",
+        policy_version=policy.policy.version if policy else 0,
+        counts=counts,
+        in_tens={name: in_tens(_count(connection, table)) for name, table in _IN_TENS.items()},
+        witnessed=int(witnessed),
+    )
+
+
+def all_devices(connection: Connection) -> list[DeviceFacts]:
+    """Return every device that was ever enrolled, the oldest first."""
+    rows = connection.execute(select(devices).order_by(devices.c.enrolled_at)).all()
+    return [
+        DeviceFacts(
+            device=row.device.hex(),
+            enrolled_at=row.enrolled_at,
+            certified_until=row.certified_until,
+            revoked_at=row.revoked_at,
+        )
+        for row in rows
+    ]
+
+
+def _count(connection: Connection, table: Table) -> int:
+    return int(connection.execute(select(func.count()).select_from(table)).scalar_one())

@@ -1,0 +1,1 @@
+"""What readers get: the list of `frames`, and `releases`, of which each is logged first."""

@@ -1,0 +1,1 @@
+"""What data subjects say, and what becomes of it: consents, demands, deletions, notices."""

@@ -1,0 +1,242 @@
+"""What data subjects demand of us, and our half of it; the other half is the guard's.
+
+1. the request is the data subject's own (`wire.rights`), and no revoked device's
+2. in one transaction: its leaf, and for an erasure a tombstone for each batch that is meant,
+   rows and salts gone, the guard's keys forgotten here
+3. the guard, which checks the signature itself, erases its keys and signs for it
+4. the files behind the tombstones: some at once, the others by `watch`
+
+From 2 on, what was agreed to before the request is refused (`taken_back`), and nobody is
+handed a frame any more; from 3 on nobody could open one, whoever has a copy.  A crash after 2
+leaves a request without the guard's receipt, which `watch` passes on until there is one.
+Asked again, nothing more is done.
+"""
+
+from typing import Final
+
+import msgspec
+from sqlalchemy import BigInteger, Connection, delete, insert, literal, select, true, update
+
+from base.clock import NANOSECONDS
+from collector.assembly import Collector
+from collector.auth import Device
+from collector.index.tables import (
+    batches,
+    consents,
+    devices,
+    guard_keys,
+    requests,
+    salts,
+    tombstones,
+)
+from collector.log import append
+from collector.policies import in_force
+from collector.refusal import RefusedError, Why
+from collector.rights.forget import sweep_left
+from wire.collector_http import Carried
+from wire.errors import ForgedError, NotCoveredError, WireError
+from wire.ids import SubjectId, WallInstant
+from wire.leaf import Kind, request_payload
+from wire.rights import (
+    Demand,
+    Request,
+    Requests,
+    SignedErasure,
+    SignedRequest,
+    verify_request,
+)
+
+AHEAD: Final = 24 * 3600 * NANOSECONDS  # how far the clock of who asks may be before ours
+MOST_REQUESTS: Final = 100  # in one answer to a device
+
+
+def carry_out(collector: Collector, signed: SignedRequest) -> Carried:
+    """Carry out a request, as far as that is possible now; return what is done.
+
+    Raises:
+        RefusedError: It is not the data subject's own, or cannot be read; nothing was done.
+
+    """
+    request = _verified(signed, collector.config.origin)
+    now = collector.now()
+    with collector.index.writing() as connection:
+        number, erased = _note(connection, signed, request, now)
+    word = pass_on(collector, signed, request)
+    sweep_left(collector.index, collector.store, now)
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return Carried(erased=erased, logged=collector.log.logged(leaf), guard=word)
+
+
+def pass_on(collector: Collector, signed: SignedRequest, request: Request) -> SignedErasure | None:
+    """Return the guard's receipt; ask for it if there is none yet, None if it cannot be had."""
+    kept = select(requests.c.guard).where(requests.c.digest == signed.digest)
+    with collector.index.reading() as connection:
+        word = connection.execute(kept).scalar()
+        signing_key = in_force(connection).policy.guard.signing_key
+    if word is not None:
+        return msgspec.json.decode(word, type=SignedErasure)
+    if request.demand is not Demand.ERASE or collector.guard is None:
+        return None
+    try:
+        given = collector.guard.erase(signed, signing_key)
+    except RefusedError:
+        return None  # it stays outstanding, and is said to be
+    with collector.index.writing() as connection:
+        connection.execute(
+            update(requests)
+            .where(requests.c.digest == signed.digest)
+            .values(guard=msgspec.json.encode(given))
+        )
+    return given
+
+
+def pass_on_all(collector: Collector) -> int:
+    """Pass on what the guard has not signed for yet; return how many are still outstanding."""
+    asked = select(requests.c.signed).where(
+        requests.c.guard.is_(None), requests.c.demand == Demand.ERASE
+    )
+    with collector.index.reading() as connection:
+        waiting = connection.execute(asked).scalars().all()
+    outstanding = 0
+    for data in waiting:
+        signed = msgspec.json.decode(data, type=SignedRequest)
+        request = msgspec.json.decode(signed.request, type=Request)
+        outstanding += pass_on(collector, signed, request) is None
+    return outstanding
+
+
+def check_none_outstanding(connection: Connection, subject: SubjectId) -> None:
+    """Check that the guard has carried out all that *subject* demanded.
+
+    Else a key that is made now could be taken for one of those that are to go.
+
+    Raises:
+        RefusedError: It has not; it is asked again every few seconds.
+
+    """
+    asked = select(requests.c.digest).where(
+        requests.c.subject == subject,
+        requests.c.guard.is_(None),
+        requests.c.demand == Demand.ERASE,
+    )
+    if connection.execute(asked.limit(1)).first() is not None:
+        raise RefusedError(Why.GUARD_UNREACHABLE, "the guard has yet to erase what it was told to")
+
+
+def for_device(connection: Connection, device: Device) -> Requests:
+    """Return what was demanded elsewhere for the data subjects of this device."""
+    own = select(consents.c.subject).where(consents.c.device == device.id)
+    found = connection.execute(
+        select(requests.c.signed)
+        .where(requests.c.subject.in_(own), requests.c.by_device != device.key.public_bytes_raw())
+        .order_by(requests.c.received_at.desc())
+        .limit(MOST_REQUESTS)
+    ).scalars()
+    return Requests(requests=tuple(msgspec.json.decode(data, type=SignedRequest) for data in found))
+
+
+def _verified(signed: SignedRequest, origin: str) -> Request:
+    try:
+        return verify_request(signed, origin)
+    except ForgedError as exc:
+        raise RefusedError(Why.FORGED, str(exc)) from exc
+    except NotCoveredError as exc:
+        raise RefusedError(Why.NOT_THIS_SUBJECT, str(exc)) from exc
+    except WireError as exc:
+        raise RefusedError(Why.MALFORMED, str(exc)) from exc
+
+
+def _note(
+    connection: Connection, signed: SignedRequest, request: Request, now: WallInstant
+) -> tuple[int, int]:
+    """Write the request down with all that follows; return its leaf, and how many batches."""
+    before = connection.execute(
+        select(requests.c.leaf, requests.c.erased).where(requests.c.digest == signed.digest)
+    ).one_or_none()
+    if before is not None:
+        return before.leaf, before.erased
+    _check_new(connection, signed, request, now)
+    leaf = append(connection, Kind.DELETION, request_payload(signed.digest), now)
+    erased = _entomb(connection, request, leaf, now) if request.demand is Demand.ERASE else 0
+    connection.execute(
+        requests.insert().values(
+            digest=signed.digest,
+            subject=request.subject,
+            demand=request.demand,
+            category=request.category,
+            first_day=request.first_day,
+            last_day=request.last_day,
+            made_at=request.made_at,
+            by_device=signed.device_key,
+            received_at=now,
+            signed=msgspec.json.encode(signed),
+            erased=erased,
+            leaf=leaf,
+        )
+    )
+    return leaf, erased
+
+
+def _check_new(
+    connection: Connection, signed: SignedRequest, request: Request, now: WallInstant
+) -> None:
+    if request.made_at > now + AHEAD:
+        raise RefusedError(
+            Why.BAD_REQUEST, "this request is of tomorrow; set the clock and ask again"
+        )
+    known = select(consents.c.leaf).where(consents.c.subject == request.subject)
+    if connection.execute(known.limit(1)).first() is None:
+        raise RefusedError(Why.NOT_FOUND, "nothing of this data subject was ever here")
+    if not signed.device_key:
+        return
+    asks = select(devices.c.revoked_at).where(devices.c.public_key == signed.device_key)
+    device = connection.execute(asks).one_or_none()
+    if device is None or device.revoked_at is not None:
+        raise RefusedError(Why.REVOKED, "this device is revoked or unknown; use the rights key")
+
+
+def _entomb(connection: Connection, request: Request, leaf: int, now: WallInstant) -> int:
+    """Put a tombstone in the place of each batch that is meant; return how many they are.
+
+    A few statements, however many there are.
+    """
+    meant = [batches.c.subject == request.subject, consents.c.given_at <= request.made_at]
+    if request.category is not None:
+        meant.append(batches.c.category == request.category)
+    if request.has_span:
+        meant += [batches.c.day >= request.first_day, batches.c.day <= request.last_day]
+    agreed = batches.c.grant == consents.c.grant
+    before = select(tombstones.c.batch).where(
+        tombstones.c.batch == batches.c.batch, tombstones.c.device == batches.c.device
+    )
+    found = (
+        select(
+            batches.c.batch,
+            batches.c.device,
+            true(),
+            literal(now, BigInteger),
+            literal(leaf),
+        )
+        .join(consents, agreed)
+        .where(*meant, ~before.exists())
+    )
+    connection.execute(
+        insert(tombstones).from_select(["batch", "device", "stored", "made_at", "leaf"], found)
+    )
+    of_leaf = select(batches.c.leaf).join(consents, agreed).where(*meant)
+    connection.execute(delete(salts).where(salts.c.leaf.in_(of_leaf)))
+    gone = connection.execute(delete(batches).where(batches.c.leaf.in_(of_leaf))).rowcount
+    _forget_keys(connection, request)
+    return gone
+
+
+def _forget_keys(connection: Connection, request: Request) -> None:
+    own = guard_keys.c.subject == request.subject
+    for row in connection.execute(select(guard_keys).where(own)).all():
+        if request.covers_month(row.category, row.month):
+            connection.execute(
+                delete(guard_keys).where(
+                    own, guard_keys.c.category == row.category, guard_keys.c.month == row.month
+                )
+            )

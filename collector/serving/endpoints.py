@@ -1,0 +1,269 @@
+"""The endpoints: one small function each.
+
+How a request reaches its endpoint stands in `reached`, who may ask what in the table
+`collector.app.ROUTES`, and what the endpoints do in docs/spec/collector-http-v1.md.
+`put_batch` asks for its body only after the head was judged.
+"""
+
+from http import HTTPStatus
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from collector import auth, enrol, halt, policies
+from collector.assembly import Collector
+from collector.auth import Caller, Device
+from collector.guard.keys import guard_key
+from collector.ingest.intake import Bounds, Intake
+from collector.ingest.receive import Knock, Stored, Upload
+from collector.refusal import RefusedError, Why
+from collector.release import frames
+from collector.rights import consents, demands, forget
+from collector.serving.allowance import Asks
+from collector.serving.asked import Asked, asked_of
+from collector.serving.reached import (
+    Running,
+    admit,
+    as_json,
+    certificate_of,
+    intake,
+    running,
+)
+from wire.collector_http import (
+    Consistency,
+    Deleted,
+    EnrolRequest,
+    ReleaseOrder,
+    RenewRequest,
+)
+from wire.consent_event import SignedEvent
+from wire.errors import MalformedError
+from wire.grant import SignedConsent
+from wire.ids import BatchHash, GrantHash, PolicyDigest
+from wire.receipt import Receipt, encode_receipt
+from wire.rights import SignedRequest
+from wire.tile import parse_tile_name
+
+# --- anybody ----------------------------------------------------------------------------
+
+
+def post_enroll(collector: Collector, asked: Asked) -> Response:
+    """POST /v1/enroll."""
+    request = asked.decoded(EnrolRequest)
+    with collector.index.writing() as connection:
+        halt.check_running(connection)
+        certified, new = enrol.enrol(connection, collector.registry, request, collector.now())
+    return as_json(certified, HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+
+def post_renew(collector: Collector, asked: Asked) -> Response:
+    """POST /v1/renew."""
+    request = asked.decoded(RenewRequest)
+    with collector.index.writing() as connection:
+        return as_json(enrol.renew(connection, collector.registry, request, collector.now()))
+
+
+def post_rights(collector: Collector, asked: Asked) -> Response:
+    """POST /v1/rights: the request's own signature says whose it is; a halt holds up none."""
+    return as_json(demands.carry_out(collector, asked.decoded(SignedRequest)))
+
+
+def get_state(collector: Collector, _asked: Asked) -> Response:
+    """GET /v1/state."""
+    with collector.index.reading() as connection:
+        return as_json(halt.state(connection))
+
+
+# --- devices and readers ----------------------------------------------------------------
+
+
+def get_policy(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/policy/{name}."""
+    name = asked.path["name"]
+    if name == policies.TIMESTAMP_NAME:
+        content = collector.leases.timestamp()
+    else:
+        with collector.index.reading() as connection:
+            content = policies.file(connection, name)
+    return Response(content, media_type="application/json")
+
+
+def get_checkpoint(collector: Collector, _caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/log/checkpoint."""
+    return Response(collector.log.checkpoint(), media_type="text/plain; charset=utf-8")
+
+
+def get_witnessed(collector: Collector, _caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/log/witnessed."""
+    note = collector.witnessed.latest(collector.now())
+    return Response(note, media_type="text/plain; charset=utf-8")
+
+
+def get_consistency(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/log/consistency."""
+    try:
+        proof = collector.log.consistency(asked.number("old"), asked.number("new"))
+    except ValueError as exc:
+        raise RefusedError(Why.BAD_REQUEST, str(exc)) from exc
+    return as_json(Consistency(proof=proof))
+
+
+def get_tile(collector: Collector, _caller: Caller, asked: Asked) -> Response:
+    """GET /v1/log/tile/{tile}: whatever it is, it never changes."""
+    try:
+        content = collector.log.tile(parse_tile_name(f"tile/{asked.path['tile']}"))
+    except (MalformedError, ValueError) as exc:
+        raise RefusedError(Why.NOT_FOUND, str(exc)) from exc
+    unchanging = {"Cache-Control": "public, max-age=604800, immutable"}
+    return Response(content, media_type="application/octet-stream", headers=unchanging)
+
+
+# --- devices ----------------------------------------------------------------------------
+
+
+def post_consents(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/consents."""
+    device, signed = auth.device(caller), asked.decoded(SignedConsent)
+    with collector.index.writing() as connection:
+        halt.check_running(connection)
+        number, new = consents.register(connection, device, signed, collector.now())
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return as_json(collector.log.logged(leaf), HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+
+def post_consent_events(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/consent-events: also during a halt, for a no may always be said."""
+    device, signed = auth.device(caller), asked.decoded(SignedEvent)
+    with collector.index.writing() as connection:
+        number, new = consents.end(connection, device, signed, collector.now())
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return as_json(collector.log.logged(leaf), HTTPStatus.CREATED if new else HTTPStatus.OK)
+
+
+def get_guard_key(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/guard-key."""
+    device, category = auth.device(caller), asked.category()
+    if category is None:
+        raise RefusedError(Why.BAD_REQUEST, "name a category")
+    month = asked.query.get("month", "")
+    return as_json(
+        guard_key(collector.index, collector.guard, device, category, month, collector.now())
+    )
+
+
+def get_rights(collector: Collector, caller: Caller, _asked: Asked) -> Response:
+    """GET /v1/rights."""
+    device = auth.device(caller)
+    with collector.index.reading() as connection:
+        return as_json(demands.for_device(connection, device))
+
+
+def delete_batch(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """DELETE /v1/batches/{batch}."""
+    device, batch, now = auth.device(caller), asked.batch(), collector.now()
+    with collector.index.writing() as connection:
+        number, stored = forget.entomb(connection, device.id, batch, now)
+    forget.sweep(collector.index, collector.store, batch, device.id, now)
+    with collector.index.reading() as connection:
+        leaf = collector.log.leaf(connection, number)
+    return as_json(Deleted(stored=stored, tombstone=collector.log.logged(leaf)))
+
+
+async def put_batch(request: Request) -> Response:
+    """PUT /v1/batches/{batch}: the steps of `collector.ingest.receive`."""
+    found = running(request)
+    collector = found.collector
+    batch = asked_of(request, b"").batch()
+
+    knock = Knock(certificate=certificate_of(request), batch=batch, now=collector.now())
+    knocked = await found.groups.knocked.ask(knock)
+    admit(request, knocked.caller, Asks.UPLOADS)
+    device = auth.device(knocked.caller)
+    collector.gate.check()
+    if knocked.refusal is not None:
+        raise knocked.refusal
+    if knocked.receipt is not None:
+        return _receipt(knocked.receipt, new=False)
+    taking = intake(request)
+    async with found.uploads.one(device.id):
+        stored = await _stored(found, taking, device, batch)
+    try:
+        receipt, new = await found.groups.kept.ask(stored)
+    except RefusedError as exc:
+        if exc.why is Why.ERASED:
+            await run_in_threadpool(collector.receiver.take_back, batch)
+            await taking.settle()
+        raise
+    await taking.settle()
+    return _receipt(receipt, new=new)
+
+
+async def _stored(found: Running, taking: Intake, device: Device, batch: BatchHash) -> Stored:
+    """Carry out what needs the body in memory: steps 3 to 6, and the first half of 7."""
+    collector, limits = found.collector, found.collector.config.limits
+    bounds = Bounds(largest_bytes=limits.frame_bytes, seconds=limits.body_seconds)
+    began = collector.clock.now().boot
+    try:
+        account = await taking.taken(device.key, batch, bounds)
+    finally:
+        found.allowances.count(device.id, taking.size_bytes)
+    upload = Upload(device=device.id, account=account, now=collector.now())
+    if not taking.belonged:
+        await found.groups.in_scope.ask(upload)
+    await taking.store_it()
+    return Stored(upload, began)
+
+
+def _receipt(receipt: Receipt, *, new: bool) -> Response:
+    status = HTTPStatus.CREATED if new else HTTPStatus.OK
+    return Response(encode_receipt(receipt), status, media_type="application/json")
+
+
+# --- readers ----------------------------------------------------------------------------
+
+
+def get_frames(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/frames."""
+    auth.reader(caller)
+    wanted = frames.Wanted(
+        after=asked.number("after", -1),
+        category=asked.category(),
+        first_day=asked.query.get("first_day"),
+        last_day=asked.query.get("last_day"),
+    )
+    with collector.index.reading() as connection:
+        return as_json(frames.page(connection, wanted, collector.now()))
+
+
+def get_frame(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/frames/{batch}."""
+    auth.reader(caller)
+    with collector.index.reading() as connection:
+        frames.find(connection, asked.batch(), collector.now())
+    content = frames.body(collector.store, asked.batch())
+    return Response(content, media_type="application/octet-stream")
+
+
+def get_consent(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/consents/{grant}."""
+    auth.reader(caller)
+    grant = GrantHash(asked.hash("grant"))
+    with collector.index.reading() as connection:
+        return as_json(consents.find(connection, grant))
+
+
+def get_policy_text(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """GET /v1/policies/{digest}."""
+    auth.reader(caller)
+    digest = PolicyDigest(asked.hash("digest"))
+    with collector.index.reading() as connection:
+        return Response(policies.text(connection, digest), media_type="application/json")
+
+
+def post_releases(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/releases."""
+    reader, order = auth.reader(caller), asked.decoded(ReleaseOrder)
+    return as_json(collector.releaser.release(reader, order, collector.now()))
