@@ -17,15 +17,16 @@ from base.door import host_and_port
 from base.durable import replace
 from base.errors import SetupError
 from base.logs import start_logging
-from base.paths import paths_for
 from base.pki import Role, certificate_expires_at, client_uri
 from base.process import become_undumpable
 from base.serving import run_together
+from guard.backup_commands import backup, restore_command
 from guard.config import Config
 from guard.halt import Halts
 from guard.listeners import bind, credentials_for, served
 from guard.operate import document
-from guard.premises import Card, Premises, move_in
+from guard.premises import Card, Premises, move_in, our_premises
+from guard.tls_commands import tls
 from guard.trust import check_successor, install, load, read_policy_set
 from wire.category import Category
 from wire.errors import WireError
@@ -58,7 +59,9 @@ def cli() -> None:
 @cli.command()
 @click.option("--origin", required=True, help="What callers connect to: https://host:port.")
 @click.option("--tenant", required=True, help="Short name of the organisation, a-z 0-9 hyphen.")
-@click.option("--name", help="Name in its cosignatures; the origin's host when left out.")
+@click.option(
+    "--name", help="Name in its cosignatures, for ever; left out: HOST:PORT/TENANT/guard."
+)
 @click.option("--listen", help="host:port to listen on; the origin's own when left out.")
 @click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
 @click.option("--host", "hosts", multiple=True, help="One more name or address it is reached by.")
@@ -91,7 +94,7 @@ def init(
         listen=listen or (bare if ":" in bare else f"{bare}:443"),
         readers_listen=f"{host}:{port}" if readers else "",
     )
-    premises = _premises()
+    premises = our_premises()
     move_in(premises, config, (*hosts, *([host] if host else [])))
     called = (readers or origin).rstrip("/")
     if as_json:
@@ -120,26 +123,29 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
       assent-guard serve --listen 127.0.0.1:8444
     """
     become_undumpable()  # before the first seed is read
-    premises = _premises()
+    premises = our_premises()
     config = premises.config()
     if listen is not None:
         config = msgspec.structs.replace(config, listen=listen)
     config.check_addresses()
     require_plausible_clock()
-    guard = premises.open(SystemClock())
-    start_logging("guard", premises.paths.logs, verbose=verbose, form=config.log_form)
-    credentials_for(premises, Door.COLLECTOR).check()
-    listeners = bind(config)
-    if port_file is not None:
-        listeners.announce(port_file)
-    for door, port in listeners.ports.items():
-        of_whom = "" if door is Door.COLLECTOR else f" for {door}"
-        click.echo(f"guard {config.name} listens{of_whom} on port {port}", err=True)
-    try:
-        run_together(*served(listeners, guard, premises, config))
-    finally:
-        guard.keys.close()
-        guard.witness.close()
+    with premises.alone():
+        guard = premises.open(SystemClock())
+        start_logging("guard", premises.paths.logs, verbose=verbose, form=config.log_form)
+        credentials_for(premises, Door.COLLECTOR).check()
+        listeners = bind(config)
+        if port_file is not None:
+            listeners.announce(port_file)
+        for door, port in listeners.ports.items():
+            of_whom = "" if door is Door.COLLECTOR else f" for {door}"
+            click.echo(f"guard {config.name} listens{of_whom} on port {port}", err=True)
+        if load(premises.policy_file) is None:
+            click.echo("no policy yet, so nothing is released: run assent-guard trust", err=True)
+        try:
+            run_together(*served(listeners, guard, premises, config))
+        finally:
+            guard.keys.close()
+            guard.witness.close()
 
 
 @cli.command("openapi")
@@ -172,7 +178,7 @@ def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
     Example:
       assent-guard certify --role reader reader.csr --name training-team --out reader.pem
     """
-    premises = _premises()
+    premises = our_premises()
     require_plausible_clock()
     uri = client_uri(premises.config().tenant, Role(role), name)
     certificate = premises.authority().certify(csr.read_bytes(), uri, days)
@@ -195,7 +201,7 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     Example:
       assent-guard trust acme/ --root-sha256 9f2c...
     """
-    premises = _premises()
+    premises = our_premises()
     premises.config()
     require_plausible_clock()
     offered, installed = read_policy_set(folder), load(premises.policy_file)
@@ -227,7 +233,7 @@ def status(as_json: bool) -> None:
     Example:
       assent-guard status --json
     """
-    premises = _premises()
+    premises = our_premises()
     facts = _facts(premises)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(facts)))
@@ -260,7 +266,7 @@ def halt_command(why: str | None, statement: Path | None) -> None:
     """
     if (why is None) == (statement is None):
         raise click.UsageError("say why in one line, or give a party's --statement")
-    premises = _premises()
+    premises = our_premises()
     by, installed = f"the guard {premises.config().name}", load(premises.policy_file)
     if statement is not None:
         if installed is None:
@@ -285,7 +291,7 @@ def stop(why: str) -> None:
     Example:
       assent-guard stop "the log's last entries are being looked at"
     """
-    changed = Halts(_premises().halt_file).stop(_one_line(why), _now())
+    changed = Halts(our_premises().halt_file).stop(_one_line(why), _now())
     click.echo("The programme stands still." if changed else "It was stopped already.")
 
 
@@ -297,7 +303,7 @@ def go_on() -> None:
     Example:
       assent-guard go-on
     """
-    premises = _premises()
+    premises = our_premises()
     halts = Halts(premises.halt_file)
     click.echo("The stop is over." if halts.go_on() else "Nobody had stopped it here.")
     left = halts.state(load(premises.policy_file))
@@ -329,7 +335,7 @@ def forget(subject: str, category: str | None, month: str | None, yes: bool) -> 
     of = f"{category or 'every category'}, {month or 'every month'}"
     if not yes:
         click.confirm(f"Erase the keys of {subject}, {of}, for ever?", abort=True)
-    premises = _premises()
+    premises = our_premises()
     premises.config()
     keys = premises.keys()
     try:
@@ -345,10 +351,6 @@ def _now() -> WallInstant:
 
 def _one_line(why: str) -> str:
     return " ".join(why.split())[:LONGEST_WHY]
-
-
-def _premises() -> Premises:
-    return Premises(paths_for("guard"))
 
 
 def _facts(premises: Premises) -> dict[str, object]:
@@ -397,6 +399,11 @@ def _show_card(card: Card, premises: Premises) -> None:
     )
     for name, value in lines:
         click.echo(f"{name:15} {value}")
+
+
+cli.add_command(backup)
+cli.add_command(restore_command)
+cli.add_command(tls)
 
 
 def main() -> NoReturn:

@@ -25,6 +25,7 @@ from base.errors import RetryableError, SetupError
 from base.metrics import PATH
 from base.pki import CertificateError, Client, Role, client_of
 from guard.assembly import Answered, Guard
+from guard.backup import BACKUP_DAYS
 from guard.keys import ErasedError, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, parse_submission
@@ -54,7 +55,7 @@ from wire.rights import (
 __all__ = ["ROUTES", "Guard", "make_app"]
 
 LARGEST_BODY_BYTES: Final = 16 << 20
-BACKUP_DAYS: Final = 7  # docs/guides/guard.md: copies of keys.sqlite age out in so many days
+RETRY_SECONDS: Final = 60  # what keeps a guard from its work takes a person, or passes by itself
 BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
 LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with many signatures
 
@@ -216,7 +217,8 @@ def _said(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., o
 
 def _error(status: int, message: str, **more: object) -> Response:
     body = msgspec.json.encode({"error": _one_line(message), **more})
-    return Response(body, status, media_type="application/json")
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    return Response(body, status, headers, media_type="application/json")
 
 
 def _one_line(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from base.door import host_and_port, listen_address
+from base.door import check_listens, host_and_port
 from base.errors import SetupError
 from base.logs import Form
 from wire.errors import UNREADABLE
@@ -48,11 +48,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Check what it says of listeners.
 
         Raises:
-            SetupError: An address is not host:port.
+            SetupError: An address is not host:port, or named twice.
 
         """
-        for listen in filter(None, (self.listen, self.readers_listen, self.operators.listen)):
-            listen_address(listen)
+        check_listens(self.listen, self.readers_listen, self.operators.listen)
 
 
 def read_config(path: Path) -> Config:

@@ -2,7 +2,8 @@
 
 A seed is made at the first request and committed before its public key leaves, so no batch
 is ever sealed to a key that a crash could lose.  Erasing is deleting seeds: at once,
-whatever the number of batches, and final: what was erased is never made again.
+whatever the number of batches, and final, also for an old copy of the file that is put back:
+`guard.erasures` knows of it, and whoever opens the file deletes them again.
 """
 
 import secrets
@@ -14,8 +15,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from base.errors import AssentError
+from base.errors import AssentError, SetupError
 from guard.database import open_database, transaction, truncate_log
+from guard.erasures import Demanded, Erasures, Ordered
 from wire.category import Category
 from wire.ids import KeyId, SubjectId, WallInstant, key_id
 from wire.rights import Request
@@ -99,8 +101,15 @@ class Keys:
     """The guard's keys, in an SQLite file of their own."""
 
     def __init__(self, path: Path) -> None:
-        """Open *path*, or make it."""
+        """Open *path*, or make it; and erase what was erased after it was copied.
+
+        Raises:
+            SetupError: It is damaged, or it knows of erasures that the file beside it does not.
+
+        """
         self._engine = open_database(path, _TABLES)
+        self._erasures = Erasures(path)
+        self._catch_up()
         # A crash in `forget`, after its commit, leaves erased seeds in the log before it.
         truncate_log(self._engine)
 
@@ -156,31 +165,17 @@ class Keys:
         afterwards.  It opens nothing of what was sealed to the old one.
         """
         with transaction(self._engine) as db:
+            before = _carried_out(db, digest)
+        if before is not None:
+            return before
+        erasure = Demanded(digest=digest, request=request, at=now)
+        self._erasures.add(erasure)
+        with transaction(self._engine) as db:
             # One transaction: a crash leaves either all of it undone or all of it done.
-            before = db.execute(
-                sa.select(_REQUESTS.c.gone, _REQUESTS.c.erased_at).where(
-                    _REQUESTS.c.digest == digest
-                )
-            ).first()
-            if before is not None:
-                return Gone(keys=before.gone, erased_at=WallInstant(before.erased_at))
-            subjects = sa.select(_KEYS.c.category, _KEYS.c.month).where(
-                _KEYS.c.subject == request.subject
-            )
-            meant = [
-                row for row in db.execute(subjects) if request.covers_month(row.category, row.month)
-            ]
-            for row in meant:
-                one = (_KEYS.c.category == row.category, _KEYS.c.month == row.month)
-                db.execute(_KEYS.delete().where(_KEYS.c.subject == request.subject, *one))
-            db.execute(
-                _REQUESTS.insert().values(
-                    digest=digest, subject=request.subject, gone=len(meant), erased_at=now
-                )
-            )
+            gone = _carried_out(db, digest) or _carry_out(db, erasure)
         # The deleted pages are zero in the database, but still whole in the log before it.
         truncate_log(self._engine)
-        return Gone(keys=len(meant), erased_at=now)
+        return gone
 
     def forget(
         self,
@@ -193,27 +188,39 @@ class Keys:
 
         Whatever is asked for is remembered as erased, also where no key was made yet.
         """
-        where = [_KEYS.c.subject == subject]
-        if category is not None:
-            where.append(_KEYS.c.category == category.value)
-        if month is not None:
-            where.append(_KEYS.c.month == month)
+        erasure = Ordered(
+            subject=subject,
+            category=ALL if category is None else category.value,
+            month=ALL if month is None else month,
+            at=now,
+        )
+        self._erasures.add(erasure)
         with transaction(self._engine) as db:
             # One transaction: a crash leaves either all of it undone or all of it done.
-            db.execute(
-                _ERASED.insert()
-                .prefix_with("OR IGNORE")
-                .values(
-                    subject=subject,
-                    category=ALL if category is None else category.value,
-                    month=ALL if month is None else month,
-                    erased_at=now,
-                )
-            )
-            gone = db.execute(_KEYS.delete().where(*where)).rowcount
+            gone = _obey(db, erasure)
         # The deleted pages are zero in the database, but still whole in the log before it.
         truncate_log(self._engine)
         return gone
+
+    def _catch_up(self) -> None:
+        """Carry out what the database does not know of: it is an older copy, or we crashed."""
+        with transaction(self._engine) as db:
+            erasures = self._erasures.read()  # within: each is written there first
+            known = _known(db)
+            unknown = known - {_name(erasure) for erasure in erasures}
+            if unknown:
+                raise SetupError(
+                    f"{self._erasures.path} lacks {len(unknown)} erasures that were carried out; "
+                    "nothing was changed: restore its newest copy"
+                )
+            for erasure in erasures:
+                if _name(erasure) in known:
+                    continue
+                if isinstance(erasure, Ordered):
+                    _obey(db, erasure)
+                else:
+                    _carry_out(db, erasure)
+                known.add(_name(erasure))
 
     def count(self) -> Count:
         """Return how many keys and erasures there are."""
@@ -240,6 +247,64 @@ def _one(subject: SubjectId, category: Category, month: str) -> sa.Select[tuple[
         _KEYS.c.category == category.value,
         _KEYS.c.month == month,
     )
+
+
+def _name(erasure: Demanded | Ordered) -> tuple[bytes, str, str]:
+    """Return by what an erasure is told from others."""
+    if isinstance(erasure, Demanded):
+        return erasure.digest, ALL, ALL
+    return erasure.subject, erasure.category, erasure.month
+
+
+def _known(db: sa.Connection) -> set[tuple[bytes, str, str]]:
+    """Return the names of all erasures that the database knows of."""
+    ordered = db.execute(sa.select(_ERASED.c.subject, _ERASED.c.category, _ERASED.c.month))
+    demanded = db.execute(sa.select(_REQUESTS.c.digest)).scalars()
+    return {(row[0], row[1], row[2]) for row in ordered} | {(d, ALL, ALL) for d in demanded}
+
+
+def _carried_out(db: sa.Connection, digest: bytes) -> Gone | None:
+    """Return what a request has erased, if it was carried out before."""
+    asked = sa.select(_REQUESTS.c.gone, _REQUESTS.c.erased_at).where(_REQUESTS.c.digest == digest)
+    row = db.execute(asked).first()
+    return row and Gone(keys=row.gone, erased_at=WallInstant(row.erased_at))
+
+
+def _carry_out(db: sa.Connection, erasure: Demanded) -> Gone:
+    """Delete what a request means, as far as it was made before; note that."""
+    request, mine = erasure.request, _KEYS.c.subject == erasure.request.subject
+    before = sa.select(_KEYS.c.category, _KEYS.c.month).where(mine, _KEYS.c.made_at <= erasure.at)
+    meant = [row for row in db.execute(before) if request.covers_month(row.category, row.month)]
+    for row in meant:
+        one = (_KEYS.c.category == row.category, _KEYS.c.month == row.month)
+        db.execute(_KEYS.delete().where(mine, *one))
+    gone = Gone(keys=len(meant), erased_at=erasure.at)
+    db.execute(
+        _REQUESTS.insert().values(
+            digest=erasure.digest, subject=request.subject, gone=gone.keys, erased_at=erasure.at
+        )
+    )
+    return gone
+
+
+def _obey(db: sa.Connection, erasure: Ordered) -> int:
+    """Delete what was ordered, and note that it is never made again; return how many keys."""
+    where = [_KEYS.c.subject == erasure.subject]
+    if erasure.category != ALL:
+        where.append(_KEYS.c.category == erasure.category)
+    if erasure.month != ALL:
+        where.append(_KEYS.c.month == erasure.month)
+    db.execute(
+        _ERASED.insert()
+        .prefix_with("OR IGNORE")
+        .values(
+            subject=erasure.subject,
+            category=erasure.category,
+            month=erasure.month,
+            erased_at=erasure.at,
+        )
+    )
+    return db.execute(_KEYS.delete().where(*where)).rowcount
 
 
 def _is_erased(db: sa.Connection, subject: SubjectId, category: Category, month: str) -> bool:

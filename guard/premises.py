@@ -6,17 +6,21 @@ tls.key tls.pem  server certificate; callers pin the key
 signing.key      signs the keys that it hands out
 witness.key      cosigns the collector's log
 lease.key        its half of the lease
-state/   keys.sqlite      the second lock itself: in a file of its own, and in no backup
-but one that ages out
+state/   keys.sqlite      the second lock itself; copies of it age out (`guard.backup`)
+keys.erased      what was erased, so that no copy brings it back
 witness.sqlite   what the log looked like last
 policy-set.json  the signed policy that it acts on
 halt.json        the halt that was called here, and for which policy
 lease.json       the last lease that it signed
+lock             held by the one server
 """
 
 import base64
+import fcntl
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,7 +32,7 @@ from base.clock import Clock
 from base.door import host_and_port
 from base.durable import replace
 from base.errors import SetupError
-from base.paths import Paths
+from base.paths import Paths, paths_for
 from base.pki import (
     Authority,
     certificate_spki_sha256_of_pem,
@@ -182,6 +186,24 @@ class Premises:
             ca_pem=self.authority().pem.decode("ascii"),
         )
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the one guard on these files.
+
+        Raises:
+            SetupError: A guard serves from them.
+
+        """
+        self.paths.make()
+        fd = os.open(self.paths.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError as exc:
+            raise SetupError("another assent-guard serves from this folder") from exc
+        finally:
+            os.close(fd)
+
     def open(self, clock: Clock) -> Guard:
         """Return the guard, ready to serve."""
         config = self.config()
@@ -196,6 +218,11 @@ class Premises:
             halts=Halts(self.halt_file),
             clock=clock,
         )
+
+
+def our_premises() -> Premises:
+    """Return the premises of this machine."""
+    return Premises(paths_for("guard"))
 
 
 def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> None:
