@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent, audit, collector, screen, sealing, sensor, spool, stop
+from benchmarks import agent, audit, collector, load, scaled, screen, sealing, sensor, spool, stop
 from benchmarks.result import Row
 
 SENSELESS: Final = 1_000  # a ratio to next to nothing says nothing
@@ -26,6 +26,8 @@ BENCHES: Final[dict[str, Callable[[], list[Row]]]] = {
     "sealing": sealing.run,
     "spool": spool.run,
     "collector": collector.run,
+    "load": load.run,
+    "scaled": scaled.run,
     "audit": audit.run,
     "agent": agent.run,
     "stop": stop.run,

@@ -27,6 +27,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     more_is_better: bool
     best_known: str = ""
     at_most: float | None = None
+    at_least: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -36,10 +37,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def remark(self) -> str:
         """What is best known, and whether an aim is kept."""
-        if self.at_most is None:
-            return self.best_known
-        kept = "kept" if self.ours <= self.at_most else "MISSED"
-        return f"aim: at most {self.at_most:g} {self.unit}, {kept}"
+        if self.at_most is not None:
+            kept = "kept" if self.ours <= self.at_most else "MISSED"
+            return f"aim: at most {self.at_most:g} {self.unit}, {kept}"
+        if self.at_least is not None:
+            kept = "kept" if self.ours >= self.at_least else "MISSED"
+            return f"aim: at least {self.at_least:,.0f} {self.unit}, {kept}"
+        return self.best_known
 
 
 def seconds_of(call: Callable[[], object]) -> float:

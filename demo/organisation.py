@@ -7,6 +7,7 @@ must not have, it does not get.
 
 import contextlib
 import socket
+import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ class Plan:
     rates: dict[str, float] = field(default_factory=dict)
     hold_seconds: int = 2
     test_only: bool = False
+    collector_words: tuple[str, ...] = ()  # further ones of its `init`
     collector_settings: str = ""  # further lines of its config.toml
 
 
@@ -109,6 +111,15 @@ class Organisation:
         self.collector.run("token", "--out", path)
         return path
 
+    def stored(self) -> dict[bytes, int]:
+        """Return the size of each batch that the collector keeps, in bytes, by its hash.
+
+        No command tells: this is what whoever has the server's account can look up.
+        """
+        index = self.collector.home / "state/index.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as connection:
+            return dict(connection.execute("SELECT batch, bytes FROM batches"))
+
     def access_grant(self, *categories: str, why: str = "train the demo model") -> Path:
         """Return a grant to open what was captured around today, approved by both parties."""
         today = datetime.now(UTC).date()
@@ -136,7 +147,9 @@ class Organisation:
         return facts
 
     def _make_collector(self) -> dict[str, str]:
-        facts: dict[str, str] = self.collector.facts("init", "--tenant", TENANT, *_addresses())
+        facts: dict[str, str] = self.collector.facts(
+            *("init", "--tenant", TENANT, *_addresses(), *self.plan.collector_words)
+        )
         with (self.collector.home / "config/config.toml").open("a", encoding="utf-8") as config:
             config.write(self.plan.collector_settings)
         return facts

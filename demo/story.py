@@ -116,8 +116,8 @@ def tell(
 
     say("Sealed batches leave for the one collector, which cannot open them")
     status = station.wait_until_sent()
-    stored = organisation.collector.facts("status")
-    note(f"{stored['counts']['batches']} batches, {stored['stored_bytes']:,} bytes, receipted")
+    stored = organisation.stored()
+    note(f"{len(stored)} batches, {sum(stored.values()):,} bytes, receipted")
 
     say("A reader asks; both parties approve; the release is logged; the guard lets go")
     grant = organisation.access_grant(*Category)
@@ -142,8 +142,8 @@ def tell(
         captured=Counter(kind_of(event) for event in events),
         typed_text=BEFORE + AFTER,
         recorded_text=text_of(events),
-        batches=stored["counts"]["batches"],
-        sealed_bytes=stored["stored_bytes"],
+        batches=len(stored),
+        sealed_bytes=sum(stored.values()),
         seconds_to_receipt=(
             status["collector"]["last_receipt_at"] - max(event["wall_ns"] for event in events)
         )

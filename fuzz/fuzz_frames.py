@@ -24,12 +24,16 @@ from base.clock import Now
 from base.errors import AssentError
 from base.paths import Paths
 from base.pki import spki_sha256
-from collector import consents, policies
+from collector import policies
 from collector.assembly import Collector
 from collector.auth import Device
+from collector.commands.setup import move_in
 from collector.index.tables import devices, guard_keys
-from collector.premises import Premises, move_in
+from collector.ingest.intake import account_of, put
+from collector.ingest.receive import Stored, Upload
+from collector.premises import Premises
 from collector.refusal import RefusedError
+from collector.rights import consents
 from fuzz.campaign import Tally, Target, randomness, scratch, silence
 from fuzz.mutation import mutate, odd_core
 from reader.library import Kept, Library
@@ -122,12 +126,14 @@ class Receivers:
         """Takes a frame in under the name that its bytes have."""
 
         def take(data: bytes) -> object:
-            receiver, now = self.collector.receiver, self.collector.now()
-            upload = receiver.verified(self.device, batch_hash(data), data, now)
+            receiver, named = self.collector.receiver, batch_hash(data)
+            account = account_of(data, named, self.device.key)
+            upload = Upload(device=self.device.id, account=account, now=self.collector.now())
             (outcome,) = receiver.in_scope([upload])
             if isinstance(outcome, AssentError):
                 raise outcome
-            return receiver.keep([receiver.stored(upload)])
+            began, _ = self.collector.clock.now().boot, put(self.collector.store, named, data)
+            return receiver.keep([Stored(upload, began)])
 
         return self._target("collector", take, RefusedError)
 
