@@ -11,10 +11,14 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import hypothesis
 import pytest
+
+from tests.fakes.ceph import Ceph, running_ceph
+from tests.fakes.indexes import Place, PostgresPlace, SqlitePlace
+from tests.fakes.postgres import Server, server
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOOPBACK_NAMES: Final = frozenset({None, "", "localhost", b"localhost"})
@@ -93,6 +97,43 @@ def data_dir(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+# --- both back ends of the index ----------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Return a PostgreSQL server that all tests of this process share, each in its database."""
+    with server() as running:
+        yield running
+
+
+NewPlace: TypeAlias = Callable[[Path], Place]
+
+
+@pytest.fixture(
+    scope="session", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
+def new_place(request: pytest.FixtureRequest) -> NewPlace:
+    """Return what makes a place for a new index, with its tables: on SQLite and on PostgreSQL.
+
+    A file of tests that takes it runs twice; `make check` runs the first half.
+    """
+    if request.param == "sqlite":
+        return lambda folder: SqlitePlace(folder / "index.sqlite")
+    running: Server = request.getfixturevalue("postgres")
+    return lambda _folder: PostgresPlace(running, running.index())
+
+
+# --- a store ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """Run a real S3 store, for all tests of this process that ask for one."""
+    with running_ceph() as ceph:
+        yield ceph
+
+
 # --- long forms ---------------------------------------------------------------------------
 
 
@@ -104,7 +145,7 @@ class Size(Protocol):
         ...
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def size(request: pytest.FixtureRequest) -> Size:
     """Return what chooses between a test's share and its full size."""
     soaking = bool(request.config.getoption("--soak"))

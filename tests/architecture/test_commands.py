@@ -37,7 +37,7 @@ def test_the_ci_runs_the_checks_and_then_the_readme_s_test_command() -> None:
     runs = re.findall(
         r"^timeout .*?(make \w+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE
     )
-    assert runs == ["make check", "make test"]
+    assert runs == ["make lint", "make test"]
     assert "make test" in (ROOT / "README.md").read_text("utf-8")
 
 

@@ -35,8 +35,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-import collector.listeners
-import collector.operate
+import collector.operators.app
 import guard.listeners
 import guard.operate
 from base import openapi
@@ -44,12 +43,14 @@ from base.api import Door, Media
 from base.clock import NANOSECONDS
 from base.pki import Role, signing_request
 from base.serving import Listeners
+from collector.guard.watch import Watch
 from collector.log import Log
-from collector.watch import Watch
+from collector.serving.listeners import served
 from guard.assembly import Guard
 from guard.config import Config
 from guard.keys import Found
-from tests.conftest import Size
+from tests.conftest import NewPlace, Size
+from tests.fakes.indexes import Place
 from tests.fakes.organisation import MONTH, NOW, READER, Organisation, PolicyFolder, ed25519
 from tests.fakes.served import ServedGuard, StoppedClock, found_guard
 from tests.fakes.site import Site, Workstation, collector_site, serving, today
@@ -74,7 +75,7 @@ CHECKS: Final = [
     response_headers_conformance,
 ]
 DOCUMENTS: Final = {
-    "collector": json.loads(collector.operate.document()),
+    "collector": json.loads(collector.operators.app.document()),
     "guard": json.loads(guard.operate.document()),
 }
 LABELS: Final = [
@@ -127,8 +128,8 @@ def origins(listeners: Listeners) -> dict[Door, str]:
 
 
 @contextmanager
-def tried_collector(folder: Path) -> Iterator[Tried]:
-    with collector_site(folder / "site") as site:
+def tried_collector(folder: Path, place: Place) -> Iterator[Tried]:
+    with collector_site(folder / "site", index_url=place.url) as site:
         ada = site.workstation()
         signed = ada.consents()
         listeners = Listeners(
@@ -141,7 +142,7 @@ def tried_collector(folder: Path) -> Iterator[Tried]:
         authority = folder / "ca.pem"
         authority.write_text(site.premises.trusted_pem())
         watch = Watch(site.collector)
-        told = collector.listeners.served(listeners, site.collector, site.premises, watch)
+        told = served(listeners, site.collector, site.premises, watch)
         with serving(*told):
             yield Tried(
                 document=DOCUMENTS["collector"],
@@ -285,9 +286,12 @@ def good_for_guard(
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tried]]:
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace
+) -> Iterator[dict[str, Tried]]:
     folder = tmp_path_factory.mktemp("servers")
-    with tried_collector(folder / "collector") as one, tried_guard(folder) as other:
+    place = new_place(folder)
+    with tried_collector(folder / "collector", place) as one, tried_guard(folder) as other:
         yield {"collector": one, "guard": other}
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 import collector.__main__
 import collector.app
-import collector.operate
+import collector.operators.app
 import guard.__main__
 import guard.app
 import guard.operate
@@ -33,7 +33,7 @@ SPECIFIED: Final = {
     "guard": (guard.app.ROUTES, "guard-http-v1.md"),
 }
 DOCUMENTS: Final = {
-    "collector": json.loads(collector.operate.document()),
+    "collector": json.loads(collector.operators.app.document()),
     "guard": json.loads(guard.operate.document()),
 }
 
@@ -137,7 +137,7 @@ def test_a_document_is_one(program: str) -> None:
 @pytest.mark.parametrize(
     ("program", "group", "document"),
     [
-        ("collector", collector.__main__.cli, collector.operate.document),
+        ("collector", collector.__main__.cli, collector.operators.app.document),
         ("guard", guard.__main__.cli, guard.operate.document),
     ],
 )

@@ -238,6 +238,8 @@ GUARD: Final = (
     Case("config/tls.key", SERVE),
     Case("state/policy-set.json", STATUS, has_version=True),
     Case("state/keys.sqlite", STATUS, OF_SQLITE, has_version=True),
+    # Nothing was erased in this organisation.
+    Case("state/keys.erased", STATUS, harmless=(truncated, empty)),
     Case("state/witness.sqlite", STATUS, OF_SQLITE, has_version=True),
     Case("state/halt.json", STATUS, has_version=True),
     Case("state/stop.json", STATUS, has_version=True),
@@ -420,7 +422,7 @@ def test_foreign_cut_and_oversized_frames_are_refused_by_name_and_nothing_change
     acme: Organisation, device: Device, frame: bytes
 ) -> None:
     """The collector goes on serving; what was stored is still there."""
-    before = acme.collector.facts("status")
+    before = acme.collector.facts("status"), acme.stored()
     strange = {
         "malformed": [GARBAGE, frame[:-1], frame[: len(frame) // 2], b"", frame + b"x", b"GIF89a"],
         "too-large": [b"\x89ASB1\r\n\x1a" + bytes(8 << 20)],
@@ -438,7 +440,7 @@ def test_foreign_cut_and_oversized_frames_are_refused_by_name_and_nothing_change
         frame[:-1] + bytes([frame[-1] ^ 1]),
     )
     assert b"wrong-hash" in forged.body
-    assert acme.collector.facts("status") == before
+    assert (acme.collector.facts("status"), acme.stored()) == before
     logs = "".join(p.read_text("utf-8") for p in (acme.collector.home / "logs").iterdir())
     assert "Traceback" not in logs + acme.collector.log.read_text("utf-8")
 

@@ -40,7 +40,7 @@ from wire.control import (
 from wire.event import Button, Key, Move, Scroll
 from wire.policy import Application
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.steady, pytest.mark.slow]
 
 CYCLES: Final = 1000
 MILLISECOND: Final = 1_000_000

@@ -29,7 +29,7 @@ from tests.fakes.workstation import Workstation, eventually, nothing_is_open, th
 from wire.category import Category
 from wire.control import Reason, Status
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.steady, pytest.mark.slow]
 
 PICTURES: Final = Path(__file__).parents[2] / "build" / "screenshots"
 CONSENT: Final = "Assent: what may be recorded"

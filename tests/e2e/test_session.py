@@ -22,6 +22,7 @@ from wire.category import Category
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.steady,
     pytest.mark.slow,
     pytest.mark.skipif(bool(buses.missing()), reason=buses.missing()),
 ]

@@ -244,13 +244,13 @@ def test_a_withdrawal_is_silence_and_leaves_nothing_behind(
     text_organisation: Organisation, tell: Tell
 ) -> None:
     """After "Withdraw" of everything nothing is recorded, held, or sent any more."""
-    stored = text_organisation.collector.facts("status")["counts"]["batches"]
+    stored = text_organisation.stored()
     story = tell("withdrawal", withdraw_everything, is_shut)
     status = story.station.status()
     assert status["reason"] == "not-consented"
     assert status["spool"]["held"] == status["spool"]["waiting"] == 0
     story.station.typist.stop()
-    assert text_organisation.collector.facts("status")["counts"]["batches"] == stored
+    assert text_organisation.stored() == stored
     search_everywhere(story)
 
 

@@ -18,7 +18,7 @@ from demo.typist import Load
 from demo.workstation import Workstation
 from wire.category import Category
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.steady, pytest.mark.slow]
 
 INPUT: Final = {"keys", "pointer"}
 TYPING: Final = Load(keys=20, moves=20, text="work", area=(100, 120, 300, 200))
@@ -50,14 +50,19 @@ def records_everything(status: dict[str, Any]) -> bool:
     return len(status["recording"]) == len(Category)
 
 
+def only_input_is_shut(status: dict[str, Any]) -> bool:
+    """Whether all but keys and pointer is recorded."""
+    return set(status["recording"]) == set(Category) - INPUT
+
+
 def test_a_killed_sensor_is_told_of_shut_and_started_again(station: Workstation) -> None:
     """SIGKILL: meanwhile nothing of its categories is recorded, the others go on."""
     killed = station.child("agent.sensors.input")
     os.kill(killed, signal.SIGKILL)
-    shut = station.wait_for_status("the sensor's end", lambda s: not INPUT & set(s["recording"]))
+    # On a machine that lags something else may shut everything for a moment, rightly.
+    shut = station.wait_for_status("the sensor's end", only_input_is_shut)
     assert "the input sensor ended; it is started again" in shut["detail"]
     assert "\n" not in shut["detail"]
-    assert "screen" in shut["recording"]
     again = station.wait_for_status("a new sensor", records_everything)
     assert station.child("agent.sensors.input") != killed
     check_that_keys_arrive(station, again)

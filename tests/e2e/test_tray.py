@@ -18,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 from Xlib import X, error
 from Xlib.display import Display
@@ -41,12 +42,14 @@ from wire.control import (
     ConfirmClock,
     GetNotice,
     Grant,
+    Notice,
     NoticeItem,
     OptIn,
     OptOut,
     Pause,
     Quit,
     Reason,
+    Refused,
     Resume,
     Status,
     Withdraw,
@@ -545,6 +548,62 @@ def test_what_was_granted_shows_as_on_and_is_not_granted_again(seat: Seat) -> No
     digest = hashlib.sha256(pointer.words.encode()).digest()
     assert seat.next() == Grant(category=Category.POINTER, words_sha256=digest)
     seat.agent.expect_none(0.3)
+
+
+def test_an_open_consent_window_follows_another_policy(newcomer: Seat) -> None:
+    """What was switched on under the old words is off, and the new ones can be agreed to."""
+    person, agent = newcomer.person, newcomer.agent
+    person.click(CONSENT, "Keyboard")
+    wait_until("the switch", lambda: person.is_on(CONSENT, "Keyboard"))
+    agent.notice = another = another_notice()
+    agent.push(a_status(Reason.NOT_CONSENTED, policy_digest="cd" * 32))
+    wait_until("the new words", lambda: another.heading in person.texts(CONSENT))
+    newcomer.picture("consent-renewed")
+    assert not person.is_on(CONSENT, "Keyboard")
+    person.click(CONSENT, "Screen")
+    person.click(CONSENT, "Agree to the selected")
+    assert agent.next() == GetNotice()
+    (words,) = (item.words for item in another.items if item.category is Category.SCREEN)
+    digest = hashlib.sha256(words.encode()).digest()
+    assert newcomer.next() == Grant(category=Category.SCREEN, words_sha256=digest)
+    agent.expect_none(0.3)
+    person.wait_until_gone(CONSENT)
+
+
+def test_an_open_consent_window_keeps_what_was_chosen_while_nothing_changes(newcomer: Seat) -> None:
+    """Neither another state nor a click in the menu takes a choice away."""
+    person = newcomer.person
+    person.click(CONSENT, "Keyboard")
+    wait_until("the switch", lambda: person.is_on(CONSENT, "Keyboard"))
+    newcomer.agent.push(a_status(Reason.NOT_CONSENTED, detail="still"))
+    assert newcomer.agent.next() == GetNotice()
+    newcomer.agent.expect_none(0.5)
+    person.click_tray("What may be recorded…")
+    assert newcomer.agent.next() == GetNotice()
+    newcomer.agent.expect_none(0.5)
+    assert person.is_on(CONSENT, "Keyboard")
+
+
+def test_an_open_consent_window_closes_when_there_is_nothing_to_agree_to(newcomer: Seat) -> None:
+    """Its policy has ended: a window that asks for what nobody asks any more is none."""
+    newcomer.person.wait_for_window(CONSENT)
+    newcomer.agent.notice = Refused(why="there is no policy in force")
+    newcomer.agent.push(a_status(Reason.POLICY_INVALID, policy_digest=""))
+    newcomer.person.wait_until_gone(CONSENT)
+    assert newcomer.person.find_window(NOT_DONE) is None
+
+
+def another_notice() -> Notice:
+    old = a_notice()
+    return msgspec.structs.replace(
+        old,
+        policy_digest="cd" * 32,
+        heading="May we record more programs?",
+        items=tuple(
+            msgspec.structs.replace(item, words=f"{item.words} In more programs than before.")
+            for item in old.items
+        ),
+    )
 
 
 def test_a_refused_grant_is_said(newcomer: Seat) -> None:

@@ -9,7 +9,7 @@ import base64
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,13 +24,21 @@ from demo.organisation import APPROVERS, READER, Organisation, Plan, ProgramErro
 from demo.search import Searcher
 from guard.keys import Found
 from guard.premises import Premises as GuardPremises
-from tests.fakes.conspiracy import RELEASED, Conspiracy, paths, pieces, secrets_in, verdicts
+from tests.fakes.conspiracy import (
+    RELEASED,
+    Conspiracy,
+    opened_with,
+    opens,
+    paths,
+    pieces,
+    secrets_in,
+    verdicts,
+)
 from tests.fakes.device import Device, today
-from wire.age import decode_identity, encode_identity
+from wire.age import decode_identity
 from wire.batch import decode_batch
 from wire.category import Category
 from wire.collector_http import Enrolment, ErrorAnswer, FrameList, ReleaseOrder
-from wire.errors import WireError
 from wire.event import Key
 from wire.frame import batch_hash, core_hash, split
 from wire.grant import AccessGrant, access_digest, approve, decode_request, encode_request
@@ -42,7 +50,6 @@ from wire.policy import decode_policy
 from wire.sealing import new_identity, recipient_of
 from wire.shelf import unshelve
 from wire.tlog import Checkpoint, Tree, cosign, leaf_hash, sign_checkpoint
-from wire.xwing import ENCAPSULATION_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -144,28 +151,6 @@ def test_each_half_lies_with_its_holder_alone(
     elsewhere = b"".join(piece for folder in others for piece in pieces(folder))
     assert [spelling for spelling in spellings if spelling in elsewhere] == []
     assert [frame for frame in uploaded if split(frame).body[:64] in at_the_guard] == []
-
-
-def opened_with(frame: bytes, keys: set[bytes], stored: set[bytes]) -> list[str]:
-    """Try every key on every piece in every way there is; return the ways that opened something."""
-    parts = split(frame)
-    digest, identities = core_hash(parts.core), list(map(encode_identity, keys))
-    released = [parts.shelf, *(each for each in stored if len(each) > ENCAPSULATION_BYTES)]
-    ways: list[tuple[Callable[..., bytes], tuple[object, ...]]] = []
-    ways += [(unshelve, (parts.shelf, key, digest)) for key in keys]
-    for identity in identities:
-        ways += [(open_released, (piece, identity, digest)) for piece in released]
-        ways += [(open_body, (piece, parts.body, identity, digest)) for piece in stored]
-    return [way.__name__ for way, arguments in ways if opens(way, *arguments)]
-
-
-def opens(way: Callable[..., bytes], *arguments: object) -> bool:
-    """Whether that opens something."""
-    try:
-        way(*arguments)
-    except WireError:
-        return False
-    return True
 
 
 def spelled(plaintext: bytes) -> str:

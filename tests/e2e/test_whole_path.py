@@ -27,7 +27,7 @@ from tests.e2e.test_strangers import check_signed, open_with_npm_age
 from wire.category import Category
 from wire.control import Answer, ConfirmClock, Grant, NoticeInSight, OptIn, Refused, Resume
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.steady, pytest.mark.slow]
 
 AREA: Final = (100, 120, 300, 200)  # inside the terminal
 LISTED: Final = "listed"

@@ -6,7 +6,7 @@ door.  What they lack are the guard's keys and the approvers' consent.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -23,18 +23,23 @@ from base.clock import SystemClock
 from base.door import Response
 from base.https import OneDoor
 from base.paths import Paths
-from collector.guard_client import GuardClient
-from collector.index import Index
+from collector.guard.client import GuardClient
+from collector.index.sqlite import SqliteIndex
 from collector.log import Log, append
 from demo.organisation import Organisation
 from demo.programs import Program
+from wire.age import encode_identity
+from wire.errors import WireError
 from wire.frame import batch_hash, core_hash, split
 from wire.grant import AccessGrant, access_digest, decode_request
 from wire.guard_http import LoggedBatch, ReleaseAnswers, ReleaseRequest
 from wire.ids import WallInstant
 from wire.leaf import Kind, release_payload
+from wire.opening import open_body, open_released
 from wire.policy import decode_policy
+from wire.shelf import unshelve
 from wire.tlog import verify_checkpoint
+from wire.xwing import ENCAPSULATION_BYTES
 
 RELEASED: Final = "released"
 WAIT_SECONDS: Final = 20.0
@@ -51,7 +56,7 @@ class Conspiracy:
         assert config.guard is not None
         policy = decode_policy((organisation.policy / "policy.json").read_bytes())
         self.witness_key = policy.guard.witness
-        self._index = Index(self.collector.index_file)
+        self._index = SqliteIndex(self.collector.index_file)
         self.log = Log(self._index, self.collector.log_key(), config.log_name)
         self._witness = GuardClient(self.collector, config.guard)
         self._doors: list[OneDoor] = []
@@ -164,6 +169,31 @@ def paths(program: Program) -> Paths:
     )
 
 
+# --- what opens ---------------------------------------------------------------------------
+
+
+def opened_with(frame: bytes, keys: set[bytes], stored: set[bytes]) -> list[str]:
+    """Try every key on every piece in every way there is; return the ways that opened something."""
+    parts = split(frame)
+    digest, identities = core_hash(parts.core), list(map(encode_identity, keys))
+    released = [parts.shelf, *(each for each in stored if len(each) > ENCAPSULATION_BYTES)]
+    ways: list[tuple[Callable[..., bytes], tuple[object, ...]]] = []
+    ways += [(unshelve, (parts.shelf, key, digest)) for key in keys]
+    for identity in identities:
+        ways += [(open_released, (piece, identity, digest)) for piece in released]
+        ways += [(open_body, (piece, parts.body, identity, digest)) for piece in stored]
+    return [way.__name__ for way, arguments in ways if opens(way, *arguments)]
+
+
+def opens(way: Callable[..., bytes], *arguments: object) -> bool:
+    """Whether that opens something."""
+    try:
+        way(*arguments)
+    except WireError:
+        return False
+    return True
+
+
 # --- what lies in a folder ------------------------------------------------------------------
 
 
@@ -182,7 +212,7 @@ def secrets_in(folder: Path) -> set[bytes]:
     found = set()
     for piece in pieces(folder):
         if piece.startswith(b"-----BEGIN PRIVATE KEY"):
-            found.add(_private(piece))
+            found.add(private_bytes(piece))
         if len(piece) == SECRET_BYTES:
             found.add(piece)
         if len(piece) == 2 * SECRET_BYTES:
@@ -208,7 +238,8 @@ def _bytes(value: Any) -> bytes:  # noqa: ANN401 - whatever SQLite holds
             return b""
 
 
-def _private(pem: bytes) -> bytes:
+def private_bytes(pem: bytes) -> bytes:
+    """Return the 32 bytes that are the private key in *pem*."""
     key = load_pem_private_key(pem, password=None)
     match key:
         case Ed25519PrivateKey():

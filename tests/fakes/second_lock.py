@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import ASGIApp, Message
 
-import collector.guard_client
+import collector.guard.client
 import guard.witness
 import reader.fetch
 from base.door import Response, UnreachableError
@@ -207,7 +207,7 @@ class SecondLock:
         self.collector_now = site.collector
         self._certificates()
         site.stop()
-        patch.setattr(collector.guard_client, "OneDoor", lambda *_a, **_k: Door(self.to_witness))
+        patch.setattr(collector.guard.client, "OneDoor", lambda *_a, **_k: Door(self.to_witness))
         ends = {"collector": Door(self._to_collector), "guard": Door(self._to_guard)}
         patch.setattr(reader.fetch, "_door", lambda _premises, peer: ends[peer])
         seen = (Fault.BEFORE_SEEN, Fault.AFTER_SEEN)

@@ -36,8 +36,9 @@ from base.serving import Clients, Credentials, Listener, Served, run_together
 from collector import enrol, halt, policies
 from collector.app import ROUTES, build
 from collector.assembly import Collector
+from collector.commands.setup import move_in
 from collector.config import with_guard
-from collector.premises import Premises, move_in
+from collector.premises import Premises
 from collector.refusal import RefusedError
 from guard.app import Guard, make_app
 from guard.halt import Halts
@@ -350,7 +351,7 @@ class Workstation:
 
     def seals(self, signed: SignedConsent, **changes: object) -> bytes:
         """Return a frame that everything allows, unless *changes* to its core spoil it."""
-        answer = self.asks_key()
+        answer = self.asks_key(Category(str(changes.get("category", Category.KEYS))))
         assert answer.status == 200, answer.body
         guard_key = msgspec.json.decode(answer.body, type=KeyAnswer).public_key
         core = Core(
@@ -413,11 +414,17 @@ class Workstation:
 
 @contextlib.contextmanager
 def collector_site(
-    folder: Path, limits: str = "", *, first_signed: datetime | None = None, **changes: object
+    folder: Path,
+    limits: str = "",
+    *,
+    first_signed: datetime | None = None,
+    index_url: str = "",
+    **changes: object,
 ) -> Iterator[Site]:
     """Set up and run guard and collector below *folder*, with a signed policy in force.
 
-    *limits* are lines of the section `[limits]` of config.toml, *changes* are to the policy.
+    *limits* are lines of the section `[limits]` of config.toml, *changes* are to the policy; the
+    index is in the PostgreSQL database *index_url* if one is named.
     With *first_signed*, it was signed then already, and those files are in `policy-then`.
     """
     org, clock = Organisation(), MovableClock()
@@ -430,7 +437,13 @@ def collector_site(
             runtime=folder / "run",
         )
     )
-    move_in(premises, origin=f"https://127.0.0.1:{listener.port}", tenant=TENANT, listen=None)
+    move_in(
+        premises,
+        origin=f"https://127.0.0.1:{listener.port}",
+        tenant=TENANT,
+        listen=None,
+        index_url=index_url,
+    )
     with premises.config_file.open("a") as config:
         config.write(f"[limits]\n{limits if 'device_' in limits else limits + UNLIMITED}\n")
     with guard_site(folder / "guard", org, clock) as guard:

@@ -14,9 +14,9 @@ from typing import Final
 import pytest
 from sqlalchemy import func, insert, select
 
-from collector.forget import AT_ONCE
+from collector.guard.watch import Watch
 from collector.index.tables import batches, leaves, salts, tombstones
-from collector.watch import Watch
+from collector.rights.forget import AT_ONCE
 from guard.keys import Keys, Missing
 from tests.conftest import Size
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
@@ -151,5 +151,5 @@ def swept(site: Site) -> int:
         with site.collector.index.reading() as connection:
             if connection.execute(left).scalar_one() == 0:
                 return looks
-        watch.tidy()
+        watch.sweep()
     raise AssertionError("files behind tombstones stay")

@@ -19,6 +19,7 @@ from demo.programs import Program
 from tests.conftest import Size
 from tests.fakes.conspiracy import paths
 from tests.fakes.death import cores_in, deaths, fuse
+from tests.fakes.planted import planted_in
 from tests.faults.test_agent_kill import Seen, live, living
 from wire.leaf import Kind
 
@@ -96,7 +97,9 @@ def serve(program: Program) -> None:
 
 
 def objects(collector: Program) -> Iterator[Path]:
-    return paths(collector).state.glob("objects/??/*")
+    state = paths(collector).state
+    planted = planted_in(state)
+    return (path for path in state.glob("objects/??/*") if path.name not in planted)
 
 
 def cosigned(guard: Program) -> int:

@@ -98,7 +98,7 @@ def live(debian: CleanDebian, packages: dict[str, Path], folder: Path) -> Lived:
             debian.run("apt-get", "purge", "--yes", "-qq", "assent")
             lived.changed["by purge"] = _changed(debian, before)
             lived.gone = before.keys() - _snapshot(debian).keys()
-        lived.stored = parties.collector.facts("status")["counts"]["batches"]
+        lived.stored = len(parties.stored())
         _open(lived, parties, folder / "opened")
         lived.accounts = _owners(debian)
     for server in parties.servers:

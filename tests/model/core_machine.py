@@ -34,7 +34,10 @@ DOUBTED: Final = 11 * SECOND // 2  # half a second more than the clocks may diff
 MOST_SECONDS_TO_RIGHT: Final = 60
 SIGNED_FOR: Final = 60 * DAY  # well before a policy's metadata ends
 MOST_IDLE: Final = 4  # steps without any recording; then the person puts things right
-ZONES: Final = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
+ZONES: Final = [
+    *("UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"),
+    *("Australia/Lord_Howe", "Pacific/Kiritimati"),  # where the policy's hours are over, at first
+]
 SPANS: Final = [1, 40, 600, 31 * 60, 5 * 3600, 2 * 86_400, 32 * 86_400]  # seconds of a suspend
 SKEWS: Final = [0, 0, 0, -7_200, -60, 60, 1_800]
 STEPS: Final = [-86_400, -3_600, -60, -6, -3, 3, 6, 60, 1_800, 86_400]  # seconds of a clock

@@ -205,7 +205,10 @@ class Truth:
             yes = self.granted_at.get(category)
             if yes is not None and at - yes > CONFIRM + LATE:
                 return "not confirmed"
-        if self._outside_hours(at) and self._outside_hours(at - LATE):
+        # Outside for so long, and at home nowhere in between where it was within them.
+        since = at - LATE
+        moved = (place[0] - 1 for place in self.places if since < place[0] <= at)
+        if all(self._outside_hours(moment) for moment in (since, *moved, at)):
             return "hours"
         return ""
 
@@ -308,8 +311,8 @@ class Truth:
         number = split(frame).sequence
         if self._batches.setdefault(number, hold) != hold:
             raise ViolationError(f"two batches have number {number}")
-        self._signed[name] = hold
         self._open_frame(unsigned, hold)
+        self._signed[name] = hold  # last: what was found wrong is wrong at the next look, too
 
     def _open_frame(self, unsigned: bytes, name: str) -> None:
         if name in self._found:

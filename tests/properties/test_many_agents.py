@@ -17,8 +17,8 @@ import pytest
 
 from agent.delivery import POLL_SECONDS
 from base.clock import NANOSECONDS
+from collector.guard.watch import LOOK_SECONDS, Watch
 from collector.policies import TIMESTAMP_NAME
-from collector.watch import LOOK_SECONDS, Watch
 from guard.halt import Halts
 from guard.lease import Leases
 from tests.conftest import Size

@@ -13,8 +13,8 @@ from agent.log_seen import SPLIT, UNWITNESSED, Seen
 from agent.service import Service
 from base.clock import NANOSECONDS
 from base.door import Response
-from collector.guard_client import RETRY_SECONDS
-from collector.witnessed import EVERY_SECONDS
+from collector.guard.client import RETRY_SECONDS
+from collector.guard.witnessed import EVERY_SECONDS
 from tests.fakes.delivering import Delivering
 from tests.fakes.organisation import WITNESS_NAME
 from tests.fakes.site import Site, collector_site, refusal

@@ -22,6 +22,7 @@ import pytest
 import sqlalchemy as sa
 from backports import zstd
 
+import base.protocols
 import base.serving
 import guard.app
 import reader.fetch
@@ -35,9 +36,9 @@ from base.pki import Authority, Role, client_uri, private_pem, signing_request
 from collector.assembly import Collector
 from collector.auth import Reader
 from collector.config import read_config
-from collector.consents import MOST_SUBJECTS
 from collector.premises import Premises
 from collector.refusal import RefusedError
+from collector.rights.consents import MOST_SUBJECTS
 from guard.config import read_config as read_guard_config
 from guard.database import StorageError
 from guard.keys import Keys
@@ -153,7 +154,8 @@ def test_a_second_request_that_never_ends_gives_its_place_back(
 ) -> None:
     """One byte after a good request: a thousand of these would have kept everybody out."""
     monkeypatch.setattr(base.serving, "KEEP_ALIVE_SECONDS", 0.2)
-    monkeypatch.setattr(base.serving, "FIRST_REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(base.protocols, "KEEP_ALIVE_SECONDS", 0.2)
+    monkeypatch.setattr(base.protocols, "FIRST_REQUEST_SECONDS", 0.2)
     answer = said(site.origin, b"GET /v1/state HTTP/1.1\r\nHost: x\r\n\r\nG")
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert not answer.endswith(b"<still open>")

@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 import msgspec
@@ -13,9 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from base.clock import NANOSECONDS
-from collector.allowance import DAY_SECONDS, FORGET_AFTER, LONGEST_WAIT_SECONDS, Allowances, Asks
 from collector.config import Limits
 from collector.refusal import RefusedError, Why
+from collector.serving.allowance import (
+    DAY_SECONDS,
+    FORGET_AFTER,
+    LONGEST_WAIT_SECONDS,
+    Allowances,
+    Asks,
+)
 from tests.fakes.delivering import Delivering
 from tests.fakes.site import Site, collector_site, refusal
 from wire.collector_http import FrameList
@@ -174,7 +181,7 @@ def test_an_agent_that_is_told_to_wait_waits_and_loses_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The real delivery against the real limit: two batches too many, refused once each."""
-    caplog.set_level(logging.INFO, "collector.reached")
+    caplog.set_level(logging.INFO, "collector.serving.reached")
     with collector_site(tmp_path / "site", "device_uploads_per_minute = 30") as site:
         laptop = Delivering.enrolled(site, tmp_path / "state")
         frames = [laptop.seal() for _ in range(32)]
@@ -183,5 +190,6 @@ def test_an_agent_that_is_told_to_wait_waits_and_loses_nothing(
         listed = msgspec.json.decode(reader.request("GET", "/v1/frames").body, type=FrameList)
     stored = {frame.batch_hash for frame in listed.frames}
     assert stored == {hashlib.sha256(frame).digest() for frame in frames}
-    refused = [r for r in caplog.records if "429" in r.getMessage()]
+    told = [record.args for record in caplog.records if record.name == "collector.serving.reached"]
+    refused = [args for args in told if args == (HTTPStatus.TOO_MANY_REQUESTS, Why.TOO_MANY.label)]
     assert 1 <= len(refused) <= 2

@@ -14,17 +14,20 @@ from sqlalchemy import func, select
 
 from base.clock import NANOSECONDS
 from base.errors import SetupError
-from collector import expiry
 from collector.__main__ import cli as collector_cli
-from collector.audit_command import write_bundle
+from collector.commands.audit import write_bundle
+from collector.guard.watch import Watch
+from collector.guard.witnessed import Witnessed
+from collector.halt import Cause
 from collector.index.tables import checkpoints, leaves
-from collector.watch import Watch
-from collector.witnessed import Witnessed
+from collector.rights import expiry
 from governance.__main__ import cli
 from governance.audit.examine import Report, Trusted, examine
 from governance.audit.findings import Rule
 from governance.audit.reading import Bundle
+from tests.conftest import NewPlace
 from tests.fakes.audited import write_files
+from tests.fakes.drilled import drills
 from tests.fakes.organisation import READER, public_key_of_identity
 from tests.fakes.site import Site, Workstation, collector_site, today
 from wire import audit
@@ -38,8 +41,9 @@ from wire.rights import Demand
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site")) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder, index_url=new_place(folder).url) as running:
         some_days(running)
         yield running
 
@@ -55,6 +59,11 @@ def some_days(site: Site) -> None:
     """Let everything happen that leaves a leaf: to Ada, who stays, and Ben, who erases all."""
     ada, ben = site.workstation(), site.workstation()
     agreed = ada.consents()
+    assert drills(site).passed
+    (site.premises.objects / "ab").chmod(0o755)
+    assert not drills(site).passed
+    (site.premises.objects / "ab").chmod(0o700)
+    site.goes_on(Cause.DRILL_FAILED)
     frames = [sealed(ada, agreed) for _ in range(4)]
     brief = sealed(ada, agreed, expires=today())
     released(site, frames[0], frames[1], brief)
@@ -133,6 +142,7 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
     assert report.findings == []
     assert (report.policies, report.consents, report.demands) == (2, 2, 2)
     assert (report.batches, report.erased, report.releases) == (6, 3, 3)
+    assert (report.drills, report.drills_failed) == (2, 1)
     assert all((bundle / name).stat().st_size for name in audit.SINGLE)
 
 
@@ -147,6 +157,7 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
         (audit.TOMBSTONES, 0, Rule.UNEXPLAINED),
         (audit.EXPIRIES, 0, Rule.NO_TOMBSTONE),
         (audit.ACCESSES, 0, Rule.NOT_APPROVED),
+        (audit.DRILLS, 1, Rule.UNEXPLAINED),
         (audit.batches_name(0), 0, Rule.NO_TOMBSTONE),
         (audit.releases_name(0), 0, Rule.UNLOGGED),
     ],
@@ -162,7 +173,7 @@ def test_what_is_left_out_of_a_bundle_is_missed(
 def test_a_bundle_holds_no_sealed_body_and_names_nobody(site: Site, bundle: Path) -> None:
     """Of a batch it has the core and hashes; the bytes that could be opened stay."""
     everything = b"".join(path.read_bytes() for path in bundle.rglob("*") if path.is_file())
-    stored = [p.read_bytes() for p in site.premises.objects.rglob("*") if p.is_file()]
+    stored = [p.read_bytes() for p in site.premises.objects.glob("??/*")]
     assert any(stored)
     for frame in stored:
         assert frame[-600:-100] not in everything

@@ -1,5 +1,6 @@
 """The command line: what an operator does, from nothing to a serving collector."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -27,8 +28,12 @@ from base.pki import (
     signing_request,
 )
 from collector.__main__ import cli
+from collector.assembly import Collector
+from collector.commands.setup import still_to_do
 from collector.config import Config, Limits, read_config
+from collector.premises import our_premises
 from tests.fakes.organisation import Organisation, ed25519
+from tests.fakes.postgres import Server
 from tests.fakes.tls import WAIT_SECONDS, pem_to_der
 from wire.collector_http import Certified, Enrolment, EnrolRequest, State
 from wire.errors import WireError
@@ -172,6 +177,37 @@ def test_an_index_that_is_gone_is_not_made_anew(
     assert not (home / "state/index.sqlite").exists()
 
 
+@pytest.mark.slow
+def test_init_makes_the_index_in_the_database_that_it_is_told(
+    home: Path, postgres: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command works there, no file is made, and a database in use is not taken."""
+    url = postgres.empty()
+    first = ("init", "--origin", ORIGIN, "--tenant", "acme", "--index", url)
+    does(*first)
+    assert read_config(home / "config" / "config.toml").index.url == url
+    assert "fewer than 10" in does("status")
+    does("stop", "the store is moved")
+    assert not (home / "state" / "index.sqlite").exists()
+
+    (home / "config" / "config.toml").unlink()
+    code, line = fails(capsys, *first)
+    assert code == ExitCode.SETUP
+    assert "holds an index already; nothing was changed" in line
+
+
+def test_a_password_on_the_command_line_is_refused_before_anything_is_set_up(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would stand in config.toml, and in the list of processes."""
+    url = "postgresql://ada:secret@db.example/assent"
+    code, line = fails(capsys, "init", "--origin", ORIGIN, "--tenant", "acme", "--index", url)
+    assert code == ExitCode.SETUP
+    assert "has a password in it" in line
+    assert "secret" not in line
+    assert not (home / "config" / "config.toml").exists()
+
+
 # --- config.toml ------------------------------------------------------------------------
 
 
@@ -203,7 +239,7 @@ def test_the_config_that_init_writes_has_the_defaults(home: Path) -> None:
         ("[limits]\nframe_byte = 1", "frame_byte"),
         (f"origin = '{ORIGIN}'\ntenant = 'a'\nlisten = 'x:1'\n[limits]\nframe_byte = 1", "frame"),
         ("not toml", "mend it"),
-        ("origin = 'http://a'\ntenant = 'a'\nlisten = 'x:1'", "is no origin"),
+        ("origin = 'http://a'\ntenant = 'a'\nlisten = 'x:1'", "is no origin: it is https://"),
     ],
 )
 def test_a_mistake_in_the_config_is_one_line(
@@ -215,6 +251,32 @@ def test_a_mistake_in_the_config_is_one_line(
     code, line = fails(capsys, "status")
     assert code == ExitCode.SETUP
     assert said in line
+
+
+def test_two_listeners_at_one_address_are_a_mistake(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Said by init, before anything is made, and by serve; not by the system, as "in use"."""
+    same = "https://127.0.0.1:8443"
+    assert fails(capsys, "init", "--origin", same, "--tenant", "acme", "--readers", same) == (
+        ExitCode.SETUP,
+        "readers_listen is the address of listen; give it another port",
+    )
+    assert not (home / "config").exists()
+    initialised()
+    config = home / "config" / "config.toml"
+    listen = read_config(config).listen
+    config.write_text(f'readers_listen = "{listen}"\n{config.read_text()}')
+    assert "readers_listen is the address of listen" in fails(capsys, "serve")[1]
+
+
+def test_a_server_says_what_it_lacks(home: Path) -> None:
+    """Whoever starts it too early waits for batches that nobody can send."""
+    initialised()
+    premises = our_premises()
+    with contextlib.closing(Collector.open(premises)) as collector:
+        lacking = still_to_do(collector)
+    assert ["connect-guard" in lacking[0], "publish" in lacking[1]] == [True, True]
 
 
 @pytest.mark.parametrize("listen", ["8443", ":8443", "host", "host:port", "host:99999"])

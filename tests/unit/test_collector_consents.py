@@ -13,6 +13,7 @@ from sqlalchemy import select
 from base.errors import RejectedError, SetupError
 from collector import policies
 from collector.index.tables import consents, leaves
+from tests.conftest import NewPlace
 from tests.fakes.organisation import ed25519
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
@@ -25,8 +26,9 @@ from wire.policy import Policy
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site")) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder, index_url=new_place(folder).url) as running:
         yield running
 
 

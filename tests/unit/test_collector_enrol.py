@@ -14,6 +14,8 @@ from base.errors import SetupError
 from base.pki import Role, client_of, client_uri, signing_request, spki_sha256
 from collector import enrol
 from collector.index.tables import devices, tokens
+from tests.conftest import NewPlace
+from tests.fakes.indexes import in_index
 from tests.fakes.organisation import READER, ed25519
 from tests.fakes.site import TENANT, Site, Workstation, collector_site, refusal
 from tests.fakes.tls import pem_to_der
@@ -47,8 +49,9 @@ def body_for(method: str, path: str) -> bytes | None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site")) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder, index_url=new_place(folder).url) as running:
         yield running
 
 
@@ -133,7 +136,7 @@ def test_the_index_does_not_hold_the_token(site: Site) -> None:
     with site.collector.index.reading() as connection:
         rows = connection.execute(select(tokens)).all()
     assert token.encode() not in repr(rows).encode()
-    assert token.encode() not in site.premises.index_file.read_bytes()
+    assert not in_index(site.premises, token.encode())
 
 
 def test_a_signing_request_that_is_none_is_refused(site: Site, key: Ed25519PrivateKey) -> None:

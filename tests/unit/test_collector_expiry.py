@@ -1,6 +1,9 @@
 """Retention ends by itself: what may not be kept any longer is gone, and only that."""
 
+import asyncio
+import errno
 import hashlib
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
@@ -9,11 +12,15 @@ import pytest
 from sqlalchemy import select
 
 from base.errors import RetryableError
-from collector import expiry
+from collector.guard.watch import TIDY_SECONDS, Watch
 from collector.halt import call_halt
 from collector.index.tables import batches, tombstones
-from collector.watch import TIDY_SECONDS, Watch
+from collector.rights import expiry
+from collector.store.files import FileStore
+from tests.conftest import NewPlace
 from tests.fakes.site import Site, collector_site
+from tests.fakes.tls import WAIT_SECONDS
+from tests.fakes.workstation import eventually
 from wire.frame import split
 from wire.ids import BatchHash
 
@@ -21,8 +28,9 @@ KEPT_DAYS: Final = 30  # what the workstations of a site write into their batche
 
 
 @pytest.fixture
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site")) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder, index_url=new_place(folder).url) as running:
         yield running
 
 
@@ -82,7 +90,7 @@ def test_the_hour_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
         looks.append(collector)
         return 0
 
-    monkeypatch.setattr("collector.watch.clear", clear)
+    monkeypatch.setattr("collector.guard.watch.clear", clear)
     watch = Watch(site.collector)
     watch.tidy()
     watch.tidy()
@@ -96,8 +104,8 @@ def test_more_than_goes_at_once_is_gone_on_with(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next look does not wait for the hour."""
-    monkeypatch.setattr("collector.expiry.AT_ONCE", 1)
-    monkeypatch.setattr("collector.watch.AT_ONCE", 1)
+    monkeypatch.setattr("collector.rights.expiry.AT_ONCE", 1)
+    monkeypatch.setattr("collector.guard.watch.AT_ONCE", 1)
     frames = [stored(site) for _ in range(2)]
     site.clock.moved = timedelta(days=KEPT_DAYS + 1)
     watch = Watch(site.collector)
@@ -114,3 +122,38 @@ def test_a_clock_that_is_wrong_for_sure_deletes_nothing(site: Site) -> None:
     with pytest.raises(RetryableError):
         expiry.clear(site.collector)
     assert {"row", "file"} <= set(trace(site, frame))
+
+
+def test_a_file_that_cannot_be_removed_stops_nothing_else(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others go, the watch goes on and says it in a line, and removes it once it can."""
+    stuck, other = stored(site), stored(site)
+    remove, stays = FileStore.remove, BatchHash(hashlib.sha256(stuck).digest())
+    broken, rounds = threading.Event(), threading.Semaphore(0)
+
+    def failing(store: FileStore, batch: BatchHash) -> None:
+        if batch == stays and broken.is_set():
+            rounds.release()
+            raise OSError(errno.EIO, "Input/output error", "of whom")
+        remove(store, batch)
+
+    monkeypatch.setattr(FileStore, "remove", failing)
+    monkeypatch.setattr("collector.guard.watch.LOOK_SECONDS", 0.01)
+    site.clock.moved = timedelta(days=KEPT_DAYS + 1)
+    broken.set()
+    watch = Watch(site.collector)
+    watch.begin()
+    try:
+        assert all(rounds.acquire(timeout=WAIT_SECONDS) for _ in range(3))
+        assert "file" in trace(site, stuck)
+        assert trace(site, other) == []
+        broken.clear()
+        asyncio.run(eventually(lambda: site.collector.store.get(stays) is None))
+    finally:
+        watch.end()
+    assert trace(site, stuck) == []
+    told = [record for record in caplog.records if record.name == "collector.guard.watch"]
+    said = [record.getMessage() for record in told]
+    assert "what was erased still lies in the store: Input/output error" in said
+    assert not [line for line in said if "of whom" in line]

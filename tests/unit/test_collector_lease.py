@@ -5,10 +5,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from base.door import Response
+from collector.index.tables import lease
 from guard.halt import Halts
 from guard.trust import read_policy_set
+from tests.conftest import NewPlace
 from tests.fakes.damage import Damage, empty, foreign, garbled, truncated
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.lease import Lease, verify_lease
@@ -18,8 +21,8 @@ HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with collector_site(tmp_path / "site") as running:
+def site(tmp_path: Path, new_place: NewPlace) -> Iterator[Site]:
+    with collector_site(tmp_path / "site", index_url=new_place(tmp_path).url) as running:
         yield running
 
 
@@ -114,11 +117,15 @@ DAMAGES = pytest.mark.parametrize("damage", [empty, truncated, foreign, garbled]
 
 @DAMAGES
 def test_a_kept_lease_that_is_damaged_is_made_anew(
-    site: Site, workstation: Workstation, damage: Damage
+    site: Site, workstation: Workstation, damage: Damage, tmp_path: Path
 ) -> None:
     """The guard has to sign it again; nothing of the old one is handed out."""
     first = leased(site, asks(workstation))
-    damage(site.collector.leases.path)
+    with site.collector.index.writing() as connection:
+        kept = tmp_path / "kept"
+        kept.write_bytes(connection.execute(select(lease.c.signed)).scalar_one())
+        damage(kept)
+        connection.execute(lease.update().values(signed=kept.read_bytes()))
     site.clock.moved = timedelta(minutes=1)
     assert leased(site, asks(workstation)).version > first.version
 

@@ -1,7 +1,8 @@
 """The log: one tree over all leaves, whoever wrote them, and never a second history."""
 
-import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from collector import log as log_module
 from collector.index import Index
 from collector.index.tables import checkpoints, leaves, salts
 from collector.log import Log, append
+from tests.conftest import NewPlace
+from tests.fakes.indexes import Place
 from wire.collector_http import verify_logged
 from wire.ids import WallInstant
 from wire.leaf import Kind
@@ -29,8 +32,14 @@ def key() -> Ed25519PrivateKey:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Index:
-    return Index(tmp_path / "index.sqlite")
+def place(tmp_path: Path, new_place: NewPlace) -> Place:
+    return new_place(tmp_path)
+
+
+@pytest.fixture
+def index(place: Place) -> Iterator[Index]:
+    with closing(place.open()) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -95,11 +104,11 @@ def test_a_leaf_that_was_rolled_back_never_was(index: Index, log: Log) -> None:
     assert add(index, b"three") == [1]
 
 
-def test_leaves_of_another_process_are_taken_up(index: Index, log: Log, tmp_path: Path) -> None:
+def test_leaves_of_another_process_are_taken_up(index: Index, log: Log, place: Place) -> None:
     """The command line writes halts and policies beside the running server."""
     add(index, b"one")
     assert verify_checkpoint(log.checkpoint(), log.verifier_key).size == 1
-    other = Index(tmp_path / "index.sqlite")
+    other = place.open()
     add(other, b"two")
     other.close()
     assert verify_checkpoint(log.checkpoint(), log.verifier_key).size == 2
@@ -142,15 +151,15 @@ def test_an_erased_salt_makes_no_proof_and_changes_no_root(index: Index, log: Lo
 
 
 def test_an_index_from_an_old_backup_does_not_start_a_second_history(
-    index: Index, log: Log, key: Ed25519PrivateKey, tmp_path: Path
+    index: Index, log: Log, key: Ed25519PrivateKey, place: Place
 ) -> None:
     """What a witness cosigned has to be there: shorter or different is refused."""
     add(index, b"one")
     index.close()
-    shutil.copy(tmp_path / "index.sqlite", tmp_path / "backup.sqlite")
+    backup = place.copy()
     add(index, b"two")
     note = log.checkpoint()
-    old = Index(tmp_path / "backup.sqlite")
+    old = backup.open()
     with old.writing() as connection:
         connection.execute(
             checkpoints.insert().values(size=2, note=note, last_note=note, last_at=AT)

@@ -16,10 +16,12 @@ from sqlalchemy import select
 
 from base.clock import NANOSECONDS
 from base.https import Response
-from collector import facts, proof
 from collector.__main__ import cli
+from collector.commands import proof
 from collector.index.tables import notices
-from collector.notices import FIRST_WAIT_SECONDS, Messenger, untold
+from collector.operators import facts
+from collector.rights.notices import FIRST_WAIT_SECONDS, Messenger, untold
+from tests.conftest import NewPlace
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.category import Category
 from wire.collector_http import Logged, verify_logged
@@ -35,8 +37,8 @@ SECOND: Final = 1_000_000_000
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with collector_site(tmp_path / "site") as running:
+def site(tmp_path: Path, new_place: NewPlace) -> Iterator[Site]:
+    with collector_site(tmp_path / "site", index_url=new_place(tmp_path).url) as running:
         yield running
 
 

@@ -15,10 +15,11 @@ from sqlalchemy import func, select
 from base.door import Response
 from base.errors import RetryableError
 from base.pki import Role, client_uri, spki_sha256
-from collector import receive
 from collector.assembly import Collector
 from collector.index.tables import batches, leaves
+from collector.ingest import receive
 from collector.store.files import FileStore, Mark
+from tests.conftest import NewPlace
 from tests.fakes.organisation import ed25519
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from tests.fakes.tls import WAIT_SECONDS
@@ -29,8 +30,9 @@ from wire.receipt import decode_receipt, verify_receipt
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site")) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder, index_url=new_place(folder).url) as running:
         yield running
 
 
@@ -289,8 +291,10 @@ def test_other_requests_are_bounded_too(small: Workstation) -> None:
 
 
 def reopened(site: Site) -> None:
-    """Do at once what the next start would do."""
+    """Do at once what the next start would do; beside other collectors, what `watch` does later."""
     site.collector.put_right()
+    if site.collector.index.is_shared:
+        site.collector.settle(site.collector.store.unsettled())
 
 
 def test_a_full_disk_stores_nothing_and_says_try_later(

@@ -12,8 +12,9 @@ from sqlalchemy import func, select
 from base.clock import NANOSECONDS
 from base.door import Response
 from base.https import OneDoor
-from collector import frames
 from collector.index.tables import checkpoints, leaves
+from collector.release import frames
+from tests.conftest import NewPlace
 from tests.fakes.organisation import READER, WITNESS_NAME
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
@@ -26,8 +27,9 @@ from wire.tlog import leaf_hash, verify_checkpoint, verify_cosignature, verify_i
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site")) as running:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder, index_url=new_place(folder).url) as running:
         yield running
 
 
@@ -301,3 +303,14 @@ def test_many_batches_in_one_order(site: Site, reader: OneDoor, workstation: Wor
 
     assert [one.batch_hash for one in released.releases] == wanted
     assert len({one.index for one in released.releases}) == 5
+
+
+@pytest.mark.parametrize("path", ["/v1/frames?first_day=%00", "/v1/policy/%00", "/v1/frames?%00=1"])
+def test_a_nul_is_refused_at_the_door(reader: OneDoor, path: str) -> None:
+    """PostgreSQL's text has none, so it would be taken for a mistake of ours."""
+    assert refusal(reader.request("GET", path)) == (400, "bad-request")
+
+
+def test_what_comes_after_a_number_beyond_all_leaves_is_nothing(reader: OneDoor) -> None:
+    """Whoever asks so gets an empty list, on either back end."""
+    assert listed(reader, f"?after={10**18 - 1}").frames == ()

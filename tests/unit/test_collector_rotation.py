@@ -21,9 +21,11 @@ from base.clock import SystemClock
 from base.door import DoorError, UntrustedServerError
 from base.errors import RejectedError, SetupError
 from base.pki import Authority, certificate_hosts, check_issued, load_p256, spki_sha256
-from collector import enrol, rotation
+from collector import enrol
 from collector.__main__ import cli
-from collector.premises import Premises, move_in
+from collector.commands import rotation
+from collector.commands.setup import move_in
+from collector.premises import Premises
 from tests.fakes.delivering import Delivering
 from tests.fakes.disk import BreakingDisk, CrashError, How
 from tests.fakes.organisation import Organisation

@@ -5,6 +5,7 @@ collector would that wants to hide it: SHA256SUMS, salts and signatures that it 
 """
 
 import base64
+import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -625,13 +626,13 @@ def test_a_second_history_is_found_by_what_somebody_was_shown(
     other = Audited(org=made.org, entries=list(made.entries), roots=made.roots)
     for data in made.entries:
         other.tree.append(leaf_hash(data))
-    made.log(Kind.DRILL, b"ours")
-    other.log(Kind.DRILL, b"theirs")
+    made.log(Kind.HALT, b"ours")
+    other.log(Kind.HALT, b"theirs")
     assert made.examined(tmp_path / "a", seen=(made.checkpoint(),)).findings == []
     for number, note in enumerate((other.checkpoint(), made.checkpoint(ed25519()))):
         rule = (Rule.REWRITTEN, Rule.NOT_WITNESSED)[number]
         assert found(made.examined(tmp_path / str(number), seen=(note,))) == [(rule, None)]
-    other.log(Kind.DRILL, b"more")
+    other.log(Kind.HALT, b"more")
     report = made.examined(tmp_path / "longer", seen=(other.checkpoint(),))
     assert found(report) == [(Rule.REWRITTEN, None)]
 
@@ -710,7 +711,7 @@ def test_records_of_many_spans_are_judged_by_several_processes_as_by_one(
     """Each span knows its own leaves; together they are the log."""
     agreed, grant = made.agrees(), made.approves()
     for _ in range(audit.SPAN):
-        made.log(Kind.DRILL, b"")
+        made.log(Kind.HALT, b"")
     far = made.sends(agreed)
     leaves = [made.releases_of(grant, far), leaf_of(made, made.sends(agreed, key=ed25519()))]
     gone = made.sends(agreed)
@@ -751,14 +752,22 @@ def test_the_command_ends_with_6_and_a_line_for_each_finding(
     assert "1 finding;" in told.err
 
 
+def resum(bundle: Path, name: str) -> None:
+    """Have SHA256SUMS say of a file what it would of an empty one."""
+    sums = audit.decode_sums((bundle / audit.SUMS).read_bytes())
+    changed = sums | {name: hashlib.sha256(b"").hexdigest()}
+    (bundle / audit.SUMS).write_bytes(audit.encode_sums(changed))
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
         (lambda b: (b / audit.SUMS).unlink(), "SHA256SUMS"),
         (lambda b: (b / audit.SUMS).write_bytes(b"no"), "no whole audit bundle"),
         (lambda b: (b / audit.STAMP).write_bytes(b"{}"), "no audit bundle of a kind"),
+        (lambda b: resum(b, audit.STAMP), "is not as SHA256SUMS says"),
     ],
-    ids=["missing", "nonsense", "another kind"],
+    ids=["missing", "nonsense", "another kind", "another sum"],
 )
 def test_what_is_no_bundle_is_said_in_one_line(
     bundle: Path,

@@ -253,7 +253,8 @@ def test_a_guard_without_a_policy_does_nothing(tmp_path: Path) -> None:
         assert post(fresh.door(Role.COLLECTOR, "main"), "/v1/keys", key_request())[0] == 503
         acme.tree.append(leaf_hash(b"x"))
         body = f"old 0\n\n{acme.checkpoint()}".encode()
-        assert fresh.door(None).request("POST", "/add-checkpoint", body).status == 503
+        answer = fresh.door(None).request("POST", "/add-checkpoint", body)
+        assert (answer.status, answer.retry_after_seconds) == (503, 60.0)
 
 
 def test_a_key_for_what_the_policy_does_not_ask_for_is_refused(tmp_path: Path) -> None:

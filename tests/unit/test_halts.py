@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from base.door import Response
 from base.errors import SetupError
-from collector.guard_client import GuardClient
+from collector.guard.client import GuardClient
+from collector.guard.watch import OUTAGE_SECONDS, Watch
 from collector.refusal import RefusedError, Why
-from collector.watch import OUTAGE_SECONDS, Watch
 from governance.__main__ import cli as govern
 from guard.halt import Halts
+from tests.conftest import NewPlace
 from tests.fakes.organisation import Organisation, ed25519
 from tests.fakes.site import Site, collector_site, refusal
 from wire.collector_http import State
@@ -31,8 +32,8 @@ AT = WallInstant(1_800_000_000_000_000_000)
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with collector_site(tmp_path / "site") as site:
+def site(tmp_path: Path, new_place: NewPlace) -> Iterator[Site]:
+    with collector_site(tmp_path / "site", index_url=new_place(tmp_path).url) as site:
         yield site
 
 

@@ -5,6 +5,7 @@ import hashlib
 import http.client
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -15,9 +16,8 @@ import msgspec
 import pytest
 
 import collector.config
-import collector.gauges
-import collector.listeners
-import collector.operate
+import collector.operators.app
+import collector.operators.gauges
 import guard.listeners
 import guard.operate
 from base import metrics, operators
@@ -30,9 +30,10 @@ from base.pki import Role, client_uri, signing_request
 from base.serving import Clients, Credentials, Listener, Listeners, Served, run_together
 from collector.app import ROUTES
 from collector.config import Operators
+from collector.guard.watch import Watch
 from collector.index import tables
-from collector.log import Log
-from collector.watch import Watch
+from collector.log import Log, append
+from collector.serving.listeners import credentials_for, served
 from guard.config import Config
 from tests.fakes.organisation import MONTH, Organisation, ed25519
 from tests.fakes.served import ServedGuard, StoppedClock, found_guard
@@ -42,10 +43,11 @@ from wire.category import Category
 from wire.collector_http import Certified
 from wire.guard_http import KeyRequest
 from wire.ids import WallInstant
+from wire.leaf import Kind
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 COUNTED: Final = (metrics.REQUESTS, metrics.SECONDS, metrics.DEFECTS)
-OF_COLLECTOR: Final = tuple(described for described, _read in collector.gauges.GAUGES)
+OF_COLLECTOR: Final = tuple(described for described, _read in collector.operators.gauges.GAUGES)
 OF_GUARD: Final = tuple(described for described, _read in guard.operate.GAUGES)
 LABELS: Final = {"door", "method", "path", "status", "cause", "le"}  # none names anybody
 
@@ -82,7 +84,7 @@ def doors(site: Site) -> Iterator[tuple[Listeners, Watch]]:
         dict.fromkeys((Door.DEVICES, Door.READERS, Door.OPERATORS), "127.0.0.1:0")
     )
     watch = Watch(site.collector)
-    told = collector.listeners.served(listeners, site.collector, site.premises, watch)
+    told = served(listeners, site.collector, site.premises, watch)
     with serving(*told):
         yield listeners, watch
 
@@ -140,7 +142,7 @@ def test_a_collector_without_listeners_of_their_own_serves_readers_with_the_devi
     """As it was set up before there were any."""
     bound = Listeners({Door.DEVICES: "127.0.0.1:0", Door.READERS: "", Door.OPERATORS: ""})
     assert list(bound.ports) == [Door.DEVICES]
-    told = collector.listeners.served(bound, site.collector, site.premises, Watch(site.collector))
+    told = served(bound, site.collector, site.premises, Watch(site.collector))
     with serving(*told):
         answer = at(site, bound.ports[Door.DEVICES], site.workstation()).request(
             "GET", "/v1/frames"
@@ -155,7 +157,7 @@ def test_when_one_listener_cannot_begin_none_does(site: Site) -> None:
         Listeners({Door.DEVICES: "127.0.0.1:0", Door.READERS: f"127.0.0.1:{taken.port}"})
     taken.close()
     bound = Listeners({Door.DEVICES: "127.0.0.1:0", Door.READERS: "127.0.0.1:0"})
-    told = collector.listeners.served(bound, site.collector, site.premises, Watch(site.collector))
+    told = served(bound, site.collector, site.premises, Watch(site.collector))
     broken = Credentials(
         certificate=Path("absent"),
         key=Path("absent"),
@@ -215,11 +217,11 @@ def test_elsewhere_an_operator_shows_a_certificate_that_is_listed(site: Site) ->
     listed = Operators(names=("prometheus",))
     config = msgspec.structs.replace(site.collector.config, operators=listed)
     running = replace(site.collector, config=config)
-    desk = collector.operate.desk(
+    desk = collector.operators.app.desk(
         running, site.premises, Watch(running), metrics.Seen(), clear=False
     )
     listener = Listener("127.0.0.1", 0)
-    credentials = collector.listeners.credentials_for(site.premises, Door.OPERATORS)
+    credentials = credentials_for(site.premises, Door.OPERATORS)
     with serving(Served(listener, operators.build(desk), credentials)):
 
         def asks(role: Role, name: str, tenant: str = "acme") -> int:
@@ -239,7 +241,7 @@ def test_elsewhere_an_operator_shows_a_certificate_that_is_listed(site: Site) ->
 def test_a_listener_that_would_let_nobody_in_does_not_begin(site: Site) -> None:
     """One line that says what to write where."""
     with pytest.raises(SetupError, match="lists no names"):
-        collector.operate.desk(
+        collector.operators.app.desk(
             site.collector, site.premises, Watch(site.collector), metrics.Seen(), clear=False
         )
 
@@ -286,7 +288,7 @@ def test_a_collector_that_is_not_set_up_whole_is_not_ready(site: Site) -> None:
     bare = replace(site.collector, guard=None, config=roomy(site))
     with bare.index.writing() as connection:
         connection.execute(tables.policies.delete())
-    waits = {c.name for c in collector.operate.checks(bare) if c.why_not()}
+    waits = {c.name for c in collector.operators.app.checks(bare) if c.why_not()}
     assert waits == {"policy", "guard", "room"}
 
 
@@ -310,7 +312,7 @@ def test_a_halted_collector_is_ready(site: Site, told: Told) -> None:
 
 def test_the_document_is_served(told: Told) -> None:
     """The same bytes as the command prints."""
-    assert told.ask("/openapi.json") == (200, collector.operate.document())
+    assert told.ask("/openapi.json") == (200, collector.operators.app.document())
 
 
 # --- what is counted, and what is not -----------------------------------------------------
@@ -424,6 +426,33 @@ def test_what_is_left_and_how_long_the_guard_is_silent_is_told(site: Site) -> No
         assert numbers["assent_store_free_bytes"] % (1 << 30) == 0
 
 
+def test_retention_and_deletions_that_hang_are_told(site: Site) -> None:
+    """Since when nothing is here that is over; and how many batches are deleted and not gone."""
+    with doors(site) as (bound, watch):
+        told = Told(bound.ports[Door.OPERATORS])
+        assert "assent_retention_kept_seconds" not in told.numbers()
+        watch.tidy()
+        site.clock.moved += timedelta(seconds=100)
+        numbers = told.numbers()
+        assert 100 <= numbers["assent_retention_kept_seconds"] < 100 + WAIT_SECONDS
+        assert numbers["assent_deletions_unfinished"] == 0
+        with site.collector.index.writing() as connection:
+            for number in range(12):
+                leaf = append(connection, Kind.TOMBSTONE, bytes([number]), site.collector.now())
+                connection.execute(
+                    tables.tombstones.insert().values(
+                        batch=bytes([number]) * 32,
+                        device=bytes(32),
+                        stored=True,
+                        made_at=1,
+                        leaf=leaf,
+                    )
+                )
+        assert told.numbers()["assent_deletions_unfinished"] == 10
+        watch.sweep()
+        assert told.numbers()["assent_deletions_unfinished"] == 0
+
+
 # --- the guard ----------------------------------------------------------------------------
 
 
@@ -452,7 +481,10 @@ def test_a_guard_tells_how_it_is_and_nothing_of_whom_it_is_asked_about(tmp_path:
                     answer = door.request("POST", "/v1/keys", msgspec.json.encode(asked))
                     assert answer.status == 200
                 assert door.request("POST", "/v1/state").status == 200
-            shown = told.ask("/metrics")[1].decode()
+            until = time.monotonic() + WAIT_SECONDS
+            shown = ""
+            while 'path="/v1/state"' not in shown and time.monotonic() < until:
+                shown = told.ask("/metrics")[1].decode()  # an answer is counted once it has left
             numbers = told.numbers()
     finally:
         running.keys.close()

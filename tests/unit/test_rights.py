@@ -11,11 +11,12 @@ import pytest
 
 from base.door import Response
 from collector import enrol
-from collector.guard_client import GuardClient
+from collector.guard.client import GuardClient
+from collector.guard.watch import Watch
 from collector.refusal import RefusedError, Why
-from collector.rights import carry_out
-from collector.watch import Watch
+from collector.rights.demands import carry_out
 from guard.keys import Keys, Missing
+from tests.conftest import NewPlace
 from tests.fakes.organisation import Organisation, raw
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
@@ -39,8 +40,9 @@ MONTH = today()[:7]
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with collector_site(tmp_path_factory.mktemp("site") / "site") as site:
+def site(tmp_path_factory: pytest.TempPathFactory, new_place: NewPlace) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    with collector_site(folder / "site", index_url=new_place(folder).url) as site:
         yield site
 
 
@@ -208,7 +210,7 @@ def test_a_crash_after_the_tombstones_is_put_right_at_the_next_start(
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("collector.rights.sweep_left", dies)
+    monkeypatch.setattr("collector.rights.demands.sweep_left", dies)
     with pytest.raises(KeyboardInterrupt):
         carry_out(site.collector, signed := ada.demands())
     monkeypatch.undo()

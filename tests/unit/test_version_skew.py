@@ -224,10 +224,11 @@ def later_frame(laptop: Delivering, **changes: object) -> bytes:
         ({"schema": "assent/batch-v2+zstd"}, "schema"),
         ({"schema": "assent/batch-v2+zstd", "category": "microphone"}, "schema"),
         ({"schema": "assent/batch-v2+zstd", "later": [1, 2]}, "schema"),
+        ({"schema": "assent/batch-v2+zstd", "later": "é" * 20 + "e"}, "schema"),
         ({"suite": 2}, "suite 2"),
         ({"suite": 2, "later": b"later", "category": "microphone"}, "suite 2"),
     ],
-    ids=["schema", "category", "field", "suite", "all of it"],
+    ids=["schema", "category", "field", "another end", "suite", "all of it"],
 )
 def test_a_frame_of_a_later_version_is_refused_by_name_and_not_stored(
     site: Site, laptop: Delivering, changes: dict[str, object], says: str

@@ -1,0 +1,229 @@
+"""The tables of an index as version 1 of them had it: never changed again."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Table,
+)
+from sqlalchemy import Integer as SomeInteger
+from sqlalchemy import Text as SomeText
+
+# Version 1 knew SQLite alone; in PostgreSQL it has what it would have been written with.
+Integer: Final = SomeInteger().with_variant(BigInteger(), "postgresql")
+Text: Final = SomeText().with_variant(SomeText(collation="C"), "postgresql")
+
+metadata = MetaData()
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", LargeBinary(32), primary_key=True),
+    Column("public_key", LargeBinary(32), nullable=False),  # raw Ed25519
+    Column("enrolled_at", BigInteger, nullable=False),
+    Column("certified_until", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Column(
+        "label", Text, nullable=False, default=""
+    ),  # to whom notices go, as the operator wrote it; or ""
+)
+
+readers = Table(
+    "readers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("spki_sha256", LargeBinary(32), nullable=False),
+    Column("certified_at", BigInteger, nullable=False),
+    Column("certified_until", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("sha256", LargeBinary(32), primary_key=True),  # the token itself is never stored
+    Column("made_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("used_by", LargeBinary(32)),  # the device; a token is good for one
+    Column("label", Text, nullable=False, default=""),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("number", Integer, primary_key=True),  # in the order of publication
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("root", LargeBinary, nullable=False),
+    Column("snapshot", LargeBinary, nullable=False),
+    Column("targets", LargeBinary, nullable=False),
+    Column("policy", LargeBinary, nullable=False),
+    Column("published_at", BigInteger, nullable=False),
+)
+
+policy_files = Table(  # what devices ask for by version or digest; never changed, never removed
+    "policy_files",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("grant", LargeBinary(32), primary_key=True),
+    Column("device", LargeBinary(32), ForeignKey("devices.device"), nullable=False),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("category", Text, nullable=False),
+    Column("policy", LargeBinary(32), nullable=False),
+    Column("record", LargeBinary, nullable=False),  # the controller's proof, as signed
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("given_at", BigInteger, nullable=False),  # by the device's clock, as signed
+    Column("received_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Index("consents_of_device", "device", "category", "received_at"),
+)
+
+consent_events = Table(
+    "consent_events",
+    metadata,
+    Column("grant", LargeBinary(32), ForeignKey("consents.grant"), primary_key=True),
+    Column("state", Text, primary_key=True),  # of DPV: withdrawn, expired
+    Column("event", LargeBinary, nullable=False),  # as signed
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("grant", LargeBinary(32), ForeignKey("consents.grant"), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("notice", LargeBinary, nullable=False),  # the JSON that notify_command is given
+    Column("made_at", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("next_at", BigInteger),  # after a try that failed
+    Column("told_at", BigInteger),  # NULL: deliver it
+)
+
+guard_keys = Table(
+    "guard_keys",
+    metadata,
+    Column("subject", LargeBinary(16), primary_key=True),
+    Column("category", Text, primary_key=True),
+    Column("month", Text, primary_key=True),
+    Column("key_id", LargeBinary(16), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("core_hash", LargeBinary(32), nullable=False),
+    Column("device", LargeBinary(32), ForeignKey("devices.device"), nullable=False),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("programme", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("expires", Text, nullable=False),
+    Column("policy", LargeBinary(32), nullable=False),
+    Column("grant", LargeBinary(32), nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sequence", Text, nullable=False),  # a u64, which SQLite's integers do not hold
+    Column("received_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+    Index("batches_of_day", "category", "day"),
+)
+
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("device", LargeBinary(32), primary_key=True),  # each device forgets for itself
+    Column("stored", Boolean, nullable=False),  # there was something to forget
+    Column("made_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
+)
+
+requests = Table(
+    "requests",  # what data subjects demanded; it holds for what was agreed to before
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("demand", Text, nullable=False),
+    Column("category", Text),  # NULL: all
+    Column("first_day", Text, nullable=False),  # empty: ever
+    Column("last_day", Text, nullable=False),
+    Column("made_at", BigInteger, nullable=False),  # by the clock of who asked, as grants are
+    Column("by_device", LargeBinary(32), nullable=False),  # its public key; empty: the rights key
+    Column("received_at", BigInteger, nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+    Column("erased", Integer, nullable=False),  # batches
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Column("guard", LargeBinary),  # its signed receipt; NULL: outstanding, or not asked for
+    Index("requests_of_subject", "subject"),
+)
+
+leaves = Table(
+    "leaves",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("entry", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+salts = Table(  # apart, so that erasing one touches nothing that the log's hashes cover
+    "salts",
+    metadata,
+    Column("leaf", Integer, ForeignKey("leaves.number"), primary_key=True, autoincrement=False),
+    Column("salt", LargeBinary(16), nullable=False),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("batch", LargeBinary(32), primary_key=True),
+    Column("access", LargeBinary(32), primary_key=True),  # digest of the approved request
+    Column("reader", Text, nullable=False),
+    Column("released_at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+)
+
+checkpoints = Table(
+    "checkpoints",  # those that a witness cosigned: the log may never be shorter than these
+    metadata,
+    Column("size", Integer, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("cosigned_at", BigInteger, nullable=False),
+)
+
+halts = Table(
+    "halts",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("policy", LargeBinary, nullable=False),  # the digest that was in force, or empty
+    Column("by", Text, nullable=False),  # the party whose word it is
+    Column("why", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+)
+
+stops = Table(
+    "stops",  # those that hold; when its cause is gone, so is its row
+    metadata,
+    Column("cause", Text, primary_key=True),
+    Column("why", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)

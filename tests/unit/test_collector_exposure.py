@@ -1,0 +1,288 @@
+"""The exposure report: what it counts, to whom it tells what, and the notices."""
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from base.command import outcome
+from base.errors import ExitCode
+from collector.__main__ import cli
+from collector.exposure.counts import told
+from collector.exposure.notices import to_authority, to_council, write_notices
+from collector.exposure.report import (
+    Access,
+    Exposure,
+    HoleFound,
+    OfCategory,
+    OfSubject,
+    Span,
+    exposure,
+)
+from collector.halt import Cause
+from tests.fakes.drilled import drills
+from tests.fakes.organisation import NOW, Organisation, wall
+from tests.fakes.site import Site, Workstation, today
+from wire.category import Category
+from wire.ids import WallInstant
+
+HOUR = wall(NOW) - wall(NOW - timedelta(hours=1))
+
+
+def since_yesterday(site: Site) -> Span:
+    now = site.collector.now()
+    return Span(since=WallInstant(now - 24 * HOUR), until=now)
+
+
+def report_of(site: Site) -> Exposure:
+    return exposure(site.collector.index, site.collector.store, since_yesterday(site))
+
+
+@pytest.fixture
+def ada(site: Site) -> Workstation:
+    one = site.workstation(label="ada@acme.example")
+    signed = one.consents()
+    for _ in range(3):
+        assert one.puts(one.seals(signed)).status == 201
+    return one
+
+
+@pytest.fixture
+def home(site: Site, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the command line work on the folders of *site*."""
+    folder = site.premises.paths.config.parent
+    monkeypatch.setenv("ASSENT_HOME", str(folder))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return folder
+
+
+def planted(people: int, *, of_keys: int | None = None) -> Exposure:
+    """Return an exposure of so many people, each with two batches of keys (or fewer of them)."""
+    subjects = {bytes([number]) * 16 for number in range(people)}
+    keys = set(sorted(subjects)[: people if of_keys is None else of_keys])
+    at = wall(NOW)
+    return Exposure(
+        since=WallInstant(at - HOUR),
+        until=at,
+        categories={
+            Category.KEYS: OfCategory(
+                batches=2 * len(keys), first_day="2027-03-14", last_day="2027-03-15", subjects=keys
+            ),
+            Category.SCREEN: OfCategory(
+                batches=people, first_day="2027-03-15", last_day="2027-03-15", subjects=subjects
+            ),
+        },
+        sealed=2 * len(keys) + people,
+        accesses=[
+            Access(
+                access=b"a" * 32,
+                reader="training-team",
+                approvers=("Ada", "Grace"),
+                request_id="r-1",
+                purpose="train",
+                why="the model cannot scroll",
+                first_at=at,
+                last_at=at,
+                batches=2 * len(keys),
+                subjects=keys,
+                of_subject=dict.fromkeys(keys, 2),
+            )
+        ],
+        holes=[
+            HoleFound(
+                found_at=at,
+                line="a batch's file has mode 644",
+                open_since=WallInstant(at - HOUR),
+                closed_at=None,
+            )
+        ],
+        people={subject: OfSubject(batches={Category.SCREEN: 1}) for subject in subjects},
+    )
+
+
+# --- to whom it tells what ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("people", [1, 9])
+def test_what_is_published_has_no_number_of_fewer_than_ten_people(people: int) -> None:
+    """Neither of them, nor of what is theirs."""
+    said = told(planted(people), public=True)
+    assert said.subjects == "fewer than 10"
+    numbers = [said.batches, said.sealed, *(c.subjects for c in said.categories)]
+    numbers += [c.batches for c in said.categories] + [a.batches for a in said.accesses]
+    assert [each for each in numbers if isinstance(each, int) and each] == []
+    assert said.encrypted
+
+
+def test_what_is_published_lets_nobody_be_subtracted() -> None:
+    """Of nineteen, eighteen have keys: both are ten or more, and their difference is not told."""
+    said = told(planted(19, of_keys=18), public=True)
+    assert said.subjects == "at least 10"
+    assert {c.category: c.subjects for c in said.categories} == {
+        "keys": "at least 10",
+        "screen": "at least 10",
+    }
+
+
+def test_a_category_or_an_access_of_a_few_among_many_is_not_told() -> None:
+    """The crowd is that of each number, not of the report."""
+    said = told(planted(30, of_keys=2), public=True)
+    assert said.subjects == "at least 30"
+    (keys,) = (c for c in said.categories if c.category == "keys")
+    assert (keys.subjects, keys.batches) == ("fewer than 10", "of fewer than 10 people")
+    assert said.accesses[0].batches == "of fewer than 10 people"
+
+
+def test_the_operator_is_told_the_numbers_as_they_are() -> None:
+    """Who has to notify people must know how many they are."""
+    said = told(planted(3, of_keys=2), public=False)
+    assert (said.subjects, said.batches) == (3, 7)
+    assert said.accesses[0].subjects == 2
+
+
+def test_no_report_names_a_pseudonym(site: Site, ada: Workstation) -> None:
+    """Neither in words nor as JSON; only a notice to that very person has theirs."""
+    for public in (True, False):
+        said = msgspec.json.encode(told(report_of(site), public=public)).decode()
+        assert ada.org.subject.hex() not in said
+        assert ada.id.hex() not in said
+
+
+# --- what it counts -----------------------------------------------------------------------
+
+
+def test_what_a_drill_planted_is_nobodys_and_not_counted(site: Site, ada: Workstation) -> None:
+    """No person, no batch, no category of theirs."""
+    before = told(report_of(site), public=False)
+    assert drills(site).passed
+    after = told(report_of(site), public=False)
+    assert (before.subjects, before.batches, before.sealed) == (1, 3, 3)
+    assert (after.subjects, after.batches, after.categories) == (1, 3, before.categories)
+
+
+def test_a_hole_is_told_with_the_drills_around_it(site: Site, ada: Workstation) -> None:
+    """It can have come to be only after the last that passed, and is closed by the next."""
+    first = drills(site)
+    folder = site.premises.objects / "0a"
+    folder.chmod(0o711)
+    failed = drills(site)
+    (open_hole,) = report_of(site).holes
+    assert open_hole == HoleFound(
+        found_at=failed.ended_at,
+        line=failed.holes[0],
+        open_since=first.began_at,
+        closed_at=None,
+    )
+    folder.chmod(0o700)
+    closed = drills(site)
+    (hole,) = report_of(site).holes
+    assert hole.closed_at == closed.ended_at
+    site.goes_on(Cause.DRILL_FAILED)
+
+
+def test_an_object_that_is_missing_is_neither_sealed_nor_plain(
+    site: Site, ada: Workstation
+) -> None:
+    """It is said to be missing."""
+    path = next(each for each in site.premises.objects.glob("??/*"))
+    path.unlink()
+    found = report_of(site)
+    assert (found.sealed, found.plain, found.missing) == (2, 0, 1)
+
+
+# --- the command and the notices ----------------------------------------------------------
+
+
+def test_one_command_answers(site: Site, ada: Workstation, home: Path) -> None:
+    """How many, which categories, who, encrypted, from when to when; as words and as JSON."""
+    shown = CliRunner().invoke(cli, ["exposure", "--since", today(-1), "--json"])
+    assert shown.exit_code == 0, shown.output
+    said = json.loads(shown.output)
+    assert (said["subjects"], said["encrypted"], said["sealed"]) == (1, True, 3)
+    assert said["categories"][0]["category"] == "keys"
+    words = CliRunner().invoke(cli, ["exposure", "--since", today(-1)]).output
+    assert "people      1" in words
+    assert "yes: each object was parsed" in words
+    public = CliRunner().invoke(cli, ["exposure", "--since", today(-1), "--public"]).output
+    assert "people      fewer than 10" in public
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--since", "yesterday"], ExitCode.USAGE, "does not match"),
+        (["--since", "2027-03-15", "--until", "2027-03-14"], ExitCode.USAGE, "is before"),
+        (["--since", "2025-03-15", "--public", "--notices", "out"], ExitCode.USAGE, "leave out"),
+        (["--since", "2025-03-15", "--notices", "."], ExitCode.SETUP, "is there already"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused(
+    site: Site,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    code: ExitCode,
+    said: str,
+) -> None:
+    """In one line that says what to do."""
+    assert outcome(cli, "assent-collector", ["exposure", *args], refusals=()) == code
+    assert said in capsys.readouterr().err
+
+
+def test_the_notices_are_written_for_everybody_concerned(
+    site: Site, ada: Workstation, home: Path, tmp_path: Path
+) -> None:
+    """One a person, with their own numbers only; to the authority; to the council; 0600 in 0700."""
+    other = site.workstation()
+    assert other.puts(other.seals(other.consents())).status == 201
+    out = tmp_path / "out"
+    shown = CliRunner().invoke(cli, ["exposure", "--since", today(-1), "--notices", str(out)])
+    assert shown.exit_code == 0, shown.output
+    names = {path.name for path in (out / "people").iterdir()}
+    assert names == {f"{one.org.subject.hex()}.txt" for one in (ada, other)}
+    adas = (out / "people" / f"{ada.org.subject.hex()}.txt").read_text()
+    assert "To: ada@acme.example" in adas
+    assert "3 batches of" in adas
+    assert other.org.subject.hex() not in adas
+    council = (out / "council.txt").read_text()
+    assert "fewer than 10" in council
+    assert ada.org.subject.hex() not in council
+    for path in out.rglob("*"):
+        expected = 0o700 if path.is_dir() else 0o600
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_the_authority_is_told_what_article_33_asks_for() -> None:
+    """(a) nature, categories, numbers; (b) contact; (c) consequences; (d) measures."""
+    policy, found = Organisation().policy(), planted(3)
+    text = to_authority(found, policy, wall(NOW))
+    for part in ("(a) Nature", "(b) Contact point", "(c) Likely consequences", "(d) Measures"):
+        assert part in text
+    assert "Data subjects concerned: 3" in text
+    assert policy.controller.contact in text
+    assert "a batch's file has mode 644" in text
+    assert "is a sealed frame" in text
+    found.plain = 2
+    assert "2 objects are not the frames" in to_authority(found, policy, wall(NOW))
+    assert "fewer than 10" in to_council(found, policy)
+
+
+def test_a_person_is_told_that_something_of_theirs_was_readable(
+    site: Site, ada: Workstation, tmp_path: Path
+) -> None:
+    """And who had it released, for what, under whose approval."""
+    found = report_of(site)
+    subject = bytes(ada.org.subject)
+    found.people[subject].plain = 1
+    found.accesses = planted(1).accesses
+    found.accesses[0].of_subject = {subject: 2}
+    now = WallInstant(int(datetime.now(UTC).timestamp()))
+    write_notices(site.collector.index, found, site.policy, tmp_path / "out", now)
+    text = (tmp_path / "out" / "people" / f"{subject.hex()}.txt").read_text()
+    assert "NOT ALL" in text
+    assert "2 batches by training-team, approved by Ada, Grace" in text
+    assert "the model cannot scroll" in text
