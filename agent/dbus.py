@@ -1,10 +1,11 @@
-"""Asking on a D-Bus: one call and its answer, and the end of a connection.
+"""Asking on a D-Bus: a connection, one call and its answer, and the end.
 
 Whoever asks decides what silence means; here it is only told apart from an answer.
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from dbus_fast import Message, MessageType
@@ -22,6 +23,22 @@ ENDS: Final = (OSError, EOFError, DBusError, ValueError, TypeError, AttributeErr
 
 class NoAnswerError(DBusError):
     """Somebody answered with an error; `type` is its name."""
+
+
+@asynccontextmanager
+async def connected(bus: MessageBus) -> AsyncIterator[MessageBus]:
+    """Connect *bus*; when that ends, in whatever way, its descriptors are closed.
+
+    By itself dbus-fast closes them in a round of the event loop after `disconnect`, and not at
+    all if `connect` is cancelled. A loop that ends meanwhile would leave them to the garbage
+    collector, which nothing wakes in a process that is paused.
+    """
+    try:
+        yield await bus.connect()
+    finally:
+        bus.disconnect()
+        if bus._sock is not None and not bus._disconnected:  # noqa: SLF001 - there is no other word for it
+            bus._finalize(None)  # noqa: SLF001
 
 
 async def call(

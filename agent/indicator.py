@@ -16,7 +16,7 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusError
 
-from agent.dbus import either, end_of
+from agent.dbus import connected, either, end_of
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ _MATCHES: Final = (
     f"type='signal',interface='{WATCHER}'",
     f"type='signal',interface='{ITEM}',member='NewStatus'",
 )
+_CONNECTED_SECONDS: Final = 1.0  # a bus that takes longer is none
 _ANSWER_SECONDS: Final = 1.0  # a panel that hangs shows nothing that can be relied on
 _RETRY_SECONDS: Final = 2.0  # before a bus that is not there, or a panel that hangs, is tried again
 
@@ -61,8 +62,7 @@ class IndicatorWatch:
             self._say(NO_ITEM)
 
     async def _session(self, tray_pid: int) -> None:
-        bus = await MessageBus(bus_type=BusType.SESSION).connect()
-        try:
+        async with connected(MessageBus(bus_type=BusType.SESSION)) as bus:
             changed = asyncio.Event()
             bus.add_message_handler(lambda message: self._on_signal(message, changed))
             for rule in _MATCHES:
@@ -78,8 +78,6 @@ class IndicatorWatch:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(again):
                         await either(changed.wait(), end)
-        finally:
-            bus.disconnect()
 
     def _on_signal(self, message: Message, changed: asyncio.Event) -> None:
         if message.message_type is not MessageType.SIGNAL:
@@ -103,16 +101,15 @@ async def why_hidden(bus: MessageBus, tray_pid: int) -> str:
 
 async def why_no_tray() -> str:
     """Return "" if this desktop could show an icon, else in one line why not (for `doctor`)."""
-    try:
-        bus = await asyncio.wait_for(MessageBus(bus_type=BusType.SESSION).connect(), 1)
-    except (OSError, EOFError, DBusError, ValueError, TimeoutError):
-        return NO_BUS
-    try:
-        why = await why_hidden(bus, 0)
-        return "" if why == NO_ITEM else why
-    finally:
-        bus.disconnect()
-        await end_of(bus)
+    why = NO_BUS
+    with contextlib.suppress(OSError, EOFError, DBusError, ValueError, TimeoutError):
+        async with (
+            asyncio.timeout(_CONNECTED_SECONDS) as patience,
+            connected(MessageBus(bus_type=BusType.SESSION)) as bus,
+        ):
+            patience.reschedule(None)  # from here on `why_hidden` has its own
+            why = await why_hidden(bus, 0)
+    return "" if why == NO_ITEM else why
 
 
 async def _why_hidden(bus: MessageBus, tray_pid: int) -> str:

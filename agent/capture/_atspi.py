@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, end_of
+from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, connected, end_of
 from base.clock import boot_ns
 from wire.control import SecretSeen
 from wire.ids import BootInstant
@@ -130,8 +130,7 @@ class SecureFields:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connected(self) -> None:
-        bus = await MessageBus(bus_address=await _address()).connect()
-        try:
+        async with connected(MessageBus(bus_address=await _address())) as bus:
             bus.add_message_handler(lambda message: self._on_signal(bus, message))
             for rule in _MATCHES:
                 await ask_bus(bus, "AddMatch", rule)
@@ -139,10 +138,10 @@ class SecureFields:
                 await _register(bus, event)
             await self._look_around(bus)
             self._bus = bus
-            await end_of(bus)
-        finally:
-            self._bus = None
-            bus.disconnect()
+            try:
+                await end_of(bus)
+            finally:
+                self._bus = None
 
     async def _look_around(self, bus: MessageBus) -> None:
         """Find out what had the focus before anybody told us."""
@@ -219,14 +218,11 @@ class SecureFields:
 
 
 async def _address() -> str:
-    session = await MessageBus(bus_type=BusType.SESSION).connect()
-    try:
+    async with connected(MessageBus(bus_type=BusType.SESSION)) as session:
         answer = await call(
             session, "org.a11y.Bus", "/org/a11y/bus", "GetAddress", interface="org.a11y.Bus"
         )
         return str(answer.body[0])
-    finally:
-        session.disconnect()
 
 
 async def _register(bus: MessageBus, event: str) -> None:

@@ -26,6 +26,7 @@ from agent.dbus import (
     NoAnswerError,
     ask_bus,
     call,
+    connected,
     either,
     end_of,
     properties,
@@ -119,25 +120,28 @@ class Logind:
         return LoginService.UNKNOWN if self._met or self._booted.exists() else LoginService.ABSENT
 
     async def _connected(self) -> None:
-        bus = await MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True).connect()
-        self._sleeping = False  # whether it is on its way to sleep is asked first of all
-        try:
-            bus.add_message_handler(self._on_signal)
-            for rule in _MATCHES:
-                await ask_bus(bus, "AddMatch", rule)
-            end = asyncio.ensure_future(end_of(bus))
-            while not end.done():
-                self._changed.clear()
-                answer = await self._ask(bus)
-                if self._changed.is_set():
-                    continue
-                self._take(answer)
-                if answer.manager is LoginService.THERE and not self._sleeping:
-                    await self._hold_sleep_up(bus)
-                await either(self._changed.wait(), end)
-        finally:
-            bus.disconnect()
-            self._let_sleep()
+        async with connected(MessageBus(bus_type=BusType.SYSTEM, negotiate_unix_fd=True)) as bus:
+            self._sleeping = False  # whether it is on its way to sleep is asked first of all
+            try:
+                await self._listen(bus)
+            finally:
+                self._let_sleep()
+
+    async def _listen(self, bus: MessageBus) -> None:
+        """Ask again at each change, until the bus ends."""
+        bus.add_message_handler(self._on_signal)
+        for rule in _MATCHES:
+            await ask_bus(bus, "AddMatch", rule)
+        end = asyncio.ensure_future(end_of(bus))
+        while not end.done():
+            self._changed.clear()
+            answer = await self._ask(bus)
+            if self._changed.is_set():
+                continue
+            self._take(answer)
+            if answer.manager is LoginService.THERE and not self._sleeping:
+                await self._hold_sleep_up(bus)
+            await either(self._changed.wait(), end)
 
     # --- asking -----------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Final
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, either, end_of
+from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, connected, either, end_of
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -61,8 +61,7 @@ class ScreenSavers:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _connected(self) -> None:
-        bus = await MessageBus(bus_type=BusType.SESSION).connect()
-        try:
+        async with connected(MessageBus(bus_type=BusType.SESSION)) as bus:
             bus.add_message_handler(self._on_signal)
             for rule in _MATCHES:
                 await ask_bus(bus, "AddMatch", rule)
@@ -73,8 +72,6 @@ class ScreenSavers:
                 if not self._changed.is_set():  # else it may be older than what was told
                     self._say(seen)
                     await either(self._changed.wait(), end)
-        finally:
-            bus.disconnect()
 
     def _on_signal(self, message: Message) -> None:
         if message.message_type is not MessageType.SIGNAL:
