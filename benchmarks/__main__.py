@@ -16,7 +16,19 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import agent, audit, collector, load, scaled, screen, sealing, sensor, spool, stop
+from benchmarks import (
+    agent,
+    audit,
+    collector,
+    load,
+    release,
+    scaled,
+    screen,
+    sealing,
+    sensor,
+    spool,
+    stop,
+)
 from benchmarks.result import Row
 
 SENSELESS: Final = 1_000  # a ratio to next to nothing says nothing
@@ -28,6 +40,7 @@ BENCHES: Final[dict[str, Callable[[], list[Row]]]] = {
     "collector": collector.run,
     "load": load.run,
     "scaled": scaled.run,
+    "release": release.run,
     "audit": audit.run,
     "agent": agent.run,
     "stop": stop.run,

@@ -127,13 +127,14 @@ def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers
     if len(asked.batches) > LARGEST_RELEASE:
         raise Answered(413, f"at most {LARGEST_RELEASE} batches in one request")
     guard.check_running()
-    outcome = release(
-        asked,
-        caller=caller,
-        policy_set=guard.installed(),
-        find_key=guard.keys.find,
-        now=guard.now(),
-    )
+    with guard.keys.finding() as find_key:
+        outcome = release(
+            asked,
+            caller=caller,
+            policy_set=guard.installed(),
+            find_key=find_key,
+            now=guard.now(),
+        )
     if isinstance(outcome, Refused):
         _log.info("a release was refused: %s", outcome.refusal)
         raise Answered(403, outcome.why, refused=outcome.refusal)

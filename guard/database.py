@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from base.errors import RetryableError, SetupError
 from base.stored import newer
 
+_READS: Final = "assent_reads"  # the option of a connection that begins no transaction
 SCHEMA_VERSION: Final = 1  # files from before there was one have 0, and the same tables
 
 
@@ -25,8 +26,8 @@ class DamagedError(SetupError):
 def open_database(path: Path, tables: sa.MetaData) -> sa.Engine:
     """Return an engine on *path* (mode 0600), its tables made where they are missing.
 
-    Every transaction takes the write lock at once (BEGIN IMMEDIATE), so that what it read
-    is still true when it writes.  A commit is on the disk when it returns.  Deleted bytes
+    A `transaction` takes the write lock at once (BEGIN IMMEDIATE), so that what it read is
+    still true when it writes.  A commit is on the disk when it returns.  Deleted bytes
     are overwritten with zeros.
 
     Raises:
@@ -63,6 +64,22 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
 
     """
     with _said(Path(engine.url.database or "")), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Read the file, each time as it is then, without holding up whoever writes.
+
+    Raises:
+        StorageError: It cannot be used now.
+        DamagedError: It is no database any more.
+
+    """
+    with (
+        _said(Path(engine.url.database or "")),
+        engine.connect().execution_options(**{_READS: True}) as connection,
+    ):
         yield connection
 
 
@@ -106,4 +123,5 @@ def _configure(raw: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3.Con
 
 
 def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if not connection.get_execution_options().get(_READS):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

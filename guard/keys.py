@@ -7,16 +7,19 @@ whatever the number of batches, and final, also for an old copy of the file that
 """
 
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
 
 from base.errors import AssentError, SetupError
-from guard.database import open_database, transaction, truncate_log
+from guard.database import open_database, reading, transaction, truncate_log
 from guard.erasures import Demanded, Erasures, Ordered
 from wire.category import Category
 from wire.ids import KeyId, SubjectId, WallInstant, key_id
@@ -54,6 +57,13 @@ _REQUESTS: Final = sa.Table(
     sa.Column("subject", sa.LargeBinary, nullable=False),
     sa.Column("gone", sa.Integer, nullable=False),
     sa.Column("erased_at", sa.BigInteger, nullable=False),
+)
+
+
+_ONE: Final = sa.select(_KEYS.c.seed, _KEYS.c.key_id).where(  # made once: that costs most
+    _KEYS.c.subject == sa.bindparam("of"),
+    _KEYS.c.category == sa.bindparam("in"),
+    _KEYS.c.month == sa.bindparam("at"),
 )
 
 
@@ -126,7 +136,7 @@ class Keys:
         with transaction(self._engine) as db:
             if _is_erased(db, subject, category, month):
                 raise ErasedError(f"the key for {category} of {month} was erased")
-            row = db.execute(_one(subject, category, month)).first()
+            row = db.execute(_ONE, _named(subject, category, month)).first()
             if row is not None:
                 return public_key_of(row.seed)
             if month not in _season(now):
@@ -149,14 +159,14 @@ class Keys:
 
     def find(self, subject: SubjectId, category: Category, month: str) -> Found | Missing:
         """Return the seed for this subject, category and month, or why there is none."""
-        with transaction(self._engine) as db:
-            row = db.execute(_one(subject, category, month)).first()
-            if row is not None:
-                return Found(seed=row.seed, key_id=KeyId(row.key_id))
-            asked = sa.select(_REQUESTS.c.gone).where(_REQUESTS.c.subject == subject)
-            if _is_erased(db, subject, category, month) or db.execute(asked).first() is not None:
-                return Missing.ERASED
-            return Missing.NEVER_MADE
+        with self.finding() as find:
+            return find(subject, category, month)
+
+    @contextmanager
+    def finding(self) -> Iterator[Callable[[SubjectId, Category, str], Found | Missing]]:
+        """Yield `find` for many keys; what is erased meanwhile is not found any more."""
+        with reading(self._engine) as db:
+            yield partial(_found, db)
 
     def erase(self, digest: bytes, request: Request, now: WallInstant) -> Gone:
         """Carry out a data subject's request, once; return what of it is gone, and since when.
@@ -241,12 +251,20 @@ class Keys:
         self._engine.dispose()
 
 
-def _one(subject: SubjectId, category: Category, month: str) -> sa.Select[tuple[bytes, bytes]]:
-    return sa.select(_KEYS.c.seed, _KEYS.c.key_id).where(
-        _KEYS.c.subject == subject,
-        _KEYS.c.category == category.value,
-        _KEYS.c.month == month,
-    )
+def _found(
+    db: sa.Connection, subject: SubjectId, category: Category, month: str
+) -> Found | Missing:
+    row = db.execute(_ONE, _named(subject, category, month)).first()
+    if row is not None:
+        return Found(seed=row.seed, key_id=KeyId(row.key_id))
+    asked = sa.select(_REQUESTS.c.gone).where(_REQUESTS.c.subject == subject)
+    if _is_erased(db, subject, category, month) or db.execute(asked).first() is not None:
+        return Missing.ERASED
+    return Missing.NEVER_MADE
+
+
+def _named(subject: SubjectId, category: Category, month: str) -> dict[str, object]:
+    return {"of": subject, "in": category.value, "at": month}
 
 
 def _name(erasure: Demanded | Ordered) -> tuple[bytes, str, str]:
