@@ -19,7 +19,6 @@ from base.api import Door
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
 from base.command import EXISTING_FILE, run
 from base.crowd import LEAST
-from base.errors import SetupError
 from base.logs import start_logging
 from base.pki import Role
 from base.serving import Listeners, run_together
@@ -28,6 +27,7 @@ from collector.assembly import Collector
 from collector.check.command import check_command
 from collector.commands import standstill
 from collector.commands.audit import audit_bundle
+from collector.commands.enrolment import jurisdiction, token
 from collector.commands.migrate import migrate_command
 from collector.commands.proof import list_consents
 from collector.commands.rotate import ca, tls
@@ -46,12 +46,9 @@ from collector.operators.app import document
 from collector.premises import our_premises
 from collector.rights.notices import Messenger
 from collector.serving.listeners import bind, credentials_for, served
-from wire.collector_http import Enrolment
 from wire.errors import WireError
 from wire.ids import WallInstant
 
-MOST_LABEL = 200
-DAY = 24 * 3600 * NANOSECONDS
 EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 ANY_FILE = click.Path(dir_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
@@ -260,43 +257,8 @@ def openapi_command() -> None:
 # --- devices and readers ----------------------------------------------------------------
 
 
-@cli.command()
-@click.option("--out", type=ANY_FILE, required=True, help="The enrolment file to write (0600).")
-@click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True)
-@click.option("--for", "label", default="", help="To whom notify_command tells of its consents.")
-def token(out: Path, days: int, label: str) -> None:
-    """Write an enrolment file for one device.
-
-    It holds a token that works once: hand it over privately.
-
-    \b
-    Example:
-      assent-collector token --out ada.enrol.json --for ada@acme.example
-      assent-agent enroll ada.enrol.json            (on Ada's workstation)
-    """
-    if len(label) > MOST_LABEL or not label.isprintable():
-        raise click.UsageError(f"--for is one line of at most {MOST_LABEL} characters")
-    if out.exists():
-        raise SetupError(f"{out} is there already; one device, one file")
-    premises = our_premises()
-    require_plausible_clock()
-    expires_at = WallInstant(_now() + days * DAY)
-    with opened_index(premises) as index, index.writing() as connection:
-        current = policies.latest(connection)
-        if current is None:
-            raise SetupError("no policy is in force; run assent-collector publish first")
-        root_sha256 = policies.root_sha256(current)
-        secret = enrol.new_token(connection, _now(), expires_at, label)
-    enrolment = Enrolment(
-        origin=premises.config().origin,
-        tls_pins=premises.tls_pins(),
-        ca_pem=premises.trusted_pem(),
-        token=secret,
-        root_sha256=root_sha256,
-        expires_at=expires_at,
-    )
-    durable.replace(out, msgspec.json.format(msgspec.json.encode(enrolment)) + b"\n")
-    click.echo(f"{out}  for one device, until {_day(expires_at)}; whoever has it can enroll")
+cli.add_command(token)
+cli.add_command(jurisdiction)
 
 
 @cli.command()
@@ -315,10 +277,11 @@ def devices(as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(known))
         return
-    table = Table("device", "enrolled", "certificate until", "revoked")
+    table = Table("device", "jurisdiction", "enrolled", "certificate until", "revoked")
     for one in known:
         revoked = _day(one.revoked_at) if one.revoked_at is not None else ""
-        table.add_row(one.device[:16], _day(one.enrolled_at), _day(one.certified_until), revoked)
+        days = (_day(one.enrolled_at), _day(one.certified_until), revoked)
+        table.add_row(one.device[:16], one.jurisdiction, *days)
     Console().print(table)
 
 

@@ -90,7 +90,7 @@ ROUTES: Final = (
         "Enrol a device with a one-time token; the same token and key again: a new certificate",
         takes=EnrolRequest,
         gives={201: Certified, 200: Certified},
-        refuses=(*STILL, Why.TOKEN_REFUSED, Why.REVOKED),
+        refuses=(*STILL, Why.TOKEN_REFUSED, Why.NOT_THIS_JURISDICTION, Why.REVOKED),
     ),
     row(
         "POST /v1/renew",
@@ -210,7 +210,7 @@ ROUTES: Final = (
             *(Why.VERSION_UNKNOWN, Why.NOT_THIS_ORIGIN, Why.NOT_THIS_TENANT, Why.NOT_THIS_DEVICE),
             *(Why.POLICY_UNKNOWN, Why.NOT_THIS_PROGRAMME, Why.NOT_THIS_SUBJECT, Why.EXPIRED),
             *(Why.CATEGORY_REFUSED, Why.CONSENT_UNKNOWN, Why.CONSENT_MISMATCH),
-            *(Why.GUARD_KEY_UNKNOWN, Why.KEPT_TOO_LONG),
+            *(Why.NOT_THIS_JURISDICTION, Why.GUARD_KEY_UNKNOWN, Why.KEPT_TOO_LONG),
         ),
     ),
     row(

@@ -107,6 +107,7 @@ class Collector:
                 tenant=config.tenant,
                 days=config.client_days,
                 absence_days=config.absence_days,
+                jurisdictions=config.jurisdictions,
                 ca_pem=premises.trusted_pem(),
             ),
             receiver=Receiver(
@@ -115,6 +116,7 @@ class Collector:
                 index=index,
                 store=store,
                 log=log,
+                jurisdictions=config.jurisdictions,
                 spare_bytes=config.limits.spare_bytes,
                 clock=clock,
             ),

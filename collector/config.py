@@ -74,6 +74,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     workers: NotNegative = 2  # processes that hold devices' connections; 0: all in one process
     client_days: Annotated[float, msgspec.Meta(gt=0)] = 7.0
     absence_days: Annotated[float, msgspec.Meta(ge=0)] = 180.0
+    jurisdictions: tuple[str, ...] = ()  # of the policy's, those that are served here; none: all
     limits: Limits = Limits()
     notify_command: str = ""  # an executable that tells data subjects of consents in their name
     log_form: Form = Form.TEXT
@@ -109,6 +110,7 @@ listen = {listen}
 # client_days = 7.0         # how long a device's certificate lives
 # notify_command = ""       # an executable: tells people of each consent in their name
 # absence_days = 180.0      # how long after that a device may come back without a new token
+# jurisdictions = []        # as in ["DE"]: of the policy's, those served here; all by default
 # log_form = "text"         # or "json": an object a line
 
 # [operators]               # health, metrics and the OpenAPI document; nowhere by default

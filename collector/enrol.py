@@ -28,6 +28,7 @@ from base.pki import (
 )
 from collector.drill.identities import NAME
 from collector.index.tables import devices, readers, tokens
+from collector.jurisdiction import check_served, place, served_now
 from collector.refusal import RefusedError, Why
 from wire.collector_http import Certified, EnrolRequest, RenewRequest
 from wire.ed25519 import public_key
@@ -46,6 +47,7 @@ class Registry:
     tenant: str
     days: float
     absence_days: float = 180.0  # how long after its certificate's end a device may come back
+    jurisdictions: tuple[str, ...] = ()  # that config.toml names; none: those of the policy
     ca_pem: str = ""  # the server's authority as clients are to trust it; two in a rotation
 
     def certify(self, csr: bytes, role: Role, name: str) -> Certified:
@@ -61,9 +63,14 @@ class Registry:
 
 
 def new_token(
-    connection: Connection, now: WallInstant, expires_at: WallInstant, label: str = ""
+    connection: Connection,
+    now: WallInstant,
+    expires_at: WallInstant,
+    *,
+    jurisdiction: str,
+    label: str = "",
 ) -> str:
-    """Return a new enrolment token, good for one device until *expires_at*.
+    """Return a new enrolment token, good for one device of *jurisdiction* until *expires_at*.
 
     *label* says to whom notices about the device's consents go; empty: to nobody.
     """
@@ -74,6 +81,7 @@ def new_token(
             made_at=now,
             expires_at=expires_at,
             label=label,
+            jurisdiction=jurisdiction,
         )
     )
     return base64.urlsafe_b64encode(token).decode("ascii").rstrip("=")
@@ -85,8 +93,8 @@ def enrol(
     """Enrol a device; return its certificate and whether it is new here.
 
     In this order: the signing request proves its key; the token is known, unexpired and
-    unused (or used by this very key, whose answer was lost); the device is not revoked;
-    token and device are written together.
+    unused (or used by this very key, whose answer was lost); the device is not revoked; the
+    jurisdiction is served; token and device are written together.
 
     Raises:
         RefusedError: One of these does not hold.
@@ -96,7 +104,7 @@ def enrol(
     device = DeviceId(spki_sha256(key))
     digest = _token_sha256(request.token)
     row = connection.execute(
-        select(tokens.c.used_by, tokens.c.label).where(
+        select(tokens.c.used_by, tokens.c.label, tokens.c.jurisdiction).where(
             tokens.c.sha256 == digest,
             or_(tokens.c.expires_at > now, tokens.c.used_by == device),
         )
@@ -106,10 +114,15 @@ def enrol(
             Why.TOKEN_REFUSED, "the token is unknown, used or expired; ask for a new one"
         )
     known = _known(connection, device)
+    # A token that was used before does not bring a device back to where it was then.
+    again = known and row.used_by == device
+    jurisdiction = _jurisdiction(connection, device) if again else row.jurisdiction
+    check_served(jurisdiction, served_now(connection, registry.jurisdictions))
     certified = registry.certify(request.csr.encode(), Role.DEVICE, device.hex())
     connection.execute(update(tokens).where(tokens.c.sha256 == digest).values(used_by=device))
     if known:
         _certified_until(connection, device, certified.expires_at)
+        place(connection, device, jurisdiction)
     else:
         connection.execute(
             devices.insert().values(
@@ -118,6 +131,7 @@ def enrol(
                 enrolled_at=now,
                 certified_until=certified.expires_at,
                 label=row.label,
+                jurisdiction=jurisdiction,
             )
         )
     return certified, not known
@@ -150,17 +164,28 @@ def revoke_device(connection: Connection, prefix: str, now: WallInstant) -> Devi
         SetupError: None or several begin so.
 
     """
+    device = named(connection, prefix)
+    connection.execute(
+        update(devices)
+        .where(devices.c.device == device, devices.c.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    return device
+
+
+def named(connection: Connection, prefix: str) -> DeviceId:
+    """Return the one device whose hexadecimal id begins with *prefix*.
+
+    Raises:
+        SetupError: None or several begin so.
+
+    """
     known = connection.execute(select(devices.c.device)).scalars()
     found = [d for d in known if d.hex().startswith(prefix.lower())]
     if len(found) != 1 or not prefix:
         raise SetupError(
             f"{len(found)} devices begin with {prefix!r}; see assent-collector devices"
         )
-    connection.execute(
-        update(devices)
-        .where(devices.c.device == found[0], devices.c.revoked_at.is_(None))
-        .values(revoked_at=now)
-    )
     return DeviceId(found[0])
 
 
@@ -251,6 +276,11 @@ def _known(connection: Connection, device: DeviceId) -> bool:
     if row is not None and row.revoked_at is not None:
         raise RefusedError(Why.REVOKED, "this device was revoked; ask who runs the collector")
     return row is not None
+
+
+def _jurisdiction(connection: Connection, device: DeviceId) -> str:
+    query = select(devices.c.jurisdiction).where(devices.c.device == device)
+    return str(connection.execute(query).scalar_one())
 
 
 def _check_absence(

@@ -36,6 +36,7 @@ TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collec
 LARGEST_BYTES: Final = 1 << 20
 _FILE: Final = select(policy_files.c.content).where(policy_files.c.name == bindparam("file"))
 _KNOWN: Final = select(policies.c.policy).where(policies.c.digest == bindparam("digest"))
+_NEWEST: Final = select(policies.c.policy).order_by(policies.c.number.desc()).limit(1)
 _NEWEST_DIGEST: Final = select(policies.c.digest).order_by(policies.c.number.desc()).limit(1)
 
 
@@ -203,6 +204,12 @@ def latest(connection: Connection) -> Published | None:
     newest = select(func.max(policies.c.number)).scalar_subquery()
     row = connection.execute(select(policies).where(policies.c.number == newest)).one_or_none()
     return None if row is None else _published(row)
+
+
+def newest(connection: Connection) -> Policy | None:
+    """Return the policy in force, without what signs it; None if none was published yet."""
+    text = connection.execute(_NEWEST).scalar()
+    return None if text is None else _decoded(text)
 
 
 def latest_digest(connection: Connection) -> PolicyDigest:

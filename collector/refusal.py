@@ -34,6 +34,7 @@ class Why(Enum):
     NOT_THIS_ORIGIN = ("not-this-origin", HTTPStatus.FORBIDDEN)
     NOT_THIS_TENANT = ("not-this-tenant", HTTPStatus.FORBIDDEN)
     NOT_THIS_PROGRAMME = ("not-this-programme", HTTPStatus.FORBIDDEN)
+    NOT_THIS_JURISDICTION = ("not-this-jurisdiction", HTTPStatus.FORBIDDEN)
     NOT_THIS_DEVICE = ("not-this-device", HTTPStatus.FORBIDDEN)
     NOT_THIS_SUBJECT = ("not-this-subject", HTTPStatus.FORBIDDEN)
     GRANT_REFUSED = ("grant-refused", HTTPStatus.FORBIDDEN)

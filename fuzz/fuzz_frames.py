@@ -339,6 +339,7 @@ def _enrol(collector: Collector, org: Organisation) -> Device:
                 public_key=raw(org.device),
                 enrolled_at=collector.now(),
                 certified_until=collector.now(),
+                jurisdiction="DE",
             )
         )
         connection.execute(

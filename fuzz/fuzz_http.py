@@ -218,7 +218,8 @@ def _collector(them: Receivers) -> Server:
     reader_key = ed25519()
     csr = signing_request(org.device)
     with site.index.writing() as connection:
-        token = enrol.new_token(connection, site.now(), WallInstant(site.now() * 2))
+        until = WallInstant(site.now() * 2)
+        token = enrol.new_token(connection, site.now(), until, jurisdiction="DE")
         certified = enrol.certify_reader(
             connection, registry, signing_request(reader_key), READER, site.now()
         )

@@ -149,7 +149,7 @@ def attack(
     *folder*.
     """
     keys: dict[tuple[bytes, Role], bytes] = {}
-    shown: dict[Who, Shown | None] = {Who.ANONYMOUS: None}
+    shown: dict[Who, Shown | None] = {Who.ANONYMOUS: None, Who.ELSEWHERE: None}
     # Those of one role are one party: a reader does not change by what it shows.
     for role, tenant_of, days, comes_as in (
         (Role.DEVICE, tenant, DAYS, (Who.DEVICE, Who.OTHER_DEVICE)),

@@ -39,6 +39,7 @@ class Who(StrEnum):
     READER = "a reader without a grant"
     EXPIRED_GRANT = "a reader whose grant has expired"
     OTHER_SCOPE = "a reader whose grant is for something else"
+    ELSEWHERE = "a device of a jurisdiction that is not served"
     LOCAL_USER = "another user of this machine"
     STORE = "who has the store alone"
     DATABASE = "who has the database alone"

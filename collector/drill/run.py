@@ -3,6 +3,7 @@
 1. plant what is missing, so that there is something to ask for;
 2. knock: certificates that are none must not get in at all;
 3. ask every row of the table of routes as everybody whom it does not name;
+   and enrol from a jurisdiction that is not served;
 4. ask for objects in every role that must not have them: planted, suspected, and others;
 5. look at the files, and at the objects, as who has them without any identity;
 6. look at the index as who has it alone;
@@ -25,6 +26,7 @@ from collector.assembly import Collector
 from collector.drill import database, local, records, targets
 from collector.drill.attack import Attack, attack
 from collector.drill.doors import Listening
+from collector.drill.elsewhere import from_elsewhere
 from collector.drill.grants import grants
 from collector.drill.planted import plant
 from collector.drill.planted import stored as planted_before
@@ -175,6 +177,9 @@ def _over_tls(one: Drill, attacking: Attack, grounds: list[Object], found: _Foun
     served = [door for door in doors.targets if door in EVERY_DOOR]
     names = [each.batch for each in grounds]
     found.take(attacking.ask([*of_routes(ROUTES, served, names, attacking.headers)]))  # 3
+    index, now = one.collector.index, one.collector.now()
+    with from_elsewhere(index, now, attacking.headers) as probe:
+        found.take(attacking.ask([probe]))
     with one.collector.index.reading() as connection:
         shown = grants(connection, one.premises.paths.config / "drill", one.collector.now())
     if shown is None:

@@ -39,6 +39,7 @@ devices = Table(
     Column(
         "label", Text, nullable=False, default=""
     ),  # to whom notices go, as the operator wrote it; or ""
+    Column("jurisdiction", Text, nullable=False, default=""),  # as its token had it; "": unknown
 )
 
 readers = Table(
@@ -59,6 +60,7 @@ tokens = Table(
     Column("expires_at", BigInteger, nullable=False),
     Column("used_by", LargeBinary(32)),  # the device; a token is good for one
     Column("label", Text, nullable=False, default=""),
+    Column("jurisdiction", Text, nullable=False, default=""),
 )
 
 policies = Table(

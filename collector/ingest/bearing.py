@@ -12,8 +12,9 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
-from collector.index.tables import batches, consents, guard_keys, tombstones
+from collector.index.tables import batches, consents, devices, guard_keys, tombstones
 from collector.ingest.taken_back import OF_SUBJECTS, Request
+from collector.jurisdiction import served_now
 from collector.policies import known
 from wire.frame import Core
 from wire.ids import BatchHash, DeviceId, PolicyDigest
@@ -50,6 +51,7 @@ _CONSENTS: Final = _of_several(
     ),
     consents.c.grant,
 )
+_PLACES: Final = _of_several(select(devices.c.device, devices.c.jurisdiction), devices.c.device)
 _GUARD_KEYS: Final = _of_several(
     select(
         guard_keys.c.subject, guard_keys.c.category, guard_keys.c.month, guard_keys.c.key_id
@@ -76,19 +78,24 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Bearing:
-    """Consent records, guard keys, what was taken back, policies."""
+    """Consent records, guard keys, what was taken back, policies, and where devices are."""
 
     consents: Mapping[bytes, Found]  # by grant
     guard_keys: Mapping[tuple[bytes, str, str], bytes]  # by subject, category, month
     requests: Mapping[bytes, Sequence[Request]]  # by subject
     policy: Callable[[PolicyDigest], Policy]  # raises RefusedError: never published here
+    places: Mapping[bytes, str]  # the jurisdiction of each device
+    served: frozenset[str]  # jurisdictions, under the policy in force
 
     @classmethod
-    def of(cls, connection: Connection, cores: Sequence[Core]) -> "Bearing":
-        """Return all that bears on frames with these cores."""
+    def of(
+        cls, connection: Connection, cores: Sequence[Core], jurisdictions: Iterable[str] = ()
+    ) -> "Bearing":
+        """Return all that bears on frames with these cores; *jurisdictions* of config.toml."""
         subjects = sorted({core.subject for core in cores})
         months = sorted({core.day[:7] for core in cores})
         grants = {"these": sorted({core.grant for core in cores})}
+        senders = {"these": sorted({core.device for core in cores})}
         demanded: dict[bytes, list[Request]] = defaultdict(list)
         for row in connection.execute(OF_SUBJECTS, {"subjects": subjects}):
             demanded[row.subject].append(row)
@@ -100,4 +107,6 @@ class Bearing:
             },
             requests=demanded,
             policy=cache(lambda digest: known(connection, digest)),
+            places={row.device: row.jurisdiction for row in connection.execute(_PLACES, senders)},
+            served=served_now(connection, jurisdictions),
         )

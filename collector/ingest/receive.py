@@ -36,6 +36,7 @@ from collector.ingest.scope import (
     check_consent,
     check_dates,
     check_guard_key,
+    check_place,
     check_policy,
 )
 from collector.log import Leaf, Log, append_all
@@ -120,6 +121,7 @@ class Receiver:
     index: Index
     store: BodyStore
     log: Log
+    jurisdictions: tuple[str, ...] = ()  # that config.toml names; none: those of the policy
     spare_bytes: int = 0  # of the store; kept free, so that deletions and the log go on
     clock: Clock = SystemClock()  # noqa: RUF009 - has no state
 
@@ -167,7 +169,7 @@ class Receiver:
     def in_scope(self, uploads: Sequence[Upload]) -> list[Outcome[Upload]]:
         """Return those that belong here, a RefusedError for each that does not: step 6."""
         with self.index.reading() as connection:
-            bearing = Bearing.of(connection, [upload.core for upload in uploads])
+            bearing = self._bearing(connection, uploads)
             return [self._judged(upload, bearing) for upload in uploads]
 
     def _judged(self, upload: Upload, bearing: Bearing) -> Outcome[Upload]:
@@ -177,9 +179,14 @@ class Receiver:
             return exc
         return upload
 
+    def _bearing(self, connection: Connection, uploads: Sequence[Upload]) -> Bearing:
+        cores = [upload.core for upload in uploads]
+        return Bearing.of(connection, cores, self.jurisdictions)
+
     def _check_scope(self, upload: Upload, bearing: Bearing) -> None:
         core = upload.core
         check_belongs(core, self.origin, self.tenant, upload.device)
+        check_place(core, bearing)
         policy = bearing.policy(core.policy)
         check_policy(core, policy)
         check_consent(core, bearing)
@@ -199,7 +206,7 @@ class Receiver:
         with self.index.writing() as connection:
             check_running(connection)
             kept = Kept.of(connection, [upload.batch for upload in uploads])
-            bearing = Bearing.of(connection, [upload.core for upload in uploads])
+            bearing = self._bearing(connection, uploads)
             refusals = [self._why_not(one, kept, bearing) for one in group]
             entries = {key: self._entry(connection, row) for key, row in kept.rows.items()}
             new: dict[Key, Upload] = {}

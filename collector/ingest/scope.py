@@ -1,6 +1,6 @@
 """Whether a frame belongs here: what its core says, against what the index knows.  Pure.
 
-Scope, policy, consent, guard key and dates, each refused by its own name; step 6 of
+Scope, jurisdiction, policy, consent, guard key and dates, each refused by its own name; step 6 of
 `receive`.
 """
 
@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from base.clock import NANOSECONDS
 from collector.ingest.bearing import Bearing
 from collector.ingest.taken_back import check_not_taken_back
+from collector.jurisdiction import check_served
 from collector.refusal import RefusedError, Why
 from collector.rights.consents import check_covers
 from wire.frame import Core
@@ -29,6 +30,16 @@ def check_belongs(core: Core, origin: str, tenant: str, device: DeviceId) -> Non
         raise RefusedError(Why.NOT_THIS_TENANT, "the frame is for another tenant")
     if core.device != device:
         raise RefusedError(Why.NOT_THIS_DEVICE, "the frame is of another device")
+
+
+def check_place(core: Core, bearing: Bearing) -> None:
+    """Check that its device is where this collector, and the policy in force, take batches from.
+
+    Raises:
+        RefusedError: It is not.
+
+    """
+    check_served(bearing.places.get(core.device, ""), bearing.served)
 
 
 def check_policy(core: Core, policy: Policy) -> None:

@@ -61,6 +61,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     enrolled_at: WallInstant
     certified_until: WallInstant
     revoked_at: WallInstant | None
+    jurisdiction: str
 
 
 def status(
@@ -100,6 +101,7 @@ def all_devices(connection: Connection) -> list[DeviceFacts]:
             enrolled_at=row.enrolled_at,
             certified_until=row.certified_until,
             revoked_at=row.revoked_at,
+            jurisdiction=row.jurisdiction,
         )
         for row in rows
     ]

@@ -291,6 +291,22 @@ def test_a_batch_whose_frame_is_not_sound_is_counted_and_left_empty(
     assert all(bool(row["core"]) == bool(row["signature"]) for row in found)
 
 
+def test_devices_of_one_of_several_jurisdictions_wait_until_somebody_says_of_which(
+    before: Place, frame_of: FrameOf
+) -> None:
+    """Nobody is put anywhere by guess; under a policy of one jurisdiction all are there."""
+    with closing(before.open(any_version=True)) as index:
+        with index.changing() as connection:
+            (text,) = connection.execute(select(policies.c.policy)).scalars()
+            several = text.replace(b'"DE"', b'"DE", "FR"')
+            assert several != text
+            connection.execute(policies.update().values(policy=several))
+        remarks = migrate(index, frame_of)
+        rows = all_rows(index)
+    assert any("1 devices are in one of several jurisdictions" in remark for remark in remarks)
+    assert {row["jurisdiction"] for name in ("devices", "tokens") for row in rows[name]} == {""}
+
+
 def test_an_index_of_this_version_is_left_alone(before: Place, frame_of: FrameOf) -> None:
     """Asked again, nothing happens."""
     with closing(before.open(any_version=True)) as index:

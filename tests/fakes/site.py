@@ -220,11 +220,11 @@ class Site:
     def origin(self) -> str:
         return self.collector.config.origin
 
-    def token(self, days: float = 1, label: str = "") -> str:
+    def token(self, days: float = 1, label: str = "", jurisdiction: str = "DE") -> str:
         now = self.collector.now()
         until = WallInstant(now + int(days * 24 * 3600) * NANOSECONDS)
         with self.collector.index.writing() as connection:
-            return enrol.new_token(connection, now, until, label)
+            return enrol.new_token(connection, now, until, jurisdiction=jurisdiction, label=label)
 
     def enrolment_file(self) -> Enrolment:
         """Return a new enrolment file, as `assent-collector token` writes it."""

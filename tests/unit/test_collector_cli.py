@@ -496,6 +496,7 @@ def test_a_served_collector_enrols_and_shows_a_halt_at_once(home: Path, tmp_path
 
     assert json.loads(does("devices", "--json"))[0]["device"] == device
     assert device[:16] in does("devices")
+    assert f"{device}  is in DE" in does("jurisdiction", device[:8], "DE")
     does("halt", "works council")
     state = msgspec.json.decode(door.request("GET", "/v1/state").body, type=State)
     assert state == State(halted=True, why="works council (said by the collector)")

@@ -14,10 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from collector.index import FrameOf
 from wire.errors import WireError
 from wire.frame import Verified, verify
+from wire.policy import decode_policy
 
 SAYS: Final = (
-    "batches get what their devices signed, read from the stored frames; releases, approvals, "
-    "ends of batches, drills, and what several collectors share get their tables"
+    "batches get what their devices signed, read from the stored frames, devices and tokens "
+    "their jurisdiction; releases, approvals, ends of batches, drills, and what several "
+    "collectors share get their tables"
 )
 _NUMBER: Final = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 _TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -41,7 +43,13 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     connection = operations.get_bind()
     missing = _fill_batches(operations, connection, frame_of)
     unknown = _fill_releases(operations, connection)
+    nowhere = _fill_places(operations, connection)
     remarks = []
+    if nowhere:
+        remarks.append(
+            f"{nowhere} devices are in one of several jurisdictions, and nothing of them is taken "
+            "until you say in which: assent-collector jurisdiction"
+        )
     if missing:
         remarks.append(f"{missing} batches have no sound frame in the store: an audit names them")
     if unknown:
@@ -124,6 +132,28 @@ def _change_checkpoints(operations: Operations) -> None:
         table.alter_column("last_note", existing_type=_TEXT, nullable=False)
         table.alter_column("last_at", existing_type=sa.BigInteger(), nullable=False)
         table.drop_column("cosigned_at")
+
+
+def _fill_places(operations: Operations, connection: sa.Connection) -> int:
+    """Where the policy names one jurisdiction, all are there; else nobody knows: count them."""
+    for name in ("devices", "tokens"):
+        operations.add_column(name, sa.Column("jurisdiction", _TEXT))
+        table = sa.table(name, sa.column("jurisdiction"))
+        connection.execute(table.update().values(jurisdiction=_only_one(connection)))
+        with operations.batch_alter_table(name) as changed:
+            changed.alter_column("jurisdiction", existing_type=_TEXT, nullable=False)
+    query = sa.select(sa.func.count()).select_from(_devices)
+    return 0 if _only_one(connection) else int(connection.execute(query).scalar_one())
+
+
+def _only_one(connection: sa.Connection) -> str:
+    text = connection.execute(sa.text("SELECT policy FROM policies ORDER BY number DESC LIMIT 1"))
+    newest = text.scalar()
+    try:
+        named = () if newest is None else decode_policy(bytes(newest)).jurisdictions
+    except WireError:
+        return ""
+    return named[0] if len(named) == 1 else ""
 
 
 def _fill_batches(operations: Operations, connection: sa.Connection, frame_of: FrameOf) -> int:
