@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from base.durable import replace
 from base.errors import RejectedError
 from governance.files import read
-from wire.errors import UNREADABLE, MalformedError
-from wire.grant import AccessGrant, AccessRequest, approve, decode_request
+from wire.errors import UNREADABLE, MalformedError, NotCoveredError
+from wire.grant import AccessGrant, AccessRequest, approve, check_life, decode_request
 from wire.ids import WallInstant
 from wire.policy import Policy
 
@@ -42,14 +42,16 @@ def write_grant(path: Path, grant: AccessGrant) -> None:
 
 
 def check_worth_approving(request: AccessRequest, now: WallInstant) -> None:
-    """Refuse a request that could not be used any more.
+    """Refuse a request that could not be used any more, or that would last too long.
 
     Raises:
-        RejectedError: It has expired, or covers no day.
+        RejectedError: It has expired, ends too far from now, or covers no day.
 
     """
-    if now >= request.expires_at:
-        raise RejectedError("this request has expired; ask the reader for a new one")
+    try:
+        check_life(request, now)
+    except NotCoveredError as exc:
+        raise RejectedError(f"this request is worth no approval: {exc}") from exc
     if request.last_day < request.first_day or not request.categories:
         raise RejectedError("this request covers no day or no category")
 

@@ -21,6 +21,7 @@ from wire.age import decode_recipient
 from wire.category import Category, registry
 from wire.ed25519 import public_key
 from wire.errors import MalformedError
+from wire.grant import party_of
 from wire.hours import minutes
 from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import RECONFIRM_DAYS, Hours, Policy
@@ -289,14 +290,15 @@ def same_key_twice(policy: Policy, _today: date) -> Iterator[str]:
 
 
 def threshold(policy: Policy, _today: date) -> Iterator[str]:
-    asked, there = policy.approval_threshold, len({a.key for a in policy.approvers})
+    asked = policy.approval_threshold
+    of_key = {approver.key: party_of(approver.party) for approver in policy.approvers}
+    there = len(set(of_key.values()))  # people of one party are one approval
     if asked < LEAST_PARTIES:
         yield f"approval_threshold is {asked}"
+    if there == 1:
+        yield f"all approvers are of {policy.approvers[0].party}"
     elif asked > there:
-        yield f"approval_threshold is {asked}, but there are {there} approvers"
-    for party, count in Counter(_plain(a.party) for a in policy.approvers).items():
-        if count >= asked >= LEAST_PARTIES:
-            yield f"{party} has {count} approvers and can approve alone"
+        yield f"approval_threshold is {asked}, but the approvers are of {there} parties"
 
 
 def approver_twice(policy: Policy, _today: date) -> Iterator[str]:
@@ -315,8 +317,8 @@ def shared_administrator(policy: Policy, _today: date) -> Iterator[str]:
             yield f"{recipient.name} reads, and approves the reading"
     parties: dict[str, dict[str, str]] = {}
     for approver in policy.approvers:
-        of_one = parties.setdefault(_plain(approver.name), {})
-        of_one[_plain(approver.party)] = f"{approver.name} approves for {approver.party}"
+        of_one = parties.setdefault(party_of(approver.name), {})
+        of_one[party_of(approver.party)] = f"{approver.name} approves for {approver.party}"
     for said in parties.values():
         if len(said) > 1:
             yield ", and ".join(said.values())
@@ -365,9 +367,5 @@ def _raw(text: str) -> bytes:
         return b""
 
 
-def _plain(name: str) -> str:
-    return " ".join(name.split()).casefold()
-
-
 def _same(one: str, other: str) -> bool:
-    return _plain(one) == _plain(other)
+    return party_of(one) == party_of(other)

@@ -31,7 +31,8 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
         f"Goes to {policy.collector.origin} and nowhere else",
         f"Readers: {', '.join(r.name for r in policy.recipients)}; each access needs "
         f"{policy.approval_threshold} of "
-        + ", ".join(f"{a.name} ({a.party})" for a in policy.approvers),
+        + ", ".join(f"{a.name} ({a.party})" for a in policy.approvers)
+        + ", of as many parties",
         f"The second lock, {policy.guard.name}, is run by {policy.guard.run_by}",
         f"Assessment {policy.assessment.id}, valid until {policy.assessment.expires}",
         f"Privacy review {policy.review} (assent-govern review)",

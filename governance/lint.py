@@ -232,8 +232,9 @@ RULES: Final = (
     ),
     Rule(
         name="threshold-too-low",
-        why="One party could approve an access by itself.",
-        mend="Ask for two approvals at least, with fewer approvers a party than the threshold.",
+        why="One party could approve an access by itself, or nobody ever could.",
+        mend="Ask for two approvals at least, and name approvers of as many parties: people of one"
+        " party count once.",
         broken=checks.threshold,
     ),
     Rule(

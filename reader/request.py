@@ -5,11 +5,10 @@ from datetime import date
 from typing import Final
 
 from base.errors import SetupError
-from wire.grant import AccessRequest
+from wire.grant import LONGEST_GRANT_DAYS, AccessRequest
 from wire.ids import WallInstant
 
 _DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000
-MOST_VALID_DAYS: Final = 90  # an access that is needed for longer is asked for again
 
 
 def new_request_id() -> str:
@@ -24,8 +23,8 @@ def valid_until(now: WallInstant, days: int) -> WallInstant:
         SetupError: Not a sensible number of days.
 
     """
-    if not 1 <= days <= MOST_VALID_DAYS:
-        raise SetupError(f"a grant is valid for 1 to {MOST_VALID_DAYS} days")
+    if not 1 <= days <= LONGEST_GRANT_DAYS:
+        raise SetupError(f"a grant is valid for 1 to {LONGEST_GRANT_DAYS} days")
     return WallInstant(now + days * _DAY_NANOSECONDS)
 
 

@@ -8,7 +8,6 @@ releases nothing without.
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -29,6 +28,8 @@ from wire.policy import Approver, Policy
 CONSENT_LABEL: Final = b"assent/consent-record/v1\0"
 ACCESS_LABEL: Final = b"assent/access-request/v1\0"
 LEAST_APPROVALS: Final = 2  # whatever a policy says: with one approval one party decides
+LONGEST_GRANT_DAYS: Final = 90  # an access that is needed for longer is asked for again
+_DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000
 
 
 class SignedConsent(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,19 +131,35 @@ def access_digest(grant: AccessGrant) -> bytes:
     return hashlib.sha256(grant.request).digest()
 
 
+def party_of(name: str) -> str:
+    """Return what tells parties apart: another case or another blank is not another party."""
+    return " ".join(name.split()).casefold()
+
+
+def longest_grant(now: WallInstant) -> WallInstant:
+    """Return when a grant ends that is looked at *now* and lasts as long as one may."""
+    return WallInstant(now + LONGEST_GRANT_DAYS * _DAY_NANOSECONDS)
+
+
 def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> AccessRequest:
-    """Return the request, approved by enough of the policy's approvers and still in force.
+    """Return the request, approved by enough parties of the policy's approvers, and in force.
+
+    People of one party are one approval, however many sign; one key is of one party.
 
     Raises:
         MalformedError: The request cannot be read, or the policy's key of an approver is none.
         ForgedError: An approval is not by whom it says.
-        NotCoveredError: Too few approvals, expired, another programme or purpose, a
-            prohibited purpose, or a recipient whom the policy does not name.
+        NotCoveredError: Too few parties approve, expired or too far from it, another programme
+            or purpose, a prohibited purpose, or a recipient whom the policy does not name.
 
     """
     request = decode_request(grant.request)
-    keys: Mapping[str, bytes] = {a.name: _approver_key(a) for a in policy.approvers}
-    approved: set[bytes] = set()
+    keys: dict[str, bytes] = {}
+    parties: dict[bytes, str] = {}  # a key that stands under two parties is of the first
+    for approver in policy.approvers:
+        keys[approver.name] = _approver_key(approver)
+        parties.setdefault(keys[approver.name], party_of(approver.party))
+    approved: set[str] = set()
     for approval in grant.approvals:
         if approval.approver not in keys:
             raise ForgedError(f"{approval.approver} is not an approver of this policy")
@@ -151,12 +168,13 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
             public_key(key).verify(approval.signature, ACCESS_LABEL + grant.request)
         except InvalidSignature:
             raise ForgedError(f"the approval of {approval.approver} does not verify") from None
-        approved.add(key)
+        approved.add(parties[key])
     needed = max(policy.approval_threshold, LEAST_APPROVALS)
     if len(approved) < needed:
-        raise NotCoveredError(f"{len(approved)} of {needed} approvals; ask the other approvers")
-    if now >= request.expires_at:
-        raise NotCoveredError("the access grant has expired; request a new one")
+        raise NotCoveredError(
+            f"{len(approved)} of {needed} approvals, one a party; ask the other parties' approvers"
+        )
+    check_life(request, now)
     if request.programme != policy.programme:
         raise NotCoveredError(f"the grant is for programme {request.programme}")
     if request.purpose in policy.prohibited_purposes or request.purpose != policy.purpose:
@@ -164,6 +182,22 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
     if request.recipient not in {r.key for r in policy.recipients}:
         raise NotCoveredError("the policy does not name this reader's key as a recipient")
     return request
+
+
+def check_life(request: AccessRequest, now: WallInstant) -> None:
+    """Check that a grant of *request* is in force, and not for longer than a grant may be.
+
+    Raises:
+        NotCoveredError: It has expired, or ends more than `LONGEST_GRANT_DAYS` from now.
+
+    """
+    if now >= request.expires_at:
+        raise NotCoveredError("the access grant has expired; request a new one")
+    if request.expires_at > longest_grant(now):
+        raise NotCoveredError(
+            f"the access grant lasts too long: it ends more than {LONGEST_GRANT_DAYS} days from"
+            " now; request one for less"
+        )
 
 
 def _approver_key(approver: Approver) -> bytes:

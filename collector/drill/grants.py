@@ -21,12 +21,11 @@ from collector.index.tables import approvals
 from collector.policies import latest
 from wire.category import Category
 from wire.errors import UNREADABLE, WireError
-from wire.grant import AccessGrant, AccessRequest, Approval, decode_request
+from wire.grant import AccessGrant, AccessRequest, Approval, decode_request, longest_grant
 from wire.ids import WallInstant
 from wire.policy import Policy
 
 LAST_DAY: Final = "2000-12-31"  # there was no such program; no batch is of that day or before
-LASTS_DAYS: Final = 365
 WHY: Final = "for drills: an approved grant for days of nothing, which must open nothing"
 KEPT: Final = 3  # grants of others that are tried
 _DAY: Final = 24 * 3600 * NANOSECONDS
@@ -52,7 +51,7 @@ def grants(connection: Connection, folder: Path, now: WallInstant) -> Grants | N
 
 def to_be_approved(policy: Policy, now: WallInstant) -> AccessRequest:
     """Return the request for the approvers: for a reader of that name, and days of nothing."""
-    lasting = _like(policy, WallInstant(now + LASTS_DAYS * _DAY))
+    lasting = _like(policy, longest_grant(now))
     return msgspec.structs.replace(
         lasting, request_id=secrets.token_hex(16), last_day=LAST_DAY, why=WHY
     )

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from base.clock import NANOSECONDS
 from governance.audit.batches import Live
 from governance.audit.findings import Finding, Rule
 from governance.audit.history import Release
@@ -14,11 +15,13 @@ from wire.age import decode_recipient
 from wire.errors import WireError
 from wire.frame import Core
 from wire.grant import (
+    LONGEST_GRANT_DAYS,
     AccessGrant,
     AccessRequest,
     Approval,
     access_digest,
     decode_request,
+    longest_grant,
     verify_access,
 )
 from wire.ids import WallInstant, key_id
@@ -105,6 +108,10 @@ class Released:
         if after > seconds_of(request.expires_at) + SLACK:
             ended = day_of(seconds_of(request.expires_at))
             yield _finding(Rule.NOT_APPROVED, release, f"its approval had expired on {ended}")
+        latest = seconds_of(longest_grant(WallInstant(self.times.by(release.leaf) * NANOSECONDS)))
+        if seconds_of(request.expires_at) > latest + SLACK:
+            long = f"under a grant of more than {LONGEST_GRANT_DAYS} days"
+            yield _finding(Rule.NOT_APPROVED, release, long)
         if any(since < release.leaf < until for since, until in self.halts):
             yield _finding(Rule.DURING_HALT, release, "while the programme was halted")
 

@@ -12,7 +12,10 @@ import cbor2
 import msgspec
 import pytest
 from backports import zstd
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
 
 from governance.lint import lint
 from tests.fakes.organisation import NOW, Organisation, b64, ed25519, raw, wall
@@ -31,6 +34,7 @@ from wire.grant import (
     approve,
     decode_request,
     encode_request,
+    longest_grant,
     verify_access,
     verify_consent,
 )
@@ -45,7 +49,7 @@ from wire.ids import (
     WallInstant,
 )
 from wire.parties import check_parties
-from wire.policy import Approver, decode_policy
+from wire.policy import Approver, Policy, decode_policy
 from wire.receipt import decode_receipt
 from wire.sealing import new_identity, recipient_of
 from wire.tlog import (
@@ -324,6 +328,63 @@ def test_one_key_under_two_names_is_one_approval() -> None:
         both = tuple(approve(request, name, ACME.ada) for name in ("Ada", "Grace"))
         with pytest.raises(NotCoveredError, match="1 of 2"):
             verify_access(AccessGrant(request=request, approvals=both), policy, wall(NOW))
+
+
+def second_of_acme(party: str) -> tuple[Ed25519PrivateKey, Policy]:
+    """Return the key of a third approver, and the policy that says they are of *party*."""
+    alan, good = ed25519(), ACME.policy()
+    key = base64.b64encode(raw(alan)).decode()
+    second = Approver(name="Alan", party=party, key=key)
+    return alan, ACME.policy(approvers=(*good.approvers, second))
+
+
+@pytest.mark.parametrize("party", ["Acme Ltd", " acme  LTD ", "Acme\u00a0Ltd"])
+def test_people_of_one_party_are_one_approval(party: str) -> None:
+    """However many of them sign, and however the policy spells whose they are."""
+    alan, policy = second_of_acme(party)
+    request = encode_request(ACME.request())
+    ada, both = approve(request, "Ada", ACME.ada), approve(request, "Alan", alan)
+    with pytest.raises(NotCoveredError, match="1 of 2"):
+        verify_access(AccessGrant(request=request, approvals=(ada, both)), policy, wall(NOW))
+    grace = approve(request, "Grace", ACME.grace)
+    for approvals in ((both, grace), (ada, both, grace)):
+        grant = AccessGrant(request=request, approvals=approvals)
+        assert verify_access(grant, policy, wall(NOW)) == ACME.request()
+
+
+def test_three_approvals_of_two_parties_are_not_three() -> None:
+    """The threshold counts parties, as the least of two does."""
+    alan, policy = second_of_acme("Acme Ltd")
+    policy = msgspec.structs.replace(policy, approval_threshold=3)
+    request = encode_request(ACME.request())
+    signed = (("Ada", ACME.ada), ("Alan", alan), ("Grace", ACME.grace))
+    approvals = tuple(approve(request, name, key) for name, key in signed)
+    with pytest.raises(NotCoveredError, match="2 of 3"):
+        verify_access(AccessGrant(request=request, approvals=approvals), policy, wall(NOW))
+
+
+def test_a_key_under_two_parties_is_of_the_first() -> None:
+    """Whoever holds it signs twice, and is counted once; so does a name that stands there twice."""
+    key = base64.b64encode(raw(ACME.ada)).decode()
+    council = ACME.policy().approvers[1]
+    request = encode_request(ACME.request())
+    for name in ("Alan", "Ada"):
+        other = Approver(name=name, party=council.party, key=key)
+        policy = ACME.policy(approvers=(ACME.policy().approvers[0], other))
+        approvals = tuple(approve(request, each, ACME.ada) for each in ("Ada", name))
+        with pytest.raises(NotCoveredError, match="1 of 2"):
+            verify_access(AccessGrant(request=request, approvals=approvals), policy, wall(NOW))
+
+
+def test_a_grant_lasts_ninety_days_at_most() -> None:
+    """Approved or not: whoever wants it for longer asks again, and is seen to."""
+    last = longest_grant(wall(NOW))
+    asked = ACME.request(expires_at=last)
+    assert verify_access(ACME.grant(asked), ACME.policy(), wall(NOW)) == asked
+    for expires_at in (last + 1, 2**63 - 1):
+        grant = ACME.grant(ACME.request(expires_at=WallInstant(expires_at)))
+        with pytest.raises(NotCoveredError, match="too long"):
+            verify_access(grant, ACME.policy(), wall(NOW))
 
 
 @pytest.mark.parametrize("key", ["", "AAAA", "not base64!", "\n" + "A" * 43 + "="])

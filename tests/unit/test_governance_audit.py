@@ -20,14 +20,14 @@ from governance.__main__ import cli
 from governance.audit.examine import Report, examine
 from governance.audit.findings import Rule
 from governance.audit.reading import Bundle
-from tests.fakes.audited import Audited, some_weeks
+from tests.fakes.audited import DAY, Audited, some_weeks
 from tests.fakes.organisation import CONTROLLER, Organisation, ed25519, raw, wall
 from wire import audit
 from wire.category import Category
 from wire.consent_event import ConsentEvent, sign_event
 from wire.errors import WireError
 from wire.frame import core_hash
-from wire.grant import approve
+from wire.grant import approve, decode_request
 from wire.ids import BatchHash, GrantHash, PolicyDigest
 from wire.leaf import Kind, batch_payload, event_payload, policy_payload
 from wire.linked import ConsentState
@@ -563,6 +563,30 @@ def test_a_release_under_an_approval_that_had_expired_is_found(
     made.later(days=8)
     made.is_witnessed()
     leaf = made.releases_of(grant, batch)
+    assert found(made.examined(tmp_path)) == [(Rule.NOT_APPROVED, leaf)]
+
+
+def test_a_release_under_an_approval_for_longer_than_a_grant_may_last_is_found(
+    made: Audited, tmp_path: Path
+) -> None:
+    """No guard releases under one, so a leaf that says so is no release of an honest one."""
+    batch = made.sends(made.agrees())
+    leaf = made.releases_of(made.approves(expires_at=wall(made.at + 91 * DAY)), batch)
+    assert found(made.examined(tmp_path)) == [(Rule.NOT_APPROVED, leaf)]
+
+
+def test_two_people_of_one_party_approve_no_release(made: Audited, tmp_path: Path) -> None:
+    """The audit counts parties, as collector and guard do."""
+    alan = ed25519()
+    key = base64.b64encode(raw(alan)).decode()
+    second = Approver(name="Alan", party=CONTROLLER, key=key)
+    made.publishes(approvers=(*made.in_force.approvers, second))
+    grant = made.org.grant(decode_request(made.approves().request), ("Ada",))
+    made.lines.pop(audit.ACCESSES)
+    by_alan = approve(grant.request, "Alan", alan)
+    both = msgspec.structs.replace(grant, approvals=(*grant.approvals, by_alan))
+    made.shows(both)
+    leaf = made.releases_of(both, made.sends(made.agrees()))
     assert found(made.examined(tmp_path)) == [(Rule.NOT_APPROVED, leaf)]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import msgspec
@@ -225,7 +226,8 @@ def test_an_access_needs_both_approvers_and_shows_what_it_allows(
     policy = decode_policy((drafted / "policy.json").read_bytes())
     sign(drafted, keys, "ada", *publics(keys))
     sign(drafted, keys, "grace")
-    later = WallInstant(32_000_000_000 * 10**9)  # in the year 2984
+    at = WallInstant(time.time_ns())
+    later = WallInstant(at + 30 * 24 * 3600 * 10**9)
     asked = msgspec.structs.replace(
         Organisation().request(), recipient=policy.recipients[0].key, expires_at=later
     )
@@ -241,7 +243,7 @@ def test_an_access_needs_both_approvers_and_shows_what_it_allows(
         assert f"{READER} asks to open: keys" in result.output
         assert "first training run" in result.output
     grant = msgspec.json.decode(out.read_bytes(), type=AccessGrant)
-    assert verify_access(grant, policy, WallInstant(0)) == asked
+    assert verify_access(grant, policy, at) == asked
 
 
 def test_an_approval_in_the_wrong_name_is_refused_when_the_policy_is_at_hand(
@@ -254,7 +256,7 @@ def test_an_approval_in_the_wrong_name_is_refused_when_the_policy_is_at_hand(
     asked = msgspec.structs.replace(
         Organisation().request(),
         recipient=policy.recipients[0].key,
-        expires_at=WallInstant(32_000_000_000 * 10**9),
+        expires_at=WallInstant(time.time_ns() + 30 * 24 * 3600 * 10**9),
     )
     request = tmp_path / "request.json"
     request.write_bytes(encode_request(asked))
@@ -272,6 +274,20 @@ def test_an_expired_request_is_not_approved(keys: Path, tmp_path: Path) -> None:
     key = keys / "ada/approver-key.pem"
     arguments = ("approve", request, "--key", key, "--name", "Ada", "--yes")
     assert code_of(*arguments, "--out", tmp_path / "grant.json") == ExitCode.REJECTED
+
+
+def test_a_request_for_more_than_ninety_days_is_not_approved(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The guard would refuse it for weeks, so whoever signs it hears of that at once."""
+    request = tmp_path / "request.json"
+    later = WallInstant(time.time_ns() + 91 * 24 * 3600 * 10**9)
+    request.write_bytes(encode_request(Organisation().request(expires_at=later)))
+    out = tmp_path / "grant.json"
+    arguments = ("approve", request, "--key", keys / "ada/approver-key.pem", "--name", "Ada")
+    assert code_of(*arguments, "--yes", "--out", out) == ExitCode.REJECTED
+    assert "90 days" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_private_key_is_its_owners_alone_and_never_overwritten(tmp_path: Path) -> None:

@@ -54,11 +54,15 @@ def approver(number: int, **changes: object) -> Policy:
     return changed(approvers=tuple(approvers))
 
 
-def third_approver() -> Policy:
+def third_approver(**changes: object) -> Policy:
     key = base64.b64encode(bytes(range(32))).decode()
-    return changed(
-        approvers=(*GOOD.approvers, Approver(name="Alan", party=f" {CONTROLLER}", key=key))
-    )
+    alan = Approver(name="Alan", party=f" {CONTROLLER.upper()}", key=key)
+    return changed(approvers=(*GOOD.approvers, alan), **changes)
+
+
+def approvers_of_one_party() -> Policy:
+    ada, grace = GOOD.approvers
+    return changed(approvers=(ada, msgspec.structs.replace(grace, party=f"{CONTROLLER} ")))
 
 
 def screen(**changes: object) -> Policy:
@@ -179,7 +183,9 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
     "threshold-too-low": [
         lambda: changed(approval_threshold=1),
         lambda: changed(approval_threshold=3),
-        third_approver,
+        lambda: third_approver(approval_threshold=3),
+        approvers_of_one_party,
+        lambda: changed(approvers=()),
     ],
     "approver-twice": [lambda: approver(0, name=GOOD.approvers[1].name)],
     "origin-not-https": [
@@ -208,6 +214,11 @@ ALSO: Final = {
 def test_a_policy_with_nothing_wrong_is_not_refused() -> None:
     """The policy that all other tests break passes; otherwise they would prove nothing."""
     assert lint(GOOD, TODAY) == ()
+
+
+def test_a_party_may_have_a_second_approver_for_when_the_first_is_away() -> None:
+    """It gains nothing by it: people of one party are one approval."""
+    assert lint(third_approver(), TODAY) == ()
 
 
 @pytest.mark.parametrize(("name", "make"), CASES)

@@ -18,7 +18,7 @@ from tests.fakes.organisation import (
 from wire.category import Category
 from wire.errors import NotForUsError, WireError
 from wire.frame import core_hash, split
-from wire.grant import AccessGrant, AccessRequest, approve
+from wire.grant import AccessGrant, AccessRequest, approve, longest_grant
 from wire.guard_http import LoggedBatch, ReleaseRequest
 from wire.ids import SubjectId, WallInstant, key_id
 from wire.leaf import Kind, entry
@@ -154,6 +154,9 @@ def grants_refused(acme: Organisation) -> dict[str, AccessGrant]:
             request=good.request.replace(b"2027-03-31", b"2027-12-31"), approvals=good.approvals
         ),
         "expired": acme.grant(acme.request(expires_at=wall(NOW))),
+        "for longer than a grant may last": acme.grant(
+            acme.request(expires_at=WallInstant(longest_grant(wall(NOW)) + 1))
+        ),
         "another programme": acme.grant(acme.request(programme="other")),
         "another purpose": acme.grant(acme.request(purpose="marketing")),
         "a prohibited purpose": acme.grant(acme.request(purpose="performance-evaluation")),
