@@ -1,6 +1,7 @@
 """A folder with every file that `assent-govern` knows, made with its own commands."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,8 @@ from wire.ids import WallInstant
 from wire.policy import encode_policy, policy_digest
 
 PARTIES: Final = (("ada", CONTROLLER, "Ada"), ("grace", COUNCIL, "Grace"))
-FAR: Final = WallInstant(4_000_000_000_000_000_000)  # of the year 2096
+DAY: Final = 24 * 3600 * 10**9
+SOON: Final = WallInstant(time.time_ns() + 30 * DAY)
 
 
 def governed(home: Path) -> Path:
@@ -34,7 +36,7 @@ def governed(home: Path) -> Path:
     _draft(acme, home)
     _sign(home)
     _change_key(home)
-    request = acme.request(expires_at=FAR, programme="workflows")
+    request = acme.request(expires_at=SOON, programme="workflows")
     (home / "request.json").write_bytes(encode_request(request))
     _run(
         *("approve", home / "request.json", "--key", home / "grace/approver-key.pem"),

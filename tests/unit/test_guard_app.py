@@ -131,7 +131,7 @@ def test_a_refused_request_says_why_in_a_name_and_a_line(
     assert status == 403
     assert body == {
         "refused": "grant-refused",
-        "error": "1 of 2 approvals; ask the other approvers",
+        "error": "1 of 2 approvals, one a party; ask the other parties' approvers",
     }
 
 
