@@ -27,6 +27,7 @@ from collector.assembly import Collector
 from collector.check.command import check_command
 from collector.commands import standstill
 from collector.commands.audit import audit_bundle
+from collector.commands.backup import backup_command, restore_command
 from collector.commands.enrolment import jurisdiction, token
 from collector.commands.migrate import migrate_command
 from collector.commands.proof import list_consents
@@ -385,14 +386,10 @@ def status(as_json: bool) -> None:
         click.echo(f"{name:10} {f'{count} or more' if count else f'fewer than {LEAST}'}")
 
 
-cli.add_command(migrate_command)
-cli.add_command(store_policy)
-cli.add_command(check_command)
-cli.add_command(drill_command)
-cli.add_command(exposure_command)
-cli.add_command(tls)
-cli.add_command(ca)
-for _command in standstill.COMMANDS:
+for _command in (
+    *(backup_command, restore_command, migrate_command, store_policy, check_command),
+    *(drill_command, exposure_command, tls, ca, *standstill.COMMANDS),
+):
     cli.add_command(_command)
 
 

@@ -75,11 +75,16 @@ class SqliteIndex:
         """Yield a connection to a copy of the file: a reader who stayed holds up forgetting."""
         with TemporaryDirectory(dir=folder, prefix=".audit-") as name:
             copied = Path(name) / "index.sqlite"
-            with self.reading() as connection, closing(sqlite3.connect(copied)) as target:
-                source = cast("sqlite3.Connection", connection.connection.driver_connection)
-                source.backup(target)
+            with closing(sqlite3.connect(copied)) as target:
+                self.copy_to(target)
             with closing(SqliteIndex(copied)) as copy, copy.reading() as connection:
                 yield connection
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy one state of the file into *target*; who writes meanwhile is not held up."""
+        with self.reading() as connection:
+            source = cast("sqlite3.Connection", connection.connection.driver_connection)
+            source.backup(target)
 
     def forget_deleted(self) -> None:
         """Overwrite what was deleted: secure_delete did so in the file, this empties the -wal."""
