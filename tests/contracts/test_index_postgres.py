@@ -3,9 +3,11 @@
 import os
 import pwd
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +22,7 @@ from collector.index.postgres import PostgresIndex, parameters
 from collector.index.tables import SCHEMA_VERSION, leaves, salts
 from collector.log import append
 from tests.fakes.indexes import PostgresPlace
-from tests.fakes.postgres import FAST, Server, server
+from tests.fakes.postgres import FAST, Server, program, server
 from tests.fakes.tls import WAIT_SECONDS
 from wire.ids import WallInstant
 from wire.leaf import Kind
@@ -412,3 +414,20 @@ def test_the_server_of_the_tests_is_nobodys(own: Server) -> None:
     owner = own.data.stat().st_uid
     assert owner != 0
     assert owner == (pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid())
+
+
+def test_a_dump_that_is_restored_goes_on_where_it_ended(
+    own: Server, place: PostgresPlace, index: PostgresIndex, tmp_path: Path
+) -> None:
+    """As the guide says it, while others write; the log's next leaf is the next one."""
+    for _ in range(3):
+        add(index)
+    dump, empty = tmp_path / "index.dump", own.empty()
+    run = partial(subprocess.run, check=True, capture_output=True)
+    run([program("pg_dump"), "--format=custom", f"--file={dump}", place.url])
+    add(index)
+    run([program("pg_restore"), "--no-owner", "--exit-on-error", f"--dbname={empty}", str(dump)])
+    with closing(PostgresPlace(own, empty).open()) as restored:
+        assert counted(restored) == 3
+        assert add(restored) == 3
+    assert counted(index) == 4
