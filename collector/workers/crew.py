@@ -1,9 +1,10 @@
 """The workers of one listener: started, replaced when one dies, ended together.
 
 A worker that dies takes with it what it had under way: nothing of that was acknowledged, and
-the devices send it again.  Another one takes its place, so that one bad frame or one hungry
-kernel does not keep a whole fleet waiting.  When workers die all the time something is wrong
-that a restart does not mend: then everything ends, for whoever runs us to see.
+the devices send it again.  One that no longer answers is killed.  Another one takes its
+place, so that one bad frame or one hungry kernel does not keep a whole fleet waiting.  When
+workers die all the time something is wrong that a restart does not mend: then everything
+ends, for whoever runs us to see.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp
 from base.errors import SetupError
 from base.serving import GRACE_SECONDS, Credentials, Listener
 from collector.store.opening import RUN
-from collector.workers.messages import Stop
+from collector.workers.messages import Ping, Stop
 from collector.workers.tunnel import Tunnel
 from collector.workers.worker import Told, look_seldom
 
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 MOST_DEATHS: Final = 10  # of all workers within `DEATHS_SECONDS`
 DEATHS_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = 5.0  # after one that could not be started
+PING_SECONDS: Final = 10.0
+MOST_UNANSWERED: Final = 12  # in a row, of a worker that has begun; counted, so that a machine
+# that slept, or an owner that was held up, kills nobody
 PATIENCE_SECONDS: Final = GRACE_SECONDS + 10.0  # for a worker that was told to end
 
 
@@ -141,16 +145,19 @@ class Crew:
         if self._stopping.is_set():
             tunnel.line.say(Stop())
         try:
-            await self._until(ended, child)
+            await self._until(ended, child, tunnel)
         finally:
             del self._tunnels[child.pid]
             status = await asyncio.to_thread(_waited_for, child)
         return status
 
-    async def _until(self, ended: asyncio.Event, child: "subprocess.Popen[bytes]") -> None:
-        """Wait until a worker has hung up; one that does not after `Stop` is ended."""
+    async def _until(
+        self, ended: asyncio.Event, child: "subprocess.Popen[bytes]", tunnel: Tunnel
+    ) -> None:
+        """Wait until a worker has hung up; one that hangs, or does not after `Stop`, is ended."""
         life = asyncio.create_task(ended.wait())
         stop = asyncio.create_task(self._stopping.wait())
+        pinging = asyncio.create_task(_ping(child, tunnel))
         try:
             await asyncio.wait({life, stop}, return_when=asyncio.FIRST_COMPLETED)
             _, late = await asyncio.wait({life}, timeout=PATIENCE_SECONDS)
@@ -160,6 +167,7 @@ class Crew:
             await life
         finally:
             stop.cancel()
+            pinging.cancel()
 
     def _start(
         self, credentials: Credentials, listening: int, line: int
@@ -182,6 +190,21 @@ class Crew:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
+
+
+async def _ping(child: "subprocess.Popen[bytes]", tunnel: Tunnel) -> None:
+    """Kill a worker that no longer answers.
+
+    One that has not yet begun is let alone: what it waits for, the next one would wait for too.
+    """
+    unanswered = 0
+    while unanswered < MOST_UNANSWERED:
+        before = tunnel.words
+        tunnel.line.say(Ping())
+        await asyncio.sleep(PING_SECONDS)
+        unanswered = unanswered + 1 if before and tunnel.words == before else 0
+    _log.error("a worker hangs; it is killed, and devices send again")
+    child.kill()
 
 
 def _waited_for(child: "subprocess.Popen[bytes]") -> int:

@@ -95,6 +95,10 @@ class Stop(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Finish what is under way, and end."""
 
 
+class Ping(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """Say that you are there."""
+
+
 # --- the worker answers -----------------------------------------------------------------
 
 
@@ -156,6 +160,10 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
     size_bytes: int  # that came
 
 
+class Pong(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """It is there."""
+
+
 class Logged(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """A line for the log, which the owner alone writes."""
 
@@ -165,6 +173,6 @@ class Logged(msgspec.Struct, frozen=True, tag=True, array_like=True):
     values: list[str | int | float]
 
 
-Order: TypeAlias = More | Take | Store | Settle | Whole | Begin | Part | Done | Stop
+Order: TypeAlias = More | Take | Store | Settle | Whole | Begin | Part | Done | Stop | Ping
 Answer: TypeAlias = Chunk | Gone | Taken | Stored | Refused | Later | TooSlow | Failed
-Word: TypeAlias = Opened | Answer | Logged
+Word: TypeAlias = Opened | Answer | Pong | Logged

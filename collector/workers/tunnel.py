@@ -32,6 +32,7 @@ from collector.workers.messages import (
     More,
     Opened,
     Part,
+    Pong,
     Refused,
     Settle,
     Store,
@@ -56,9 +57,11 @@ class Tunnel:
         self._ended = ended
         self._open: dict[int, _Request] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.words = 0  # that were heard from it
         self.line: Line[Word] = Line(Word, self._heard, self._lost)
 
     def _heard(self, word: Word) -> None:
+        self.words += 1
         match word:
             case Opened():
                 request = _Request(self.line, word.number)
@@ -66,6 +69,8 @@ class Tunnel:
                 task = asyncio.create_task(self._run(request, _scope(word, request)))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+            case Pong():
+                pass  # it was counted
             case Logged():
                 logging.getLogger(word.where).log(word.level, word.message, *word.values)
             case _:

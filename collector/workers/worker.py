@@ -50,6 +50,8 @@ from collector.workers.messages import (
     Opened,
     Order,
     Part,
+    Ping,
+    Pong,
     Refused,
     Settle,
     Stop,
@@ -112,6 +114,8 @@ class Worker:
         match order:
             case Stop():
                 self._stop()
+            case Ping():
+                self.line.say(Pong())
             case Settle(number=number):
                 if (mark := self._marks.pop(number, None)) is not None:
                     self._settle(mark)
@@ -144,7 +148,7 @@ class Worker:
                         return
                     case More() | Take() | Store() as order:
                         self.line.say(await self._answer(held, order))
-                    case Settle() | Stop():
+                    case Settle() | Stop() | Ping():
                         pass  # not about a request that is under way; never put in here
         finally:
             del self._held[held.number]

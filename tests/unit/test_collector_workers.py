@@ -216,6 +216,22 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_acknowledged_is_lost(
         assert staffed.home.puts(each).status == 200
 
 
+def test_a_worker_that_hangs_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else its part of a fleet would wait until somebody looks."""
+    monkeypatch.setattr(crew, "PING_SECONDS", 0.5)
+    with staffed_site(tmp_path, monkeypatch) as staffed:
+        frame = staffed.home.seals(staffed.home.consents())
+        all_serve(staffed)
+        hung = set(staffed.pids)
+        for pid in hung:
+            os.kill(pid, signal.SIGSTOP)
+        staffed.waits_for(lambda: len(set(staffed.pids) - hung) == WORKERS)
+        assert staffed.home.puts(frame).status == 201
+    assert "a worker hangs" in caplog.text
+
+
 def test_workers_that_die_all_the_time_end_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,8 +309,9 @@ def test_a_stranger_s_request_without_end_is_not_read(
 def all_serve(staffed: Staffed) -> None:
     """Wait until each worker answers; the kernel deals connections out to their sockets."""
     for _ in range(20):
-        with stranger(staffed.site):
-            pass
+        with stranger(staffed.site) as sock:
+            sock.sendall(b"GET /v1/nothing HTTP/1.1\r\n\r\n")
+            read_until(sock, b"HTTP/1.1")
 
 
 @contextmanager
