@@ -244,7 +244,7 @@ def status(as_json: bool) -> None:
         click.echo(f"{'HALTED':15} {facts['halted']}")
     if facts["stopped"]:
         click.echo(f"{'STOPPED':15} {facts['stopped']}")
-    for name in ("keys", "subjects", "erasures", "log_size"):
+    for name in ("keys", "subjects", "erasures", "untold", "log_size"):
         if facts[name] is not None:
             click.echo(f"{name:15} {facts[name]}")
 
@@ -320,8 +320,10 @@ def forget(subject: str, category: str | None, month: str | None, yes: bool) -> 
     """Erase keys of a data subject: all, or of a category or month.
 
     What was sealed to them cannot be opened any more, wherever copies lie. There is no way
-    back, and no key for the same is made again. Until your own backups of keys.sqlite have
-    aged out, the erasure is pending.
+    back, and no key for the same is made again. The collector hears of it within seconds,
+    deletes what it has of it and tells the person's devices; `status` counts as untold what its
+    log does not prove yet. Until your own backups of keys.sqlite have aged out, the erasure is
+    pending.
 
     \b
     Example:
@@ -359,6 +361,7 @@ def _facts(premises: Premises) -> dict[str, object]:
     try:
         seen = witness.last_seen(policy.collector.log) if policy else None
         count = keys.count()
+        untold = len(keys.untold(policy.collector.origin)) if policy else None
     finally:
         witness.close()
         keys.close()
@@ -374,6 +377,7 @@ def _facts(premises: Premises) -> dict[str, object]:
         "keys": count.keys,
         "subjects": count.subjects,
         "erasures": count.erasures,
+        "untold": untold,
         "log_size": seen.size if seen else None,
     }
 

@@ -24,6 +24,7 @@ from base.clock import NANOSECONDS
 from base.errors import RetryableError, SetupError
 from base.metrics import PATH
 from base.pki import CertificateError, Client, Role, client_of
+from guard import orders
 from guard.assembly import Answered, Guard
 from guard.backup import BACKUP_DAYS
 from guard.keys import ErasedError, OutOfSeasonError
@@ -36,6 +37,8 @@ from wire.guard_http import (
     KeyAnswer,
     KeyRequest,
     LoggedBatch,
+    Orders,
+    OrdersRequest,
     ReleaseAnswer,
     ReleaseAnswers,
     ReleaseRequest,
@@ -111,6 +114,18 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
         pending_until=pending_until,
     )
     return sign_erasure(erasure, guard.signing_key)
+
+
+def _tell_orders(guard: Guard, asked: OrdersRequest) -> Orders:
+    """Tell what was erased by the guard's own hand; also during a halt, for erasing never ends."""
+    return orders.answer(
+        guard.keys,
+        asked.obeyed,
+        origin=guard.origin(),
+        log_key=guard.log_key(),
+        signing_key=guard.signing_key,
+        now=guard.now(),
+    )
 
 
 def _renew_lease(guard: Guard, offered: bytes) -> bytes:
@@ -300,6 +315,13 @@ async def erase_keys(guard: Guard, request: Request) -> Response:
     return _json(await run_in_threadpool(_erase, guard, asked))
 
 
+async def tell_orders(guard: Guard, request: Request) -> Response:
+    """POST /v1/erasures."""
+    _caller(request, guard, Role.COLLECTOR)
+    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), OrdersRequest)
+    return _json(await run_in_threadpool(_tell_orders, guard, asked))
+
+
 async def tell_state(guard: Guard, request: Request) -> Response:
     """POST /v1/state."""
     _caller(request, guard, Role.COLLECTOR)
@@ -348,6 +370,14 @@ ROUTES: Final = (
         "Erase keys on a data subject's own request",
         takes=SignedRequest,
         gives={200: SignedErasure},
+    ),
+    _row(
+        "/v1/erasures",
+        tell_orders,
+        Role.COLLECTOR,
+        "What the guard has erased by its own hand, until the collector's log has it",
+        takes=OrdersRequest,
+        gives={200: Orders},
     ),
     _row(
         "/v1/state",
