@@ -265,6 +265,7 @@ ROUTES: Final = (
         refuses=(
             *(*STILL, Why.GRANT_REFUSED, Why.NOT_COVERED, Why.NOT_FOUND, Why.ERASED),
             Why.GUARD_UNREACHABLE,
+            Why.WITNESSES_MISSING,
         ),
     ),
 )

@@ -25,7 +25,7 @@ from base.errors import RetryableError, SetupError
 from base.metrics import PATH
 from base.pki import CertificateError, Client, Role, client_of
 from guard import orders
-from guard.assembly import Answered, Guard
+from guard.assembly import Answered, Guard, Watching
 from guard.backup import BACKUP_DAYS
 from guard.keys import ErasedError, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
@@ -57,6 +57,7 @@ from wire.rights import (
 
 __all__ = ["ROUTES", "Guard", "make_app"]
 
+ADD_CHECKPOINT: Final = "/add-checkpoint"
 LARGEST_BODY_BYTES: Final = 16 << 20
 RETRY_SECONDS: Final = 60  # what keeps a guard from its work takes a person, or passes by itself
 BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
@@ -69,7 +70,7 @@ _log = logging.getLogger(__name__)
 # --- the answers --------------------------------------------------------------------------
 
 
-def _add_checkpoint(guard: Guard, body: bytes) -> Response:
+def _add_checkpoint(guard: Watching, body: bytes) -> Response:
     submission = parse_submission(body)
     match guard.witness.add(submission, guard.log_key(), guard.now()):
         case Cosigned(line=line):
@@ -295,7 +296,7 @@ def _row(
     )
 
 
-async def add_checkpoint(guard: Guard, request: Request) -> Response:
+async def add_checkpoint(guard: Watching, request: Request) -> Response:
     """POST /add-checkpoint."""
     body = await _body(request, LARGEST_SUBMISSION_BYTES)
     return await run_in_threadpool(_add_checkpoint, guard, body)
@@ -346,7 +347,7 @@ async def release_batches(guard: Guard, request: Request) -> Response:
 
 ROUTES: Final = (
     _row(
-        "/add-checkpoint",
+        ADD_CHECKPOINT,
         add_checkpoint,
         None,
         "Cosign the log, if it only grew (C2SP tlog-witness)",
@@ -410,8 +411,22 @@ EVERY_DOOR: Final = frozenset({Door.COLLECTOR, Door.READERS})
 
 def make_app(guard: Guard, doors: Collection[Door] = EVERY_DOOR) -> Starlette:
     """Return the application for whoever comes to *doors*."""
+    return _starlette([each.route(guard) for each in ROUTES if set(each.doors) & set(doors)])
+
+
+def make_witness(watching: Watching) -> Starlette:
+    """Return the application of a witness alone: it cosigns, and knows no other question."""
+
+    async def asked(request: Request) -> Response:
+        request.scope[PATH] = ADD_CHECKPOINT
+        return await add_checkpoint(watching, request)
+
+    return _starlette([Route(ADD_CHECKPOINT, _said(asked), methods=["POST"])])
+
+
+def _starlette(routes: list[Route]) -> Starlette:
     app = Starlette(
-        routes=[each.route(guard) for each in ROUTES if set(each.doors) & set(doors)],
+        routes=routes,
         exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
     )
     app.router.redirect_slashes = False  # our clients refuse redirects, rightly

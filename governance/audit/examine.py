@@ -123,7 +123,7 @@ def examine(
     1. the files are those of SHA256SUMS;
     2. the log: entries, roots, releases;
     3. policies that follow from the trusted root, and the halts under them;
-    4. checkpoints: of these roots, by the log and the witness of the policy of their time;
+    4. checkpoints: of these roots, by the log and the witnesses of the policy of their time;
     5. consents, what ended them, demands; and which drills were held;
     6. tombstones;
     7. batches;
@@ -237,7 +237,7 @@ def _checkpoints(found: _Audit) -> bool:
 
     found.findings += found.bundle.lines(audit.CHECKPOINTS, audit.Note, judge)
     try:
-        sizes.append(witnessed(_head(found.bundle), roots, policies))
+        sizes.append(witnessed(_head(found.bundle), roots, policies, by_quorum=True))
         found.times = times_of(sizes)
     except FoundError as exc:
         found.findings.append(exc.finding)
