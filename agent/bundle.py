@@ -35,6 +35,7 @@ from agent.consent.policy import IN_FORCE
 from agent.consent.policy import load as load_policy
 from agent.consent.seen import FILE_NAME as CLOCK
 from agent.guard_keys import FILE_NAME as GUARD_KEYS
+from agent.guard_orders import FILE_NAME as GUARD_ORDERS
 from agent.numbers import FILE_NAME as NUMBERS
 from agent.remedies import Finding
 from base import durable
@@ -59,7 +60,7 @@ PACKAGES: Final = (
 )
 KEPT: Final = (
     *(enroll.ENROLMENT, enroll.KEY, enroll.CERTIFICATE, IN_FORCE, LEDGER),
-    *(NUMBERS, CLOCK, GUARD_KEYS, "spool/sent.jsonl"),
+    *(NUMBERS, CLOCK, GUARD_KEYS, GUARD_ORDERS, "spool/sent.jsonl"),
 )
 DESKTOP: Final = ("XDG_CURRENT_DESKTOP", "XDG_SESSION_TYPE", "DESKTOP_SESSION", "LANG")
 

@@ -398,11 +398,15 @@ class Delivery:
         door = self._door(policy)
         state = await asyncio.to_thread(door.state)
         self._host.on_state(state)
-        await self._host.on_demands(await asyncio.to_thread(door.rights))
+        said = await asyncio.to_thread(door.rights)
+        await self._host.on_demands(said.requests)
         shut = is_frozen(self._host.standing) or self._host.policy.policy is None
         if shut and not (state.halted or state.stopped):
             self._upkeep.nudge()  # what lifts that is another policy, or a new lease
         self._keys.use_guard(policy.guard.signing_key)
+        for new in self._keys.obey(said.orders, policy.collector.origin):
+            self._host.on_news()  # shut before anything is deleted
+            self._spool.forget(new.category, days=new.days, why="erased by the guard")
         self._keys.keep()
         standing = self._host.standing
         granted = [c for c, grant in standing.grants.items() if grant.hash in standing.registered]

@@ -14,12 +14,14 @@ from typing import Final
 
 import msgspec
 
+from agent.guard_orders import GuardOrders
 from base import durable
 from base.clock import NANOSECONDS, Now
 from base.stored import Versioned, refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE, WireError
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
+from wire.guard_order import Order, SignedOrder
 from wire.ids import SubjectId
 
 _LOG: Final = logging.getLogger(__name__)
@@ -38,7 +40,13 @@ class GuardKeys:
     """The keys at hand, verified under the guard that the policy names."""
 
     def __init__(self, folder: Path, subject: SubjectId) -> None:
-        """Nothing is loaded yet: which guard is the right one is not known."""
+        """No key is loaded yet: which guard is the right one is not known.
+
+        Raises:
+            NewerError: A later version of this program wrote what the guard has erased.
+
+        """
+        self.orders = GuardOrders(folder, subject)
         self._path = folder / FILE_NAME
         self._subject = subject
         self._signing_key = ""
@@ -69,6 +77,25 @@ class GuardKeys:
                 self._take(kept.category, kept.month, kept.answer)
             except WireError as exc:
                 _LOG.info("a kept key of the guard is not used: %s", exc)
+
+    def obey(self, said: Iterable[SignedOrder], origin: str) -> list[Order]:
+        """Use no more what the guard in use has erased by its own hand; return what is new.
+
+        Raises:
+            OSError: It stays noted and is not used until the agent ends; told again, it goes.
+
+        """
+        if not self._signing_key:
+            return []
+        try:
+            return self.orders.hear(said, origin, self._signing_key)
+        finally:
+            closed = [key for key in self._kept if self.orders.covers(*key)]
+            for key in closed:
+                del self._kept[key]
+                self._keys.pop(key, None)  # kept of another guard, it is not in use
+            if closed:
+                self._save()
 
     def add(self, category: Category, month: str, answer: KeyAnswer) -> None:
         """Take a key that was just fetched.
@@ -132,15 +159,30 @@ class GuardKeys:
         """Whether *category* could be sealed at *now*."""
         return (category, month_at(now)) in self._keys
 
+    def why_not(self, category: Category, now: Now) -> str:
+        """Return why *category* could not be sealed at *now*, for the data subject; empty if so."""
+        if self.orders.covers(category, month_at(now)):
+            return "The guard has erased its keys for this, for good; see `assent-agent status`."
+        if not self.has(category, now):
+            return "The guard's key for this month has not come yet from the collector."
+        return ""
+
     def missing(self, categories: Iterable[Category], now: Now) -> list[tuple[Category, str]]:
         """Return what to fetch: this month's keys, and near its end the next month's."""
         soon = Now(
             boot=now.boot, wall=now.wall + int(AHEAD.total_seconds()) * NANOSECONDS, boot_id=""
         )
         months = dict.fromkeys((month_at(now), month_at(soon)))
-        return [(c, m) for m in months for c in categories if (c, m) not in self._keys]
+        return [
+            (c, m)
+            for m in months
+            for c in categories
+            if (c, m) not in self._keys and not self.orders.covers(c, m)
+        ]
 
     def _take(self, category: Category, month: str, answer: KeyAnswer) -> None:
+        if self.orders.covers(category, month):
+            return
         request = KeyRequest(subject=self._subject, category=category, month=month)
         self._keys[category, month] = verify_key(answer, request, self._signing_key)
         self._kept[category, month] = answer

@@ -94,6 +94,7 @@ def situation(
     full = waiting(paths.state).bytes >= config.quota_bytes
     # Keys are fetched once there is a consent: before that, none is missing.
     storable = {c: not full and (c not in standing.grants or keys.has(c, now)) for c in Category}
+    unsealed = next(filter(None, (keys.why_not(c, now) for c in standing.grants)), "")
     outside = frozenset[Category]().union(*outside_opt_outs(config, environment).values())
     from agent.redact.proof import why_broken  # noqa: PLC0415 - loads numpy: for `doctor` only
 
@@ -105,7 +106,7 @@ def situation(
         Reason.REDACTOR_DOWN: broken,
         Reason.STORAGE_BLOCKED: f"{config.quota_bytes >> 20} MiB wait to be sent"
         if full
-        else "the guard's key for this month is not here",
+        else unsealed,
     }
     return Situation(
         now=now,

@@ -209,9 +209,7 @@ class Service:
             return "The disk takes no more; make room on it."
         if not self.spool.has_room:
             return f"{self.spool.quota_bytes >> 20} MiB wait to be sent; see `assent-agent doctor`."
-        if not self.programme.keys.has(category, now):
-            return "The guard's key for this month has not come yet from the collector."
-        return ""
+        return self.programme.keys.why_not(category, now)
 
     def status(self) -> Status:
         """Return the whole status as of now."""
@@ -238,6 +236,7 @@ class Service:
             session=self._session.why_not(),
             storage=next(filter(None, unstorable), ""),
             unconfirmed=self.erasures.words(now.wall),
+            erased=self.programme.keys.orders.words(),
             trouble=self.heard.trouble(),
             resumes_in=self.resuming.seconds_left(),
             counting=self.resuming.is_counting(now),

@@ -77,6 +77,7 @@ class Told:
     session: str  # why it is not known to be ours; empty when it is
     storage: str  # why nothing can be kept; empty when it can
     unconfirmed: tuple[str, ...]  # erasures that somebody has yet to confirm
+    erased: tuple[str, ...]  # what the guard erased by its own hand
     trouble: str  # of a sensor; empty when there is none
     resumes_in: int | None = None  # seconds of the notice that are left, if it may end a pause
     counting: bool = False  # and they run
@@ -109,6 +110,7 @@ def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told
         resumes_in=told.resumes_in,
         counting=told.counting,
         unconfirmed=told.unconfirmed,
+        erased=told.erased,
         outside_hours=situation.within_hours is False,
     )
 

@@ -37,6 +37,8 @@ def show(status: Status) -> None:
     line("  receipt", "none yet" if receipt is None else time_of(receipt))
     for said in status.unconfirmed:
         line("  erasure", said)
+    for said in status.erased:
+        line("  erased", said)
     if status.collector.last_error:
         line("  trouble", status.collector.last_error)
 

@@ -126,15 +126,15 @@ class Door:
         said = decode(self._ask("GET", "/v1/state").body, State)
         return State(halted=said.halted, why=_line(said.why), stopped=_line(said.stopped))
 
-    def rights(self) -> tuple[SignedRequest, ...]:
-        """Return what the data subject demanded elsewhere, unverified.
+    def rights(self) -> Requests:
+        """Return what the data subject demanded elsewhere, and what the guard erased, unverified.
 
         Raises:
             RetryableError: No answer that may be believed.
             RejectedError: The collector does not know the question.
 
         """
-        return decode(self._ask("GET", "/v1/rights").body, Requests).requests
+        return decode(self._ask("GET", "/v1/rights").body, Requests)
 
     def guard_key(self, category: Category, month: str) -> KeyAnswer:
         """Return the guard's key for this subject, a category and a month, unverified.

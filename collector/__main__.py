@@ -28,11 +28,12 @@ from collector.check.command import check_command
 from collector.commands import standstill
 from collector.commands.audit import audit_bundle
 from collector.commands.backup import backup_command, restore_command
+from collector.commands.connect import connect_guard_command, connect_witness_command
 from collector.commands.enrolment import jurisdiction, token
 from collector.commands.migrate import migrate_command
 from collector.commands.proof import list_consents
 from collector.commands.rotate import ca, tls
-from collector.commands.setup import connect_guard, move_in, still_to_do
+from collector.commands.setup import move_in, still_to_do
 from collector.commands.store_policy import store_policy
 from collector.config import Config
 from collector.drill.command import drill_command
@@ -130,35 +131,6 @@ def init(
         click.echo(f"{name:9} {value}")
     click.echo("A policy names origin, tenant, tls_pin, log_key and lease_key.")
     click.echo("The guard certifies guard_csr.")
-
-
-@cli.command("connect-guard")
-@click.option("--origin", required=True, help="The guard: https://host:port.")
-@click.option("--pin", "pins", required=True, multiple=True, help="SHA-256 of its key; repeatable.")
-@click.option("--ca", type=EXISTING_FILE, required=True, help="Its authority's certificate.")
-@click.option(
-    "--certificate", type=EXISTING_FILE, required=True, help="What it made of guard/client.csr."
-)
-def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certificate: Path) -> None:
-    """Say which guard to work with.
-
-    Again when its certificate was renewed. Takes effect when the collector is started again.
-
-    \b
-    Example:
-      assent-collector connect-guard --origin https://guard.example:8444 \\
-          --pin 3f1c... --ca guard-ca.pem --certificate collector.pem
-    """
-    premises = our_premises()
-    premises.config()
-    connect_guard(
-        premises,
-        origin=origin,
-        pins=pins,
-        authority=ca.read_bytes(),
-        certificate=certificate.read_bytes(),
-    )
-    click.echo(f"The guard is {origin}. Start the collector again.")
 
 
 @cli.command()
@@ -388,6 +360,7 @@ def status(as_json: bool) -> None:
 
 for _command in (
     *(backup_command, restore_command, migrate_command, store_policy, check_command),
+    *(connect_guard_command, connect_witness_command),
     *(drill_command, exposure_command, tls, ca, *standstill.COMMANDS),
 ):
     cli.add_command(_command)

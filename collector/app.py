@@ -258,6 +258,7 @@ ROUTES: Final = (
         refuses=(
             *(*OF_GRANTS, Why.NOT_COVERED, Why.NOT_YET, Why.NOT_FOUND, Why.ERASED),
             Why.GUARD_UNREACHABLE,
+            Why.WITNESSES_MISSING,
         ),
     ),
 )

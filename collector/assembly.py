@@ -18,6 +18,7 @@ from collector.enrol import Registry
 from collector.guard.client import GuardClient
 from collector.guard.lease import Leases
 from collector.guard.witnessed import Witnessed
+from collector.guard.witnesses import WitnessDoor
 from collector.index import Index
 from collector.index.opening import open_index
 from collector.index.tables import batches
@@ -94,7 +95,8 @@ class Collector:
         store = open_store(premises, config)
         log = Log(index, premises.log_key(), config.log_name)
         guard = GuardClient(premises, config.guard) if config.guard is not None else None
-        witnessed = Witnessed(index=index, log=log, guard=guard)
+        others = tuple(WitnessDoor(premises, each) for each in config.witnesses)
+        witnessed = Witnessed(index=index, log=log, guard=guard, others=others)
         authority = premises.authority()
         clock, gate = clock or SystemClock(), gate or Gate(is_open=True)
         entry = Entry(gate=gate, with_today=config.readers.today)

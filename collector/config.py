@@ -70,6 +70,14 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     timeout_seconds: float = 10.0
 
 
+class WitnessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where one more witness is; the authority of its server lies in `witnesses/`."""
+
+    origin: str
+    tls_pins: tuple[str, ...]
+    timeout_seconds: float = 5.0  # others are asked meanwhile
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file.  `listen` is `host:port`; the origin's own host and port by default."""
 
@@ -90,6 +98,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drills: Drills = Drills()
     guard: GuardConfig | None = None
     store: StoreConfig = StoreConfig()
+    witnesses: tuple[WitnessConfig, ...] = ()  # beside the guard's own
 
     @property
     def log_name(self) -> str:
@@ -167,6 +176,14 @@ tls_pins = {pins}
 """
 
 
+WITNESS_TEMPLATE: Final = """
+[[witnesses]]
+origin = {origin}
+tls_pins = {pins}
+# timeout_seconds = 5.0
+"""
+
+
 def read_config(path: Path) -> Config:
     """Return the configuration in *path*.
 
@@ -209,6 +226,22 @@ def with_guard(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:
         raise SetupError("config.toml has a [guard] section already; change it there")
     listed = f"[{', '.join(_quoted(pin) for pin in pins)}]"
     return text + GUARD_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()
+
+
+def with_witness(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:
+    """Return the text of `config.toml` with a `[[witnesses]]` section at its end.
+
+    Raises:
+        SetupError: It has one of that origin already, with other pins.
+
+    """
+    for known in msgspec.toml.decode(text, type=Config).witnesses:
+        if (known.origin, known.tls_pins) == (origin, pins):
+            return text
+        if known.origin == origin:
+            raise SetupError(f"config.toml has a witness {origin} already; change its pins there")
+    listed = f"[{', '.join(_quoted(pin) for pin in pins)}]"
+    return text + WITNESS_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()
 
 
 def _quoted(text: str) -> str:

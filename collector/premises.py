@@ -8,6 +8,7 @@
              log.key                signs checkpoints
              lease.key              its half of the lease
              guard/                 how to reach the guard: ca.pem client.key client.csr client.pem
+             witnesses/             authorities of further witnesses' servers
              store.credentials      of an S3 store, if the batches lie in one
     state/   index.sqlite           who and what, never what is inside; or in PostgreSQL
              objects/               the sealed batches, unless they lie in a bucket
@@ -33,6 +34,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base import durable
+from base.door import host_and_port
 from base.errors import SetupError
 from base.paths import Paths, paths_for
 from base.pki import (
@@ -104,6 +106,11 @@ class Premises:
     def guard_folder(self) -> Path:
         """How to reach the guard."""
         return self.paths.config / "guard"
+
+    def witness_authority(self, origin: str) -> Path:
+        """Return the file of the authority of one more witness's server."""
+        host, port = host_and_port(origin)
+        return self.paths.config / "witnesses" / f"{host.replace(':', '-')}-{port}.pem"
 
     @property
     def index_file(self) -> Path:

@@ -68,6 +68,7 @@ class Why(Enum):
     STOPPED = ("stopped", HTTPStatus.SERVICE_UNAVAILABLE)
     UNDRILLED = ("undrilled", HTTPStatus.SERVICE_UNAVAILABLE)
     GUARD_UNREACHABLE = ("guard-unreachable", HTTPStatus.SERVICE_UNAVAILABLE)
+    WITNESSES_MISSING = ("witnesses-missing", HTTPStatus.SERVICE_UNAVAILABLE)
     NOT_READY = ("not-ready", HTTPStatus.SERVICE_UNAVAILABLE)
 
     VERSION_UNKNOWN = ("version-unknown", HTTPStatus.NOT_IMPLEMENTED)

@@ -32,6 +32,12 @@ class _Receipt(msgspec.Struct):
     checkpoint: str
 
 
+COUNTED: Final = (
+    *("leaves", "policies", "consents", "demands", "orders"),
+    *("batches", "erased", "releases"),
+)
+
+
 @click.command("audit")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
@@ -104,7 +110,7 @@ def _summarise(report: Report) -> None:
     known = when if report.cosigned_at else "unknown: not witnessed"
     click.echo(f"bundle     {report.bundle}")
     click.echo(f"as of      {known}")
-    for name in ("leaves", "policies", "consents", "demands", "batches", "erased", "releases"):
+    for name in COUNTED:
         click.echo(f"{name:<10} {getattr(report, name)}")
     click.echo(f"drills     {report.drills}, of which {report.drills_failed} found something")
     if not report.findings:

@@ -253,6 +253,7 @@ def bad_key(policy: Policy, _today: date) -> Iterator[str]:
     notes = (
         ("guard witness", policy.guard.witness, ALGORITHM_COSIGNATURE),
         ("collector log", policy.collector.log, ALGORITHM_ED25519),
+        *((f"witness {w.name!r}", w.key, ALGORITHM_COSIGNATURE) for w in policy.witnesses),
     )
     for where, text, wanted in notes:
         try:
@@ -276,7 +277,9 @@ def same_key_twice(policy: Policy, _today: date) -> Iterator[str]:
     named = [(where, _raw(text)) for where, text in _raw_keys(policy).items()]
     named += [(f"approver {a.name!r}", _raw(a.key)) for a in policy.approvers]
     named += [(f"recipient {r.name!r}", r.key.strip().lower().encode()) for r in policy.recipients]
-    for where, text in (("guard witness", policy.guard.witness), ("log", policy.collector.log)):
+    noted = [("guard witness", policy.guard.witness), ("log", policy.collector.log)]
+    noted += [(f"witness {each.name!r}", each.key) for each in policy.witnesses]
+    for where, text in noted:
         try:
             named.append((where, parse_verifier_key(text)[2]))
         except MalformedError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from governance import checks
+from governance import checks, watching
 from wire.category import Category
 from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import RECONFIRM_DAYS, Policy
@@ -211,6 +211,20 @@ RULES: Final = (
         why="A second lock whose key the first party holds is no lock.",
         mend="Let the representatives or an independent party run the guard, and name them.",
         broken=checks.guard_is_controller,
+    ),
+    Rule(
+        name="witness-not-independent",
+        why="A log is watched only by whom its owner cannot ask to look away, and once a party.",
+        mend="Name one witness of each party, none of them the controller's.",
+        broken=watching.witness_of_nobody_else,
+    ),
+    Rule(
+        name="quorum-out-of-reach",
+        why="With too few witnesses nothing could be opened; with a quorum of one the others "
+        "would watch for nothing.",
+        mend=f"Ask for {watching.LEAST_QUORUM} parties' witnesses at least where there is more "
+        "than the guard's own, and for no more than are named.",
+        broken=watching.quorum,
     ),
     Rule(
         name="bad-key",

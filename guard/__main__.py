@@ -36,6 +36,8 @@ from wire.parties import signers
 from wire.policy import Policy, policy_digest
 
 CLIENT_DAYS = 90  # collector and readers are few, and are certified by hand
+# What `status` says of a witness alone.
+NO_LOCK = dict.fromkeys(("halted", "stopped", "keys", "subjects", "erasures", "untold"))
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
@@ -65,6 +67,7 @@ def cli() -> None:
 @click.option("--listen", help="host:port to listen on; the origin's own when left out.")
 @click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
 @click.option("--host", "hosts", multiple=True, help="One more name or address it is reached by.")
+@click.option("--witness-only", is_flag=True, help="Watch the log and nothing else: no keys.")
 @JSON
 def init(
     origin: str,
@@ -73,11 +76,13 @@ def init(
     listen: str | None,
     readers: str | None,
     hosts: tuple[str, ...],
+    witness_only: bool,
     as_json: bool,
 ) -> None:
     """Make a guard: its authority, certificate and keys.
 
-    Prints what the policy and the collector need to know of it; `status` prints it again.
+    Prints what the policy and the collector need to know of it; `status` prints it again. With
+    --witness-only one more witness beside the guard's own, which no other party runs.
 
     \b
     Example:
@@ -90,7 +95,8 @@ def init(
     config = Config(
         origin=origin.rstrip("/"),
         tenant=tenant,
-        name=name or f"{bare}/{tenant}/guard",
+        name=name or f"{bare}/{tenant}/{'witness' if witness_only else 'guard'}",
+        witness_only=witness_only,
         listen=listen or (bare if ":" in bare else f"{bare}:443"),
         readers_listen=f"{host}:{port}" if readers else "",
     )
@@ -102,9 +108,17 @@ def init(
         click.echo(msgspec.json.format(msgspec.json.encode(facts)))
     else:
         _show_card(premises.card(), premises)
-        click.echo(f"{'readers':15} {called}")
-        click.echo("The policy names signing_key, witness and lease_key.")
-        click.echo("Collector and readers get the rest.")
+        _say_who_gets_what(called, witness_only=witness_only)
+
+
+def _say_who_gets_what(called: str, *, witness_only: bool) -> None:
+    if witness_only:
+        click.echo("The policy names witness among its witnesses, with you as its party.")
+        click.echo("The collector gets the rest: assent-collector connect-witness.")
+        return
+    click.echo(f"{'readers':15} {called}")
+    click.echo("The policy names signing_key, witness and lease_key.")
+    click.echo("Collector and readers get the rest.")
 
 
 @cli.command()
@@ -130,7 +144,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     config.check_addresses()
     require_plausible_clock()
     with premises.alone():
-        guard = premises.open(SystemClock())
+        watching = premises.opened(SystemClock())
         start_logging("guard", premises.paths.logs, verbose=verbose, form=config.log_form)
         credentials_for(premises, Door.COLLECTOR).check()
         listeners = bind(config)
@@ -142,10 +156,9 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
         if load(premises.policy_file) is None:
             click.echo("no policy yet, so nothing is released: run assent-guard trust", err=True)
         try:
-            run_together(*served(listeners, guard, premises, config))
+            run_together(*served(listeners, watching, premises, config))
         finally:
-            guard.keys.close()
-            guard.witness.close()
+            watching.close()
 
 
 @cli.command("openapi")
@@ -244,7 +257,7 @@ def status(as_json: bool) -> None:
         click.echo(f"{'HALTED':15} {facts['halted']}")
     if facts["stopped"]:
         click.echo(f"{'STOPPED':15} {facts['stopped']}")
-    for name in ("keys", "subjects", "erasures", "log_size"):
+    for name in ("keys", "subjects", "erasures", "untold", "log_size"):
         if facts[name] is not None:
             click.echo(f"{name:15} {facts[name]}")
 
@@ -320,8 +333,10 @@ def forget(subject: str, category: str | None, month: str | None, yes: bool) -> 
     """Erase keys of a data subject: all, or of a category or month.
 
     What was sealed to them cannot be opened any more, wherever copies lie. There is no way
-    back, and no key for the same is made again. Until your own backups of keys.sqlite have
-    aged out, the erasure is pending.
+    back, and no key for the same is made again. The collector hears of it within seconds,
+    deletes what it has of it and tells the person's devices; `status` counts as untold what its
+    log does not prove yet. Until your own backups of keys.sqlite have aged out, the erasure is
+    pending.
 
     \b
     Example:
@@ -355,26 +370,37 @@ def _one_line(why: str) -> str:
 
 def _facts(premises: Premises) -> dict[str, object]:
     policy, trouble = _installed(premises)
-    witness, keys = premises.witness(), premises.keys()
+    witness = premises.witness()
     try:
         seen = witness.last_seen(policy.collector.log) if policy else None
-        count = keys.count()
     finally:
         witness.close()
-        keys.close()
     installed = load(premises.policy_file)
-    state = Halts(premises.halt_file).state(installed)
     return {
         **msgspec.to_builtins(premises.card()),
         "policy": f"version {policy.version} of {policy.programme}" if policy else None,
         "policy_digest": policy_digest(installed.policy).hex() if installed else None,
         "policy_trouble": trouble,
+        **(NO_LOCK if premises.config().witness_only else _of_lock(premises, policy)),
+        "log_size": seen.size if seen else None,
+    }
+
+
+def _of_lock(premises: Premises, policy: Policy | None) -> dict[str, object]:
+    keys = premises.keys()
+    try:
+        count = keys.count()
+        untold = len(keys.untold(policy.collector.origin)) if policy else None
+    finally:
+        keys.close()
+    state = Halts(premises.halt_file).state(load(premises.policy_file))
+    return {
         "halted": state.why,
         "stopped": state.stopped,
         "keys": count.keys,
         "subjects": count.subjects,
         "erasures": count.erasures,
-        "log_size": seen.size if seen else None,
+        "untold": untold,
     }
 
 
@@ -398,7 +424,8 @@ def _show_card(card: Card, premises: Premises) -> None:
         ("ca", str(premises.authority_file)),
     )
     for name, value in lines:
-        click.echo(f"{name:15} {value}")
+        if value:  # a witness alone has neither signing_key nor lease_key
+            click.echo(f"{name:15} {value}")
 
 
 cli.add_command(backup)

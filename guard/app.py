@@ -24,7 +24,8 @@ from base.clock import NANOSECONDS
 from base.errors import RetryableError, SetupError
 from base.metrics import PATH
 from base.pki import CertificateError, Client, Role, client_of
-from guard.assembly import Answered, Guard
+from guard import orders
+from guard.assembly import Answered, Guard, Watching
 from guard.backup import BACKUP_DAYS
 from guard.keys import ErasedError, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
@@ -36,6 +37,8 @@ from wire.guard_http import (
     KeyAnswer,
     KeyRequest,
     LoggedBatch,
+    Orders,
+    OrdersRequest,
     ReleaseAnswer,
     ReleaseAnswers,
     ReleaseRequest,
@@ -54,6 +57,7 @@ from wire.rights import (
 
 __all__ = ["ROUTES", "Guard", "make_app"]
 
+ADD_CHECKPOINT: Final = "/add-checkpoint"
 LARGEST_BODY_BYTES: Final = 16 << 20
 RETRY_SECONDS: Final = 60  # what keeps a guard from its work takes a person, or passes by itself
 BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
@@ -66,7 +70,7 @@ _log = logging.getLogger(__name__)
 # --- the answers --------------------------------------------------------------------------
 
 
-def _add_checkpoint(guard: Guard, body: bytes) -> Response:
+def _add_checkpoint(guard: Watching, body: bytes) -> Response:
     submission = parse_submission(body)
     match guard.witness.add(submission, guard.log_key(), guard.now()):
         case Cosigned(line=line):
@@ -111,6 +115,18 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
         pending_until=pending_until,
     )
     return sign_erasure(erasure, guard.signing_key)
+
+
+def _tell_orders(guard: Guard, asked: OrdersRequest) -> Orders:
+    """Tell what was erased by the guard's own hand; also during a halt, for erasing never ends."""
+    return orders.answer(
+        guard.keys,
+        asked.obeyed,
+        origin=guard.origin(),
+        log_key=guard.log_key(),
+        signing_key=guard.signing_key,
+        now=guard.now(),
+    )
 
 
 def _renew_lease(guard: Guard, offered: bytes) -> bytes:
@@ -280,7 +296,7 @@ def _row(
     )
 
 
-async def add_checkpoint(guard: Guard, request: Request) -> Response:
+async def add_checkpoint(guard: Watching, request: Request) -> Response:
     """POST /add-checkpoint."""
     body = await _body(request, LARGEST_SUBMISSION_BYTES)
     return await run_in_threadpool(_add_checkpoint, guard, body)
@@ -298,6 +314,13 @@ async def erase_keys(guard: Guard, request: Request) -> Response:
     _caller(request, guard, Role.COLLECTOR)
     asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), SignedRequest)
     return _json(await run_in_threadpool(_erase, guard, asked))
+
+
+async def tell_orders(guard: Guard, request: Request) -> Response:
+    """POST /v1/erasures."""
+    _caller(request, guard, Role.COLLECTOR)
+    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), OrdersRequest)
+    return _json(await run_in_threadpool(_tell_orders, guard, asked))
 
 
 async def tell_state(guard: Guard, request: Request) -> Response:
@@ -324,7 +347,7 @@ async def release_batches(guard: Guard, request: Request) -> Response:
 
 ROUTES: Final = (
     _row(
-        "/add-checkpoint",
+        ADD_CHECKPOINT,
         add_checkpoint,
         None,
         "Cosign the log, if it only grew (C2SP tlog-witness)",
@@ -348,6 +371,14 @@ ROUTES: Final = (
         "Erase keys on a data subject's own request",
         takes=SignedRequest,
         gives={200: SignedErasure},
+    ),
+    _row(
+        "/v1/erasures",
+        tell_orders,
+        Role.COLLECTOR,
+        "What the guard has erased by its own hand, until the collector's log has it",
+        takes=OrdersRequest,
+        gives={200: Orders},
     ),
     _row(
         "/v1/state",
@@ -380,8 +411,22 @@ EVERY_DOOR: Final = frozenset({Door.COLLECTOR, Door.READERS})
 
 def make_app(guard: Guard, doors: Collection[Door] = EVERY_DOOR) -> Starlette:
     """Return the application for whoever comes to *doors*."""
+    return _starlette([each.route(guard) for each in ROUTES if set(each.doors) & set(doors)])
+
+
+def make_witness(watching: Watching) -> Starlette:
+    """Return the application of a witness alone: it cosigns, and knows no other question."""
+
+    async def asked(request: Request) -> Response:
+        request.scope[PATH] = ADD_CHECKPOINT
+        return await add_checkpoint(watching, request)
+
+    return _starlette([Route(ADD_CHECKPOINT, _said(asked), methods=["POST"])])
+
+
+def _starlette(routes: list[Route]) -> Starlette:
     app = Starlette(
-        routes=[each.route(guard) for each in ROUTES if set(each.doors) & set(doors)],
+        routes=routes,
         exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
     )
     app.router.redirect_slashes = False  # our clients refuse redirects, rightly

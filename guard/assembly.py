@@ -37,16 +37,12 @@ class Answered(AssentError):  # noqa: N818 - not a defect: an answer given early
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guard:
-    """What the application works with; `policy_set` gives what is installed now, or None."""
+class Watching:
+    """A witness of the log; `policy_set` gives what is installed now, or None."""
 
     tenant: str
-    signing_key: Ed25519PrivateKey
-    keys: Keys
     witness: Witness
-    leases: Leases
     policy_set: Callable[[], PolicySet | None]
-    halts: Halts
     clock: Clock
 
     def now(self) -> WallInstant:
@@ -86,6 +82,37 @@ class Guard:
         except WireError as exc:
             raise Answered(503, f"this guard's policy is not valid any more: {exc}") from exc
 
+    def origin(self) -> str:
+        """Return the collector that the policy names, expired or not: erasing never ends."""
+        return decode_policy(self.installed().policy).collector.origin
+
+    def log_key(self) -> str:
+        """Return the verifier key of the log that the policy names, expired or not.
+
+        A log has to be able to grow when everything else has ended: its last entries are
+        deletions.
+        """
+        return decode_policy(self.installed().policy).collector.log
+
+    def close(self) -> None:
+        """Close its files."""
+        self.witness.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard(Watching):
+    """The second lock: a witness that also holds keys."""
+
+    signing_key: Ed25519PrivateKey
+    keys: Keys
+    leases: Leases
+    halts: Halts
+
+    def close(self) -> None:
+        """Close its files."""
+        self.keys.close()
+        super().close()
+
     def state(self) -> GuardState:
         """Return whether a halt holds here, and whether there is a stop."""
         return self.halts.state(self.policy_set())
@@ -106,15 +133,3 @@ class Guard:
         if state.halted:
             return f"the programme is halted: {state.why} (said by {state.by})"
         return f"the programme stands still for now: {state.stopped}" if state.stopped else ""
-
-    def origin(self) -> str:
-        """Return the collector that the policy names, expired or not: erasing never ends."""
-        return decode_policy(self.installed().policy).collector.origin
-
-    def log_key(self) -> str:
-        """Return the verifier key of the log that the policy names, expired or not.
-
-        A log has to be able to grow when everything else has ended: its last entries are
-        deletions.
-        """
-        return decode_policy(self.installed().policy).collector.log

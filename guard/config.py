@@ -17,7 +17,7 @@ origin = {origin}   # what collector and readers call
 tenant = {tenant}
 name = {name}     # stands in its cosignatures; the policy names it too, so it never changes
 listen = {listen}
-{readers}
+{readers}{alone}
 # log_form = "text"         # or "json": an object a line
 
 # [operators]               # health, metrics and the OpenAPI document; nowhere by default
@@ -40,6 +40,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: str
     name: str
     listen: str
+    witness_only: bool = False  # it watches the log, and holds no keys
     readers_listen: str = ""  # of their own listener; empty: they come to `listen`, too
     log_form: Form = Form.TEXT
     operators: Operators = Operators()
@@ -52,6 +53,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
         """
         check_listens(self.listen, self.readers_listen, self.operators.listen)
+        if self.witness_only and (self.readers_listen or self.operators.listen):
+            raise SetupError("a witness alone has no listener but `listen`; take the others out")
 
 
 def read_config(path: Path) -> Config:
@@ -75,7 +78,13 @@ def first_config(config: Config) -> bytes:
     """Return the text of a new `config.toml`."""
     own = {name: _quoted(getattr(config, name)) for name in ("origin", "tenant", "name", "listen")}
     readers = f"readers_listen = {_quoted(config.readers_listen)}\n"
-    return TEMPLATE.format(**own, readers=readers if config.readers_listen else "").encode()
+    return TEMPLATE.format(
+        **own,
+        readers=readers if config.readers_listen else "",
+        alone="witness_only = true  # no keys lie here, and nothing is released\n"
+        if config.witness_only
+        else "",
+    ).encode()
 
 
 def _quoted(text: str) -> str:

@@ -28,6 +28,7 @@ from wire.xwing import public_key_of
 
 ALL: Final = ""  # in `erased`: every category, every month
 _SEED_BYTES: Final = 32
+_ORDER: Final = ("erased_at", "subject", "category", "month")
 
 _TABLES: Final = sa.MetaData()
 _KEYS: Final = sa.Table(
@@ -57,6 +58,15 @@ _REQUESTS: Final = sa.Table(
     sa.Column("subject", sa.LargeBinary, nullable=False),
     sa.Column("gone", sa.Integer, nullable=False),
     sa.Column("erased_at", sa.BigInteger, nullable=False),
+)
+_TOLD: Final = sa.Table(
+    "told",  # erasures by the guard's own hand of which a collector has proved that it obeyed
+    _TABLES,
+    sa.Column("origin", sa.Text, primary_key=True),
+    sa.Column("subject", sa.LargeBinary, primary_key=True),
+    sa.Column("category", sa.Text, primary_key=True),
+    sa.Column("month", sa.Text, primary_key=True),
+    sa.Column("told_at", sa.BigInteger, nullable=False),
 )
 
 
@@ -231,6 +241,34 @@ class Keys:
                 else:
                     _carry_out(db, erasure)
                 known.add(_name(erasure))
+
+    def untold(self, origin: str) -> list[Ordered]:
+        """Return what `forget` erased and the collector at *origin* has not obeyed; oldest first.
+
+        What an old copy does not know to be told is told again, which does no harm.
+        """
+        same = [_TOLD.c[name] == _ERASED.c[name] for name in ("subject", "category", "month")]
+        told = sa.select(_TOLD.c.told_at).where(*same, _TOLD.c.origin == origin)
+        oldest_first = (_ERASED.c[name] for name in _ORDER)
+        left = sa.select(_ERASED).where(~told.exists()).order_by(*oldest_first)
+        with transaction(self._engine) as db:
+            rows = db.execute(left).all()
+        return [
+            Ordered(
+                subject=row.subject,
+                category=row.category,
+                month=row.month,
+                at=WallInstant(row.erased_at),
+            )
+            for row in rows
+        ]
+
+    def note_told(self, origin: str, order: Ordered, now: WallInstant) -> None:
+        """Note that the collector at *origin* has obeyed: it is not told again."""
+        values = {"subject": order.subject, "category": order.category, "month": order.month}
+        told = _TOLD.insert().prefix_with("OR IGNORE")
+        with transaction(self._engine) as db:
+            db.execute(told.values(origin=origin, told_at=now, **values))
 
     def count(self) -> Count:
         """Return how many keys and erasures there are."""

@@ -4,8 +4,8 @@ from base import operators
 from base.api import Door
 from base.metrics import Measured, Seen
 from base.serving import Clients, Credentials, Listeners, Served
-from guard.app import EVERY_DOOR, make_app
-from guard.assembly import Guard
+from guard.app import EVERY_DOOR, make_app, make_witness
+from guard.assembly import Guard, Watching
 from guard.config import Config
 from guard.operate import desk, who
 from guard.premises import Premises
@@ -27,14 +27,23 @@ def bind(config: Config) -> Listeners:
     )
 
 
-def served(listeners: Listeners, guard: Guard, premises: Premises, config: Config) -> list[Served]:
+def served(
+    listeners: Listeners, watching: Watching, premises: Premises, config: Config
+) -> list[Served]:
     """Return what is served where, the collector first.
 
     Raises:
         SetupError: Operators would have to show certificates, and none is listed.
 
     """
-    seen, found = Seen(), []
+    seen, found = Seen(), list[Served]()
+    if not isinstance(watching, Guard):
+        credentials = credentials_for(premises, Door.COLLECTOR)
+        return [
+            Served(listener, make_witness(watching), credentials)
+            for listener in listeners.bound.values()
+        ]
+    guard = watching
     for door, listener in listeners.bound.items():
         credentials = credentials_for(premises, door)
         if door is Door.OPERATORS:

@@ -23,7 +23,7 @@ from guard.config import Config
 from guard.premises import Premises
 from wire.policy import decode_policy
 
-OF_ONE_PERSON: Final = frozenset({"/v1/keys", "/v1/erase"})
+OF_ONE_PERSON: Final = frozenset({"/v1/keys", "/v1/erase", "/v1/erasures"})
 _ONE: Final = b"the collector"  # asks for everybody: never ten, so never shown
 
 

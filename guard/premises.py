@@ -41,12 +41,12 @@ from base.pki import (
     private_pem,
 )
 from base.stored import require_kept
-from guard.assembly import Guard
+from guard.assembly import Guard, Watching
 from guard.config import Config, first_config, read_config
 from guard.halt import Halts
 from guard.keys import Keys
 from guard.lease import Leases
-from guard.trust import OwnKeys, load
+from guard.trust import OwnKeys, OwnWitness, load
 from guard.witness import Witness
 from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
 
@@ -147,6 +147,8 @@ class Premises:
             SetupError: It is missing or damaged, or of a later version of this program.
 
         """
+        if self.config().witness_only:
+            raise SetupError("this is a witness alone: it holds no keys, and has none to erase")
         require_kept(self.keys_file)
         return Keys(self.keys_file)
 
@@ -161,12 +163,15 @@ class Premises:
         require_kept(self.witness_file)
         return Witness(self.witness_file, name, self.witness_key())
 
-    def own_keys(self) -> OwnKeys:
-        """Return the public keys by which a policy has to name this guard."""
-        witness = self.witness_key().public_key().public_bytes_raw()
+    def own_keys(self) -> OwnKeys | OwnWitness:
+        """Return the public keys by which a policy has to name this guard, or this witness."""
+        config, raw = self.config(), self.witness_key().public_key().public_bytes_raw()
+        witness = verifier_key(config.name, ALGORITHM_COSIGNATURE, raw)
+        if config.witness_only:
+            return OwnWitness(witness=witness)
         return OwnKeys(
             signing_key=self.signing_key().public_key().public_bytes_raw(),
-            witness=verifier_key(self.config().name, ALGORITHM_COSIGNATURE, witness),
+            witness=witness,
             lease_key=self.lease_key().public_key().public_bytes_raw(),
         )
 
@@ -177,11 +182,14 @@ class Premises:
             pin = certificate_spki_sha256_of_pem(self.tls_certificate.read_bytes()).hex()
         except OSError as exc:
             raise SetupError(f"{self.tls_certificate}: {exc.strerror}; restore it") from exc
+        signing, lease = (
+            (own.signing_key, own.lease_key) if isinstance(own, OwnKeys) else (b"", b"")
+        )
         return Card(
             origin=self.config().origin,
-            signing_key=base64.b64encode(own.signing_key).decode("ascii"),
+            signing_key=base64.b64encode(signing).decode("ascii"),
             witness=own.witness,
-            lease_key=base64.b64encode(own.lease_key).decode("ascii"),
+            lease_key=base64.b64encode(lease).decode("ascii"),
             tls_pin=pin,
             ca_pem=self.authority().pem.decode("ascii"),
         )
@@ -203,6 +211,18 @@ class Premises:
             raise SetupError("another assent-guard serves from this folder") from exc
         finally:
             os.close(fd)
+
+    def opened(self, clock: Clock) -> Watching:
+        """Return the guard, or the witness alone that was set up here, ready to serve."""
+        if not self.config().witness_only:
+            return self.open(clock)
+        self.paths.make()
+        return Watching(
+            tenant=self.config().tenant,
+            witness=self.witness(),
+            policy_set=lambda: load(self.policy_file),
+            clock=clock,
+        )
 
     def open(self, clock: Clock) -> Guard:
         """Return the guard, ready to serve."""
@@ -246,9 +266,11 @@ def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> No
     authority.save(folder)
     replace(premises.tls_key, private_pem(server))
     replace(premises.tls_certificate, authority.server_certificate(server, (host, *hosts)))
-    for name in ("signing.key", "witness.key", "lease.key"):
+    every = ("signing.key", "witness.key", "lease.key")
+    for name in ("witness.key",) if config.witness_only else every:
         replace(folder / name, private_pem(Ed25519PrivateKey.generate()))
-    Keys(premises.keys_file).close()
+    if not config.witness_only:
+        Keys(premises.keys_file).close()
     Witness(premises.witness_file, config.name, premises.witness_key()).close()
     # Last, because its presence says that all the rest is there: init may be run again
     # after a crash, and then makes everything anew.

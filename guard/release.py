@@ -21,12 +21,12 @@ from wire.guard_http import LoggedBatch, ReleaseRequest
 from wire.ids import BatchHash, CoreHash, SubjectId, WallInstant, key_id
 from wire.leaf import SALT_BYTES, Kind, entry, release_payload
 from wire.policy import Policy
+from wire.quorum import verify_quorum
 from wire.shelf import reseal, unshelve
 from wire.tlog import (
     Checkpoint,
     leaf_hash,
     verify_checkpoint,
-    verify_cosignature,
     verify_inclusion,
 )
 
@@ -96,7 +96,8 @@ def release(
     1. the installed policy has its signatures and has not expired;
     2. the grant has enough approvals, is in force, and fits the policy;
     3. the caller (as its certificate names it) is the grant's reader;
-    4. the checkpoint is signed by the policy's log and cosigned by this guard.
+    4. the checkpoint is signed by the policy's log and cosigned by this guard, and by as many
+       of the policy's witnesses as it asks for.
 
     For each batch:
 
@@ -132,7 +133,7 @@ def _permit(
         return Refused(refusal=Refusal.WRONG_READER, why=why)
     try:
         checkpoint = verify_checkpoint(asked.checkpoint, policy.collector.log)  # 4
-        verify_cosignature(asked.checkpoint, policy.guard.witness)
+        verify_quorum(asked.checkpoint, policy)
     except WireError as exc:
         return Refused(refusal=Refusal.CHECKPOINT_FOREIGN, why=str(exc))
     return _Permit(

@@ -70,6 +70,37 @@ class OwnKeys:
     witness: str  # C2SP verifier key
     lease_key: bytes  # raw Ed25519
 
+    def check_named(self, policy: Policy) -> None:
+        """Check that *policy* names this guard.
+
+        Raises:
+            RejectedError: It names another.
+
+        """
+        if base64.b64encode(self.signing_key).decode("ascii") != policy.guard.signing_key:
+            raise RejectedError("this policy names another guard: its signing_key is not ours")
+        if policy.guard.witness != self.witness:
+            raise RejectedError("this policy names another guard: its witness is not ours")
+        if base64.b64encode(self.lease_key).decode("ascii") != policy.guard.lease_key:
+            raise RejectedError("this policy names another guard: its lease_key is not ours")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnWitness:
+    """How a policy has to name a witness that is nothing else."""
+
+    witness: str  # C2SP verifier key
+
+    def check_named(self, policy: Policy) -> None:
+        """Check that *policy* names this witness.
+
+        Raises:
+            RejectedError: It does not.
+
+        """
+        if self.witness not in {each.key for each in policy.witnesses}:
+            raise RejectedError("this policy does not name this witness; it is not for us")
+
 
 def read_policy_set(folder: Path) -> PolicySet:
     """Return the files that `assent-govern sign` leaves in *folder*.
@@ -115,7 +146,7 @@ def load(path: Path) -> PolicySet | None:
 
 
 def check_successor(
-    offered: PolicySet, installed: PolicySet | None, own: OwnKeys, now: datetime
+    offered: PolicySet, installed: PolicySet | None, own: OwnKeys | OwnWitness, now: datetime
 ) -> Policy:
     """Return the offered policy, if it may take the place of the installed one.
 
@@ -126,12 +157,7 @@ def check_successor(
     """
     policy = offered.verified(now)
     check_line((*offered.earlier_roots, offered.root))
-    if base64.b64encode(own.signing_key).decode("ascii") != policy.guard.signing_key:
-        raise RejectedError("this policy names another guard: its signing_key is not ours")
-    if policy.guard.witness != own.witness:
-        raise RejectedError("this policy names another guard: its witness is not ours")
-    if base64.b64encode(own.lease_key).decode("ascii") != policy.guard.lease_key:
-        raise RejectedError("this policy names another guard: its lease_key is not ours")
+    own.check_named(policy)
     if installed is None:
         return policy
     follow_roots(installed.root, [*offered.earlier_roots, offered.root])

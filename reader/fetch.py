@@ -37,6 +37,8 @@ from wire.grant import AccessGrant, access_digest, verify_access
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReleaseAnswers, ReleaseRequest
 from wire.ids import BatchHash, PolicyDigest, WallInstant
 from wire.policy import TARGET_NAME, Policy, decode_policy, policy_digest
+from wire.quorum import verify_quorum
+from wire.tlog import verify_checkpoint
 
 BATCHES_AT_ONCE: Final = 200  # of the largest shelves, just below the guard's 16 MiB
 LARGEST_ANSWER: Final = 32 << 20  # 200 of the largest shelves, in base64
@@ -114,17 +116,19 @@ def fetch(
        collector's word is enough for that; the guard believes nobody);
     1. list what is stored that it covers;
     2. download what is not here, and check signature and consent before keeping it;
-    3. have one release logged for each batch that is not released yet;
+    3. have one release logged for each batch that is not released yet, under a head that as
+       many witnesses have cosigned as the policy asks for (the guard looks once more);
     4. hand the leaves to the guard, together with core and shelf of each;
     5. keep the releases, which only our identity opens.
 
     Raises:
-        WireError: The grant is not approved, or does not fit the policy.
+        WireError: The grant is not approved, or does not fit the policy; or witnesses are missing.
         RejectedError: Collector or guard refuse it as a whole.
         RetryableError: Collector or guard could not be reached; go on later.
 
     """
-    verify_access(grant, collector.policy(), now)  # 0
+    policy = collector.policy()
+    verify_access(grant, policy, now)  # 0
     asked = _Asked(grant=grant, library=library, collector=collector)
     tally, today = Tally(), datetime.fromtimestamp(now / 1e9, UTC).date()
     listed = list(collector.frames(grant))  # 1
@@ -142,6 +146,8 @@ def fetch(
         some = wanted[start : start + BATCHES_AT_ONCE]
         order = ReleaseOrder(grant=grant, batches=tuple(some))
         logged = collector.releases(order)  # 3
+        verify_checkpoint(logged.checkpoint, policy.collector.log)
+        verify_quorum(logged.checkpoint, policy)
         answers = _released(grant, some, logged, library, guard)  # 4
         for batch, answer in zip(some, answers, strict=True):
             _keep_release(batch, answer, grant, library, tally)  # 5

@@ -324,6 +324,7 @@ def account(status: Status) -> str:
         ),
         f"Sent to: {status.collector.origin}" if status.collector.origin else "",
         status.collector.last_error,
+        "\n".join(f"Erased by the guard: {said}." for said in status.erased),
         f"Your receipts, one for each consent: {status.receipts}" if status.receipts else "",
     )
     return "\n\n".join(dict.fromkeys(part for part in parts if part))

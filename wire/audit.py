@@ -15,6 +15,7 @@ import msgspec
 
 from wire.errors import UNREADABLE, MalformedError
 from wire.frame import is_day
+from wire.guard_order import SignedOrder
 from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES
 from wire.rights import SignedErasure, SignedRequest
@@ -31,6 +32,7 @@ POLICIES: Final = "policies.jsonl"
 CONSENTS: Final = "consents.jsonl"
 EVENTS: Final = "consent-events.jsonl"
 DEMANDS: Final = "demands.jsonl"
+ORDERS: Final = "orders.jsonl"
 ERASED: Final = "erased.jsonl"
 TOMBSTONES: Final = "tombstones.jsonl"
 EXPIRIES: Final = "expiries.jsonl"
@@ -38,8 +40,8 @@ ACCESSES: Final = "accesses.jsonl"
 HALTS: Final = "halts.jsonl"
 DRILLS: Final = "drills.jsonl"
 SINGLE: Final = (
-    *(STAMP, HEAD, CHECKPOINTS, ROOTS, POLICIES, CONSENTS, EVENTS, DEMANDS, ERASED),
-    *(TOMBSTONES, EXPIRIES, ACCESSES, HALTS, DRILLS),
+    *(STAMP, HEAD, CHECKPOINTS, ROOTS, POLICIES, CONSENTS, EVENTS, DEMANDS, ORDERS),
+    *(ERASED, TOMBSTONES, EXPIRIES, ACCESSES, HALTS, DRILLS),
 )
 """The files that are always there, empty where there is nothing to say."""
 
@@ -105,8 +107,14 @@ class DemandLine(Leaf, frozen=True, kw_only=True):
     guard: SignedErasure | None
 
 
+class OrderLine(Leaf, frozen=True, kw_only=True):
+    """What the guard erased by its own hand, as it signed it."""
+
+    signed: SignedOrder
+
+
 class ErasedLine(Line, frozen=True, kw_only=True):
-    """A batch that was erased under the demand at `leaf`."""
+    """A batch that was erased under the demand, or the guard's order, at `leaf`."""
 
     leaf: int
     batch: bytes

@@ -347,6 +347,7 @@ class Status(_Message, frozen=True, kw_only=True):
     resumes_in: int | None = None  # seconds of the notice that are left; None: it takes a click
     counting: bool = False  # they run: the notice is in sight, and you are there
     unconfirmed: tuple[str, ...] = ()  # erasures that somebody has yet to confirm, in words
+    erased: tuple[str, ...] = ()  # what the guard erased by its own hand, in words
     outside_hours: bool = False  # of the policy: nothing is open until they begin
 
 

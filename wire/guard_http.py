@@ -16,12 +16,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from wire.category import Category
+from wire.collector_http import Logged
 from wire.ed25519 import public_key
 from wire.errors import ForgedError, MalformedError
 from wire.grant import AccessGrant
+from wire.guard_order import SignedOrder
 
 KEY_LABEL: Final = b"assent/guard-key/v1\0"
 LARGEST_RELEASE: Final = 1_000  # batches in one request: some 10 MB of JSON
+MOST_ORDERS: Final = 16  # in one answer: the proofs of so many fit into one request
 _MONTH: Final = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 
 
@@ -89,6 +92,25 @@ class GuardState(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     by: str = ""
     stopped: str = ""
+
+
+class Obeyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the collector has carried out the order of this digest: its leaf, kind `deletion`."""
+
+    order: bytes
+    logged: Logged
+
+
+class OrdersRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Asks what the guard has erased by its own hand; `obeyed` it need not say again."""
+
+    obeyed: tuple[Obeyed, ...] = ()
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """The oldest orders that the collector has not proved yet, at most `MOST_ORDERS`."""
+
+    orders: tuple[SignedOrder, ...]
 
 
 def key_message(request: KeyRequest, public_key: bytes) -> bytes:

@@ -71,6 +71,11 @@ def request_payload(digest: bytes) -> bytes:
     return digest
 
 
+def order_payload(digest: bytes) -> bytes:
+    """Return the payload of what the guard erased by its own hand: the order's SHA-256."""
+    return digest
+
+
 def policy_payload(policy: PolicyDigest) -> bytes:
     """Return the payload of a published policy: its digest."""
     return policy

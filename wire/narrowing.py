@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar
 
 from wire.category import Category, registry
 from wire.hours import minutes
-from wire.policy import Application, Approver, CategoryRule, Hours, Policy, Recipient
+from wire.policy import Application, Approver, CategoryRule, Hours, Policy, Recipient, Witness
 
 T = TypeVar("T")
 
@@ -45,6 +45,15 @@ def _no_later(old: str, new: str) -> bool:
         return new == old or date.fromisoformat(new) <= date.fromisoformat(old)
     except ValueError:
         return False
+
+
+def _no_weaker_watch(old: Policy, new: Policy) -> bool:
+    """Whether each quorum of *new* holds one of *old*, whoever of the witnesses makes it up.
+
+    Those that were added may all be among it; the guard's own witness always is.
+    """
+    added = len(set(new.witnesses) - set(old.witnesses))
+    return not added or old.quorum <= 1 or new.quorum - added >= old.quorum
 
 
 GENERAL: Final[tuple[Field[Policy], ...]] = (
@@ -217,6 +226,16 @@ GENERAL: Final[tuple[Field[Policy], ...]] = (
         words="how often you are asked to confirm",
         narrows=lambda old, new: new.reconfirm_days <= old.reconfirm_days,
     ),
+    Field(
+        name="witnesses",
+        words="who else watches the log",
+        narrows=_no_weaker_watch,
+    ),
+    Field(
+        name="quorum",
+        words="how many have to have seen the log before an opening",
+        narrows=lambda old, new: new.quorum >= old.quorum,
+    ),
 )
 """What concerns every category: if one of these widens, all do."""
 
@@ -257,6 +276,7 @@ WHOLE: Final[Mapping[type, tuple[str, ...]]] = {
     Recipient: ("name", "key"),
     Approver: ("name", "party", "key"),
     Hours: ("days", "begin", "end"),
+    Witness: ("name", "party", "key"),
 }
 """Parts that are in a list or not, with their fields: if one differs, it is another part."""
 

@@ -123,6 +123,14 @@ class Guard(_Part, frozen=True, kw_only=True):
     lease_key: str
 
 
+class Witness(_Part, frozen=True, kw_only=True):
+    """One more witness of the log beside the guard's: `key` is a C2SP verifier key."""
+
+    name: str
+    party: str  # who runs it; of one party only one counts
+    key: str
+
+
 class Collector(_Part, frozen=True, kw_only=True):
     """The one door: where sealed batches go.
 
@@ -178,6 +186,10 @@ class Policy(_Part, frozen=True, kw_only=True):
     test_only: bool = False  # permits level `text`; shown to the data subject in the notice
     hours: tuple[Hours, ...] = ()  # when anything may be recorded at all; none: at any time
     reconfirm_days: int = RECONFIRM_DAYS  # a consent is confirmed at least so often
+    witnesses: tuple[Witness, ...] = ()  # of the log, beside the guard's own
+    quorum: int = (
+        1  # how many parties' witnesses see the log before a release, the guard's among them
+    )
 
     def rule(self, category: Category) -> CategoryRule | None:
         """Return the rule for *category*, or None when the policy does not ask for it."""

@@ -27,6 +27,7 @@ from wire.age import decode_identity
 from wire.category import Category
 from wire.ed25519 import KEY_BYTES, public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
+from wire.guard_order import SignedOrder
 from wire.ids import SubjectId, WallInstant
 
 KEY_INFO: Final = b"assent/rights-key/v1"
@@ -121,9 +122,13 @@ class SignedErasure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Requests(msgspec.Struct, frozen=True, kw_only=True):
-    """What was demanded elsewhere for the data subject of a device: the newest requests."""
+    """What was demanded elsewhere for the data subject of a device: the newest requests.
+
+    `orders` are what the guard has erased of this data subject by its own hand.
+    """
 
     requests: tuple[SignedRequest, ...]
+    orders: tuple[SignedOrder, ...] = ()
 
 
 # --- keys and names -------------------------------------------------------------------------

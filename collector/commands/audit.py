@@ -14,6 +14,7 @@ from base.errors import RetryableError, SetupError
 from collector.commands.audit_bundle import export
 from collector.guard.client import GuardClient
 from collector.guard.witnessed import Witnessed
+from collector.guard.witnesses import WitnessDoor
 from collector.index import Index
 from collector.index.opening import opened_index
 from collector.index.tables import leaves
@@ -70,12 +71,13 @@ def write_bundle(premises: Premises, index: Index, out: Path) -> str:
         index=index,
         log=Log(index, premises.log_key(), config.log_name),
         guard=GuardClient(premises, config.guard),
+        others=tuple(WitnessDoor(premises, each) for each in config.witnesses),
     )
     for left in reversed(range(TRIES)):
         with index.moment(out.parent) as connection:
             try:
                 now = WallInstant(SystemClock().now().wall)
-                head = witnessed.now(now, _size(connection))
+                head = witnessed.by_quorum(now, _size(connection))
             except RefusedError as exc:
                 if not left:
                     raise RetryableError(f"{exc}; no bundle was written") from exc

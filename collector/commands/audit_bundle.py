@@ -27,6 +27,7 @@ from collector.index.tables import (
     expiries,
     halts,
     leaves,
+    orders,
     policies,
     policy_files,
     releases,
@@ -35,6 +36,7 @@ from collector.index.tables import (
     tombstones,
 )
 from wire import audit
+from wire.guard_order import SignedOrder
 from wire.leaf import Kind
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES, unsigned_checkpoint
@@ -122,6 +124,7 @@ def _singles(connection: Connection, size: int) -> Iterator[tuple[str, Iterable[
     yield audit.CONSENTS, (_consent(row) for row in rows(_consents()))
     yield audit.EVENTS, (_event(row) for row in rows(_with_salt(consent_events)))
     yield audit.DEMANDS, (_demand(row) for row in rows(_with_salt(requests)))
+    yield audit.ORDERS, (_order(row) for row in rows(_with_salt(orders)))
     yield audit.ERASED, (_erased(row) for row in rows(_buried(Kind.DELETION)))
     yield audit.TOMBSTONES, (_tombstone(row) for row in rows(_buried(Kind.TOMBSTONE)))
     yield audit.EXPIRIES, (_expiry(row) for row in rows(_with_salt(expiries)))
@@ -225,6 +228,11 @@ def _demand(row: Row[Any]) -> audit.DemandLine:
     word = None if row.guard is None else msgspec.json.decode(row.guard, type=SignedErasure)
     signed = msgspec.json.decode(row.signed, type=SignedRequest)
     return audit.DemandLine(leaf=row.leaf, salt=row.salt, signed=signed, guard=word)
+
+
+def _order(row: Row[Any]) -> audit.OrderLine:
+    signed = msgspec.json.decode(row.signed, type=SignedOrder)
+    return audit.OrderLine(leaf=row.leaf, salt=row.salt, signed=signed)
 
 
 def _erased(row: Row[Any]) -> audit.ErasedLine:

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,7 +22,7 @@ from base.pki import (
     signing_request,
 )
 from collector.assembly import Collector
-from collector.config import first_config, with_guard
+from collector.config import first_config, with_guard, with_witness
 from collector.index.postgres import PostgresIndex
 from collector.index.sqlite import SqliteIndex
 from collector.policies import latest
@@ -128,6 +129,28 @@ def connect_guard(
     config = with_guard(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
     durable.replace(premises.guard_folder / "ca.pem", authority)
     durable.replace(premises.guard_folder / "client.pem", certificate)
+    durable.replace(premises.config_file, config)
+
+
+def connect_witness(
+    premises: Premises, *, origin: str, pins: tuple[str, ...], authority: bytes
+) -> None:
+    """Keep how to reach one more witness; again with the same origin and pins for its authority.
+
+    Raises:
+        SetupError: The origin or a pin is none, the authority no certificate, or config.toml
+            names that witness already, with other pins.
+
+    """
+    decode_pins(pins)
+    try:
+        x509.load_pem_x509_certificate(authority)
+    except ValueError as exc:
+        raise SetupError("the authority is no certificate; give the witness's ca.pem") from exc
+    config = with_witness(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
+    path = premises.witness_authority(origin.rstrip("/"))
+    durable.private_folder(path.parent)
+    durable.replace(path, authority)
     durable.replace(premises.config_file, config)
 
 

@@ -19,7 +19,15 @@ from collector.log import Log
 from collector.premises import Premises
 from collector.refusal import RefusedError, Why
 from wire.errors import UNREADABLE, WireError
-from wire.guard_http import GuardState, KeyAnswer, KeyRequest, verify_key
+from wire.guard_http import (
+    GuardState,
+    KeyAnswer,
+    KeyRequest,
+    Orders,
+    OrdersRequest,
+    verify_key,
+)
+from wire.guard_order import SignedOrder
 from wire.lease import verify_lease
 from wire.metadata import Timestamp, metadata_of
 from wire.rights import SignedErasure, SignedRequest, verify_erasure
@@ -105,6 +113,22 @@ class GuardClient:
         except (*UNREADABLE, WireError) as exc:
             raise _unusable("the guard's receipt does not verify", exc) from exc
         return word
+
+    def orders(self, asked: OrdersRequest) -> tuple[SignedOrder, ...]:
+        """Return what the guard has erased by its own hand, unverified; none if it cannot say.
+
+        Raises:
+            RefusedError: The guard is away, or does not accept us.
+
+        """
+        answer = self._ask("/v1/erasures", msgspec.json.encode(asked))
+        if answer.status == 404:  # an older guard
+            return ()
+        self._check(answer)
+        try:
+            return msgspec.json.decode(answer.body, type=Orders).orders
+        except UNREADABLE as exc:
+            raise _unusable("the guard's orders cannot be read", exc) from exc
 
     def lease(self, offered: bytes, root: bytes, snapshot: bytes) -> bytes:
         """Return the *offered* lease with the guard's signature, too.

@@ -15,6 +15,7 @@ from collector.guard.client import GuardClient
 from collector.index import Index
 from collector.index.statements import insert
 from collector.index.tables import guard_keys
+from collector.ingest.taken_back import ORDERS, check_not_closed
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from collector.rights.consents import subject_of
@@ -44,6 +45,7 @@ def guard_key(
     with index.reading() as connection:
         signing_key = in_force(connection).policy.guard.signing_key
         subject = subject_of(connection, device, category)
+        check_not_closed(connection.execute(ORDERS, {"subjects": [subject]}), category, month)
         kept = connection.execute(
             select(guard_keys.c.public_key, guard_keys.c.signature).where(
                 guard_keys.c.subject == subject,

@@ -3,7 +3,8 @@
 A guard that has not answered for two minutes stops the programme, because nobody would hear
 of a halt that it calls; the stop ends by itself with the guard's next answer.  Of several
 collectors one is enough to hear it, and says so in the index.  Once an hour it looks for batches
-whose last day is over, and has the witness date the log.
+whose last day is over, and has the witness date the log.  What the guard has erased by its own
+hand is asked for in a thread apart, for to obey can take seconds, and a halt does not wait.
 """
 
 import logging
@@ -20,6 +21,7 @@ from collector.halt import Cause, call_halt, call_stop, go_on
 from collector.index.statements import insert
 from collector.index.tables import heard
 from collector.refusal import RefusedError
+from collector.rights import orders
 from collector.rights.demands import pass_on_all
 from collector.rights.expiry import clear
 from collector.rights.forget import AT_ONCE, sweep_left
@@ -28,6 +30,7 @@ from collector.store import Unsettled
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS: Final = 2.5  # agents look every 5 s, and have to be closed within 10
+ORDERS_SECONDS: Final = 10.0  # a key that the guard has erased is of no use to anybody meanwhile
 TIDY_SECONDS: Final = 3600  # what ends with a day may go in the first hour of the next
 WITNESS_SECONDS: Final = 3600  # so exactly can an audit say when something was written
 AGAIN_SECONDS: Final = 300
@@ -40,7 +43,8 @@ _HEARD: Final = select(heard.c.times).where(heard.c["from"] == _GUARD)
 class Watch:
     """Beside the server, for as long as the collector runs.
 
-    Forgetting has a thread of its own: it can take seconds, and a halt is to be heard meanwhile.
+    Forgetting and the guard's orders have threads of their own: these can take seconds, and a
+    halt is to be heard meanwhile.
     """
 
     def __init__(self, collector: Collector) -> None:
@@ -58,6 +62,7 @@ class Watch:
         self._threads = (
             threading.Thread(target=self._run, name="watch", daemon=True),
             threading.Thread(target=self._forget, name="forgetting", daemon=True),
+            threading.Thread(target=self._obey, name="orders", daemon=True),
         )
 
     def begin(self) -> None:
@@ -111,6 +116,23 @@ class Watch:
             self._try(
                 self._collector.index.forget_the_rest, "what was deleted is not overwritten yet"
             )
+
+    def _obey(self) -> None:
+        while not self._ended.wait(ORDERS_SECONDS):
+            self._try(self.obey, "what the guard has erased could not be followed")
+
+    def obey(self) -> None:
+        """Carry out what the guard has erased by its own hand.
+
+        Raises:
+            AssentError: Index or store are away; the next look tries again.
+            OSError: A file could not be removed; the next sweep tries again.
+
+        """
+        try:
+            orders.follow(self._collector)
+        except RefusedError:
+            return  # away, which `look` says
 
     def tidy(self) -> None:
         """Delete what may not be kept any longer, date the log, clear up, if it is time for that.

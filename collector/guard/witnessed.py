@@ -1,12 +1,15 @@
-"""The heads of the log that the guard's witness has cosigned: asked for, kept, handed out.
+"""The heads of the log that witnesses have cosigned: asked for, kept, handed out.
 
-Each release needs one that covers it.  Besides, a device takes what it saw of the log for good
-only once a witness has seen as much.  Nothing runs in the background: whoever asks for the
-newest one gets it, and when that is some minutes old, a newer one is asked for first.
+Each release needs one that covers it, by the policy's quorum.  The guard's witness is on all of
+them; whoever dates the log or compares it goes on with that alone.  Besides, a device takes what
+it saw of the log for good only once a witness has seen as much.  Nothing runs in the background:
+whoever asks for the newest one gets it, and when that is some minutes old, a newer one is asked
+for first.
 """
 
 import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -14,13 +17,17 @@ from sqlalchemy import select
 
 from base.clock import NANOSECONDS
 from collector.guard.client import RETRY_SECONDS, GuardClient
+from collector.guard.witnesses import WitnessDoor, ask_all
 from collector.index import Index
 from collector.index.statements import insert
 from collector.index.tables import checkpoints
 from collector.log import Log
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
+from wire.errors import WireError
 from wire.ids import WallInstant
+from wire.policy import Policy
+from wire.quorum import cosigners, verify_quorum, with_cosignatures
 from wire.tlog import verify_checkpoint
 
 _log = logging.getLogger(__name__)
@@ -40,11 +47,35 @@ class Witnessed:
     index: Index
     log: Log
     guard: GuardClient | None
+    others: tuple[WitnessDoor, ...] = ()
     _asking: threading.Lock = field(default_factory=threading.Lock)
     _again_at: int = 0  # after the guard refused or was away
 
+    def by_quorum(self, now: WallInstant, size: int | None = None) -> str:
+        """Return a head over *size* leaves (all) that the policy's quorum cosigned just now.
+
+        Raises:
+            RefusedError: The guard is away or does not cosign, or there are too few others.
+
+        """
+        note = self.now(now, size)
+        with self.index.reading() as connection:
+            policy = in_force(connection).policy
+        try:
+            verify_quorum(note, policy)
+        except WireError as exc:
+            _log.error("a quorum is missing: %s", exc)
+            raise RefusedError(
+                Why.WITNESSES_MISSING,
+                str(exc),
+                retry_after_seconds=RETRY_SECONDS,
+            ) from exc
+        return note
+
     def now(self, now: WallInstant, size: int | None = None) -> str:
         """Return a head over *size* leaves (all), cosigned just now; it is kept.
+
+        By the guard's witness, and by as many of the others as make a quorum, if they answer.
 
         Raises:
             RefusedError: The guard is away or does not cosign, or no policy says whose word counts.
@@ -53,14 +84,26 @@ class Witnessed:
         if self.guard is None:
             raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
         with self.index.reading() as connection:
-            witness = in_force(connection).policy.guard.witness
-        note = self.guard.cosign(self.log, witness, size)
+            policy = in_force(connection).policy
+        note = self.guard.cosign(self.log, policy.guard.witness, size)
         size = verify_checkpoint(note, self.log.verifier_key).size
+        note = self._with_others(note, size, policy)
         last = {"last_note": note, "last_at": now}
         with self.index.writing() as connection:
             kept = insert(connection, checkpoints).values(size=size, note=note, **last)
             connection.execute(kept.on_conflict_do_update(index_elements=["size"], set_=last))
         return note
+
+    def _with_others(self, note: str, size: int, policy: Policy) -> str:
+        if policy.quorum < 2 or not self.others:  # the guard's own is enough, or all there is
+            return note
+
+        def is_enough(lines: Sequence[str]) -> bool:
+            both = with_cosignatures(note, lines, policy)
+            return len(cosigners(both, policy)) >= policy.quorum
+
+        lines = ask_all(self.others, self.log, _bare(note), size, is_enough)
+        return with_cosignatures(note, lines, policy)
 
     def latest(self, now: WallInstant) -> str:
         """Return the newest head that was cosigned, of the last few minutes if that can be had.
@@ -93,3 +136,9 @@ class Witnessed:
         with self.index.reading() as connection:
             row = connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).first()
         return None if row is None else _Kept(row.last_note, row.last_at)
+
+
+def _bare(note: str) -> str:
+    """Return *note* with the log's signature alone, which is what a witness is offered."""
+    head, _, signatures = note.rpartition("\n\n")
+    return f"{head}\n\n{signatures.partition(chr(10))[0]}\n"

@@ -199,6 +199,20 @@ requests = Table(
     Index("requests_of_subject", "subject"),
 )
 
+orders = Table(
+    "orders",  # what the guard erased by its own hand; its keys are not made again
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("category", Text),  # NULL: all
+    Column("month", Text, nullable=False),  # empty: every one
+    Column("received_at", BigInteger, nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+    Column("erased", Integer, nullable=False),  # batches
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+    Index("orders_of_subject", "subject"),
+)
+
 leaves = Table(
     "leaves",
     metadata,

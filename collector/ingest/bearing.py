@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Connection, Row, Select, bindparam, select
 
 from collector.index.tables import batches, consents, devices, guard_keys, tombstones
-from collector.ingest.taken_back import OF_SUBJECTS, Request
+from collector.ingest.taken_back import OF_SUBJECTS, ORDERS, Ordered, Request
 from collector.jurisdiction import served_now
 from collector.policies import known
 from wire.frame import Core
@@ -83,6 +83,7 @@ class Bearing:
     consents: Mapping[bytes, Found]  # by grant
     guard_keys: Mapping[tuple[bytes, str, str], bytes]  # by subject, category, month
     requests: Mapping[bytes, Sequence[Request]]  # by subject
+    orders: Mapping[bytes, Sequence[Ordered]]  # by subject
     policy: Callable[[PolicyDigest], Policy]  # raises RefusedError: never published here
     places: Mapping[bytes, str]  # the jurisdiction of each device
     served: frozenset[str]  # jurisdictions, under the policy in force
@@ -99,6 +100,9 @@ class Bearing:
         demanded: dict[bytes, list[Request]] = defaultdict(list)
         for row in connection.execute(OF_SUBJECTS, {"subjects": subjects}):
             demanded[row.subject].append(row)
+        ordered: dict[bytes, list[Ordered]] = defaultdict(list)
+        for order in connection.execute(ORDERS, {"subjects": subjects}):
+            ordered[order.subject].append(order)
         return cls(
             consents={row.grant: row for row in connection.execute(_CONSENTS, grants)},
             guard_keys={
@@ -106,6 +110,7 @@ class Bearing:
                 for row in connection.execute(_GUARD_KEYS, {"these": subjects, "months": months})
             },
             requests=demanded,
+            orders=ordered,
             policy=cache(lambda digest: known(connection, digest)),
             places={row.device: row.jurisdiction for row in connection.execute(_PLACES, senders)},
             served=served_now(connection, jurisdictions),

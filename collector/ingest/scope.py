@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from base.clock import NANOSECONDS
 from collector.ingest.bearing import Bearing
-from collector.ingest.taken_back import check_not_taken_back
+from collector.ingest.taken_back import check_not_closed, check_not_taken_back
 from collector.jurisdiction import check_served
 from collector.refusal import RefusedError, Why
 from collector.rights.consents import check_covers
@@ -82,9 +82,10 @@ def check_guard_key(core: Core, bearing: Bearing) -> None:
     """Check that it is sealed to the guard's key of its data subject, category and month.
 
     Raises:
-        RefusedError: It is not.
+        RefusedError: It is not, or the guard has erased that key by its own hand.
 
     """
+    check_not_closed(bearing.orders.get(core.subject, ()), core.category, core.day)
     if bearing.guard_keys.get((core.subject, core.category, core.day[:7])) != core.guard_key:
         raise RefusedError(
             Why.GUARD_KEY_UNKNOWN, "it is not sealed to the guard's key of its month; ask for that"

@@ -1,7 +1,7 @@
-"""Whether the data subject has taken back what a batch or consent rests on.
+"""Whether what a batch or consent rests on was taken back, by the data subject or the guard.
 
 What was demanded holds for all that was agreed to before: for the batches that are here, and
-for those that come later.
+for those that come later.  What the guard has erased by its own hand stays closed for good.
 """
 
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from sqlalchemy import bindparam, select
 
-from collector.index.tables import requests
+from collector.index.tables import orders, requests
 from collector.refusal import RefusedError, Why
 from wire.category import Category
 from wire.ids import WallInstant
@@ -21,6 +21,17 @@ OF_SUBJECTS: Final = select(
     requests.c.last_day,
     requests.c.made_at,
 ).where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
+
+ORDERS: Final = select(orders.c.subject, orders.c.category, orders.c.month).where(
+    orders.c.subject.in_(bindparam("subjects", expanding=True))
+)
+
+
+class Ordered(Protocol):
+    """A row of `ORDERS`."""
+
+    category: str | None  # None: all
+    month: str  # empty: every one
 
 
 class Request(Protocol):
@@ -46,3 +57,17 @@ def check_not_taken_back(
         of_day = not request.first_day or request.first_day <= day <= request.last_day
         if of_it and of_day and request.made_at >= given_at:
             raise RefusedError(Why.ERASED, "the data subject has taken this back")
+
+
+def check_not_closed(found: Iterable[Ordered], category: Category, day: str) -> None:
+    """Check that the guard has not erased, by its own hand, the key of *category* and *day*.
+
+    *day* may be a month.
+
+    Raises:
+        RefusedError: It has, and makes no other; that is final.
+
+    """
+    for order in found:
+        if order.category in (None, category) and day.startswith(order.month):
+            raise RefusedError(Why.ERASED, "the guard has erased the key of this for good")

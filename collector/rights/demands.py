@@ -15,7 +15,7 @@ Asked again, nothing more is done.
 from typing import Final
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, delete, insert, literal, select, true, update
+from sqlalchemy import Connection, delete, select, update
 
 from base.clock import NANOSECONDS
 from collector.assembly import Collector
@@ -25,16 +25,16 @@ from collector.index.tables import (
     consents,
     devices,
     guard_keys,
+    orders,
     requests,
-    salts,
-    tombstones,
 )
 from collector.log import append
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
-from collector.rights.forget import sweep_left
+from collector.rights.forget import entomb_all, sweep_left
 from wire.collector_http import Carried
 from wire.errors import ForgedError, NotCoveredError, WireError
+from wire.guard_order import SignedOrder
 from wire.ids import SubjectId, WallInstant
 from wire.leaf import Kind, request_payload
 from wire.rights import (
@@ -125,7 +125,10 @@ def check_none_outstanding(connection: Connection, subject: SubjectId) -> None:
 
 
 def for_device(connection: Connection, device: Device) -> Requests:
-    """Return what was demanded elsewhere for the data subjects of this device."""
+    """Return what was demanded elsewhere for the data subjects of this device.
+
+    And what the guard has erased of them by its own hand.
+    """
     own = select(consents.c.subject).where(consents.c.device == device.id)
     found = connection.execute(
         select(requests.c.signed)
@@ -133,7 +136,16 @@ def for_device(connection: Connection, device: Device) -> Requests:
         .order_by(requests.c.received_at.desc())
         .limit(MOST_REQUESTS)
     ).scalars()
-    return Requests(requests=tuple(msgspec.json.decode(data, type=SignedRequest) for data in found))
+    obeyed = connection.execute(
+        select(orders.c.signed)
+        .where(orders.c.subject.in_(own))
+        .order_by(orders.c.leaf.desc())
+        .limit(MOST_REQUESTS)
+    ).scalars()
+    return Requests(
+        requests=tuple(msgspec.json.decode(data, type=SignedRequest) for data in found),
+        orders=tuple(msgspec.json.decode(data, type=SignedOrder) for data in obeyed),
+    )
 
 
 def _verified(signed: SignedRequest, origin: str) -> Request:
@@ -197,36 +209,13 @@ def _check_new(
 
 
 def _entomb(connection: Connection, request: Request, leaf: int, now: WallInstant) -> int:
-    """Put a tombstone in the place of each batch that is meant; return how many they are.
-
-    A few statements, however many there are.
-    """
+    """Put a tombstone in the place of each batch that is meant; return how many they are."""
     meant = [batches.c.subject == request.subject, consents.c.given_at <= request.made_at]
     if request.category is not None:
         meant.append(batches.c.category == request.category)
     if request.has_span:
         meant += [batches.c.day >= request.first_day, batches.c.day <= request.last_day]
-    agreed = batches.c.grant == consents.c.grant
-    before = select(tombstones.c.batch).where(
-        tombstones.c.batch == batches.c.batch, tombstones.c.device == batches.c.device
-    )
-    found = (
-        select(
-            batches.c.batch,
-            batches.c.device,
-            true(),
-            literal(now, BigInteger),
-            literal(leaf),
-        )
-        .join(consents, agreed)
-        .where(*meant, ~before.exists())
-    )
-    connection.execute(
-        insert(tombstones).from_select(["batch", "device", "stored", "made_at", "leaf"], found)
-    )
-    of_leaf = select(batches.c.leaf).join(consents, agreed).where(*meant)
-    connection.execute(delete(salts).where(salts.c.leaf.in_(of_leaf)))
-    gone = connection.execute(delete(batches).where(batches.c.leaf.in_(of_leaf))).rowcount
+    gone = entomb_all(connection, meant, leaf, now)
     _forget_keys(connection, request)
     return gone
 

@@ -8,10 +8,21 @@ sweeps.  A deletion can come before its batch does: the tombstone waits for it.
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    select,
+    true,
+    update,
+)
 
 from collector.index import Index
-from collector.index.tables import batches, expiries, leaves, salts, tombstones
+from collector.index.tables import batches, consents, expiries, leaves, salts, tombstones
 from collector.log import append
 from collector.store import BodyStore
 from wire.errors import MalformedError
@@ -77,6 +88,37 @@ def entomb(
         )
     )
     return leaf, row is not None
+
+
+def entomb_all(
+    connection: Connection, meant: Sequence[ColumnElement[bool]], leaf: int, now: WallInstant
+) -> int:
+    """Put a tombstone in the place of each batch that is *meant*; return how many they are.
+
+    *meant* may ask for columns of batches and of their consents.  A few statements, however
+    many there are.
+    """
+    agreed = batches.c.grant == consents.c.grant
+    before = select(tombstones.c.batch).where(
+        tombstones.c.batch == batches.c.batch, tombstones.c.device == batches.c.device
+    )
+    found = (
+        select(
+            batches.c.batch,
+            batches.c.device,
+            true(),
+            literal(now, BigInteger),
+            literal(leaf),
+        )
+        .join(consents, agreed)
+        .where(*meant, ~before.exists())
+    )
+    connection.execute(
+        insert(tombstones).from_select(["batch", "device", "stored", "made_at", "leaf"], found)
+    )
+    of_leaf = select(batches.c.leaf).join(consents, agreed).where(*meant)
+    connection.execute(delete(salts).where(salts.c.leaf.in_(of_leaf)))
+    return connection.execute(delete(batches).where(batches.c.leaf.in_(of_leaf))).rowcount
 
 
 def sweep(

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from governance.audit.consents import Consent, Demanded
+from governance.audit.consents import Consent, Demanded, Ordered
 from governance.audit.findings import Finding, Rule
 from governance.audit.history import entries_of
 from governance.audit.policies import Policies, Published
@@ -40,6 +40,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     consents: Mapping[GrantHash, Consent]
     policies: tuple[Published, ...]
     demands: tuple[Demanded, ...]
+    orders: tuple[Ordered, ...]
     halts: tuple[tuple[int, int], ...]  # leaves between which the programme was halted
     sizes: tuple[int, ...]
     seconds: tuple[int, ...]
@@ -228,7 +229,13 @@ class Heads:
             if each.takes_back(consent) and each.request.covers(core.category, core.day)
         ]
         erase = [each.leaf for each in meant if each.request.demand is Demand.ERASE]
-        return min((each.leaf for each in meant), default=2**62), max(erase, default=-1)
+        closed = [
+            each.leaf
+            for each in self.facts.orders
+            if each.order.subject == consent.subject and each.order.covers(core.category, core.day)
+        ]
+        ends = [each.leaf for each in meant] + closed
+        return min(ends, default=2**62), max(erase + closed, default=-1)
 
     def _wrong(self, core: Core, consent: Consent, policy: Published) -> Iterator[tuple[Rule, str]]:
         asked = policy.policy

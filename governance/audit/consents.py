@@ -18,8 +18,9 @@ from wire.consent_record import ConsentRecord, record_of
 from wire.ed25519 import public_key
 from wire.errors import WireError
 from wire.grant import SignedConsent, grant_hash, verify_consent
+from wire.guard_order import Order, verify_order
 from wire.ids import DeviceId, GrantHash, PolicyDigest, SubjectId, WallInstant
-from wire.leaf import Kind, event_payload, grant_payload, request_payload
+from wire.leaf import Kind, event_payload, grant_payload, order_payload, request_payload
 from wire.linked import ConsentState
 from wire.policy import RECONFIRM_DAYS
 from wire.rights import Demand, Request, SignedErasure, verify_erasure, verify_request
@@ -55,6 +56,13 @@ class Demanded(msgspec.Struct, frozen=True, kw_only=True):
         request = self.request
         mine = request.subject == consent.subject and request.category in (None, consent.category)
         return mine and consent.given_at <= request.made_at
+
+
+class Ordered(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guard erased by its own hand, and its leaf."""
+
+    leaf: int
+    order: Order
 
 
 def consent_in(
@@ -177,6 +185,28 @@ def demanded(line: audit.DemandLine, history: History, policies: Policies) -> De
     if not line.signed.device_key and line.signed.appointment:
         raise FoundError(Rule.DEMAND_FORGED, line.leaf, "an appointment of nobody")
     return Demanded(leaf=line.leaf, request=request)
+
+
+def ordered(line: audit.OrderLine, history: History, policies: Policies) -> Ordered:
+    """Return the order in *line*.
+
+    Raises:
+        FoundError: It is not in the log, or not of the guard of a policy that was published.
+
+    """
+    history.open(line.leaf, Kind.DELETION, order_payload(line.signed.digest), line.salt)
+    why = "no policy was in force"
+    for policy in policies.known:
+        if policy.leaf > line.leaf:
+            continue
+        asked = policy.policy
+        try:
+            order = verify_order(line.signed, asked.collector.origin, asked.guard.signing_key)
+        except WireError as exc:
+            why = str(exc)
+        else:
+            return Ordered(leaf=line.leaf, order=order)
+    raise FoundError(Rule.DEMAND_FORGED, line.leaf, why)
 
 
 def check_confirmed(line: audit.DemandLine, policies: Policies, times: Times) -> None:

@@ -46,7 +46,9 @@ class Ends:
         self._expiries.append((line.leaf, line.expires))
 
     def erased(self, line: audit.ErasedLine, demands: frozenset[int]) -> None:
-        """Take up a batch that a data subject had erased; *demands* are leaves of erasures.
+        """Take up a batch that was erased; *demands* are leaves of erasures.
+
+        A data subject demanded them, or the guard ordered them by its own hand.
 
         Raises:
             FoundError: Nobody demanded an erasure there.

@@ -18,10 +18,12 @@ from governance.audit.batches import Facts, Live, look_at
 from governance.audit.consents import (
     Consent,
     Demanded,
+    Ordered,
     check_confirmed,
     consent_in,
     demanded,
     ended,
+    ordered,
 )
 from governance.audit.ends import Ends, unburied, undead
 from governance.audit.findings import Finding, Rule, in_order
@@ -66,6 +68,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     policies: int
     consents: int
     demands: int
+    orders: int
     drills: int
     drills_failed: int
     findings: list[Finding]
@@ -84,6 +87,7 @@ class _Audit:
     policies: Policies = field(default_factory=lambda: Policies(()))
     consents: dict[GrantHash, Consent] = field(default_factory=dict)
     demands: list[Demanded] = field(default_factory=list)
+    orders: list[Ordered] = field(default_factory=list)
     erased: list[int] = field(default_factory=list)
     times: Times | None = None
     drills: int = 0
@@ -100,6 +104,7 @@ class _Audit:
             policies=len(self.policies.known),
             consents=len(self.consents),
             demands=len(self.demands),
+            orders=len(self.orders),
             drills=self.drills,
             drills_failed=self.drills_failed,
             findings=in_order(self.findings),
@@ -118,7 +123,7 @@ def examine(
     1. the files are those of SHA256SUMS;
     2. the log: entries, roots, releases;
     3. policies that follow from the trusted root, and the halts under them;
-    4. checkpoints: of these roots, by the log and the witness of the policy of their time;
+    4. checkpoints: of these roots, by the log and the witnesses of the policy of their time;
     5. consents, what ended them, demands; and which drills were held;
     6. tombstones;
     7. batches;
@@ -232,7 +237,7 @@ def _checkpoints(found: _Audit) -> bool:
 
     found.findings += found.bundle.lines(audit.CHECKPOINTS, audit.Note, judge)
     try:
-        sizes.append(witnessed(_head(found.bundle), roots, policies))
+        sizes.append(witnessed(_head(found.bundle), roots, policies, by_quorum=True))
         found.times = times_of(sizes)
     except FoundError as exc:
         found.findings.append(exc.finding)
@@ -267,7 +272,12 @@ def _agreements(found: _Audit) -> None:
 
     found.findings += bundle.lines(audit.CONSENTS, audit.ConsentLine, agree)
     found.findings += bundle.lines(audit.EVENTS, audit.EventLine, end)
+
+    def order(line: audit.OrderLine) -> None:
+        found.orders.append(ordered(line, history, policies))
+
     found.findings += bundle.lines(audit.DEMANDS, audit.DemandLine, demand)
+    found.findings += bundle.lines(audit.ORDERS, audit.OrderLine, order)
     for consent in found.consents.values():
         for each in found.demands:
             since = not each.request.has_span and each.takes_back(consent)
@@ -281,8 +291,10 @@ def _ends(found: _Audit) -> Ends:
     bundle, ends = found.bundle, Ends(history=found.history)
     found.findings += bundle.lines(audit.TOMBSTONES, audit.TombstoneLine, ends.tombstone)
     found.findings += bundle.lines(audit.EXPIRIES, audit.ExpiryLine, ends.expiry)
-    at = frozenset(each.leaf for each in found.demands if each.request.demand is Demand.ERASE)
-    found.findings += bundle.lines(audit.ERASED, audit.ErasedLine, partial(ends.erased, demands=at))
+    at = {each.leaf for each in found.demands if each.request.demand is Demand.ERASE}
+    at |= {each.leaf for each in found.orders}
+    bury = partial(ends.erased, demands=frozenset(at))
+    found.findings += bundle.lines(audit.ERASED, audit.ErasedLine, bury)
     return ends
 
 
@@ -325,6 +337,7 @@ def _batches(found: _Audit, ends: Ends) -> tuple[dict[bytes, Live], Facts]:
         consents=found.consents,
         policies=found.policies.known,
         demands=tuple(found.demands),
+        orders=tuple(found.orders),
         halts=_halts(found),
         sizes=times.sizes,
         seconds=times.seconds,

@@ -1,4 +1,7 @@
-"""The checkpoints: signed by the log and the witness that the policy of their time names."""
+"""The checkpoints: signed by the log and the witnesses that the policy of their time names.
+
+The guard's own dates each; the head of a bundle needs the policy's quorum.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -10,6 +13,8 @@ from governance.audit.policies import Policies
 from governance.audit.reading import FoundError
 from governance.audit.times import DAY, Times, day_of
 from wire.errors import ForgedError, MalformedError, WireError
+from wire.policy import Policy
+from wire.quorum import cosigners, verify_quorum
 from wire.tlog import unsigned_checkpoint, verify_checkpoint, verify_cosignature
 
 FRESH: Final = 7 * DAY  # seconds; an older bundle may hide what came since
@@ -25,16 +30,19 @@ def size_of(note: str) -> int:
     return unsigned_checkpoint(note).size
 
 
-def witnessed(note: str, roots: Mapping[int, bytes], policies: Policies) -> tuple[int, int]:
-    """Return how many leaves *note* covers and when (seconds) the witness cosigned it.
+def witnessed(
+    note: str, roots: Mapping[int, bytes], policies: Policies, *, by_quorum: bool = False
+) -> tuple[int, int]:
+    """Return how many leaves *note* covers and when (seconds) the guard's witness cosigned it.
 
     Raises:
-        FoundError: Its root is not what the entries give, or it lacks one of the two signatures.
+        FoundError: Its root is not what the entries give, it lacks the signature of log or
+            witness, or (*by_quorum*) of as many as its policy asks for, or has another.
 
     """
     try:
         checkpoint = unsigned_checkpoint(note)
-        _check_written(note)
+        signatures = _written(note)
     except WireError as exc:
         raise FoundError(Rule.NOT_WITNESSED, None, f"a checkpoint cannot be read: {exc}") from exc
     if roots.get(checkpoint.size) != checkpoint.root:
@@ -45,7 +53,10 @@ def witnessed(note: str, roots: Mapping[int, bytes], policies: Policies) -> tupl
         if policy is None:
             raise ForgedError("no policy was in force that says whose word counts")
         verify_checkpoint(note, policy.policy.collector.log)
-        at = verify_cosignature(note, policy.policy.guard.witness)
+        check = verify_quorum if by_quorum else _by_guard
+        at = check(note, policy.policy)
+        if signatures != 1 + len(cosigners(note, policy.policy)):
+            raise ForgedError("it has a signature that is of none of its policy's witnesses")
     except WireError as exc:
         what = f"the checkpoint over {checkpoint.size} leaves: {exc}"
         raise FoundError(Rule.NOT_WITNESSED, None, what) from exc
@@ -99,12 +110,15 @@ def _is_signed(note: str, key: str) -> bool:
     return True
 
 
-def _check_written(note: str) -> None:
-    """Check that there are two signatures, and each is written in the one way."""
+def _by_guard(note: str, policy: Policy) -> int:
+    return verify_cosignature(note, policy.guard.witness)
+
+
+def _written(note: str) -> int:
+    """Return how many signatures there are; each is written in the one way."""
     lines = note.rpartition("\n\n")[2].split("\n")[:-1]
-    if len(lines) != 2:
-        raise MalformedError("a checkpoint has two signatures, the log's and the witness's")
     for line in lines:
         blob = line.rpartition(" ")[2]
         if base64.b64encode(base64.b64decode(blob, validate=True)).decode() != blob:
             raise MalformedError("a signature is not in the one form of base64")
+    return len(lines)

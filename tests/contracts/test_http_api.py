@@ -58,7 +58,8 @@ from wire.category import Category
 from wire.collector_http import EnrolRequest, FrameOrder, ReleaseOrder, RenewRequest, ShownGrant
 from wire.consent_event import ConsentEvent, sign_event
 from wire.grant import SignedConsent, grant_hash
-from wire.guard_http import KeyRequest, ReleaseRequest
+from wire.guard_http import KeyRequest, OrdersRequest, ReleaseRequest
+from wire.ids import WallInstant
 from wire.lease import offer
 from wire.linked import ConsentState
 from wire.rights import Demand, Request, sign_request
@@ -271,6 +272,7 @@ def good_for_guard(
         "POST /add-checkpoint": (Good(body=f"old 0\n\n{note}"),),
         "POST /v1/keys": (body(asked),),
         "POST /v1/erase": (body(sign_request(demand, acme.speaker())),),
+        "POST /v1/erasures": (body(OrdersRequest()),),
         "POST /v1/lease": (Good(body=json.loads(lease)),),
         "POST /v1/release": (body(release),),
     }

@@ -39,6 +39,7 @@ from wire.grant import (
     decode_request,
     grant_hash,
 )
+from wire.guard_order import Order, sign_order
 from wire.ids import (
     BatchHash,
     CoreHash,
@@ -57,6 +58,7 @@ from wire.leaf import (
     event_payload,
     expiry_payload,
     grant_payload,
+    order_payload,
     policy_payload,
     release_payload,
     request_payload,
@@ -288,6 +290,21 @@ class Audited:
             self.drops(batch)
         return leaf
 
+    def orders(self, *, erases: tuple[bytes, ...] = (), **changes: object) -> int:
+        """Log what the guard erased by its own hand."""
+        guard = changes.pop("guard", self.org.guard)
+        assert isinstance(guard, Ed25519PrivateKey)
+        order = Order(
+            origin=ORIGIN, subject=self.org.subject, category=None, month="", at=wall(self.at)
+        )
+        signed = sign_order(msgspec.structs.replace(order, **changes), guard)
+        leaf, salt = self.log(Kind.DELETION, order_payload(signed.digest))
+        self.add(audit.ORDERS, audit.OrderLine(leaf=leaf, salt=salt, signed=signed))
+        for batch in erases:
+            self.add(audit.ERASED, audit.ErasedLine(leaf=leaf, batch=batch))
+            self.drops(batch)
+        return leaf
+
     def approves(self, *approvers: str, **changes: object) -> AccessGrant:
         """Return an approved request for what `sends` makes today, and show its approvals."""
         usual: dict[str, object] = {
@@ -433,6 +450,7 @@ def _second_person(made: Audited) -> None:
     made.ends(taken)
     made.demands(category=Category.KEYS, erases=(gone,))
     made.demands(Demand.WITHDRAW, category=Category.POINTER)
+    made.orders(category=Category.SCREEN, month="2026-01")
 
 
 def _joined(lines: Iterable[audit.Line]) -> bytes:

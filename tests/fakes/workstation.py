@@ -62,6 +62,7 @@ from wire.event import Event, Key, Move
 from wire.frame import core_hash, decode_core, split, verify
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, sign_key
+from wire.guard_order import SignedOrder
 from wire.ids import BatchHash, BootInstant, WallInstant
 from wire.leaf import (
     Kind,
@@ -75,7 +76,14 @@ from wire.leaf import (
 from wire.opening import open_body
 from wire.policy import Policy, words_sha256
 from wire.receipt import Receipt, encode_receipt
-from wire.rights import Erasure, Request, SignedRequest, sign_erasure, verify_request
+from wire.rights import (
+    Erasure,
+    Request,
+    Requests,
+    SignedRequest,
+    sign_erasure,
+    verify_request,
+)
 from wire.sealing import recipient_of
 from wire.shelf import unshelve
 from wire.tlog import cosign, leaf_hash
@@ -325,6 +333,7 @@ class FakeCollector(Door):
     closed: bool = False
     policy_file_of: Callable[[str], bytes | None] = lambda _name: None
     demands: tuple[SignedRequest, ...] = ()  # made elsewhere
+    orders: tuple[SignedOrder, ...] = ()  # of the guard
     demanded: list[Request] = field(default_factory=list)
     guard_answers: bool = True
     guard: Ed25519PrivateKey | None = None  # who signs in the guard's place
@@ -403,9 +412,9 @@ class FakeCollector(Door):
         )
         return Answered(status=201, body=encode_receipt(receipt))
 
-    def rights(self) -> tuple[SignedRequest, ...]:
+    def rights(self) -> Requests:
         self._reach()
-        return self.demands
+        return Requests(requests=self.demands, orders=self.orders)
 
     def demand(self, signed: SignedRequest) -> Outcome:
         if not self.reachable:

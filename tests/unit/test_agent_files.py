@@ -19,6 +19,8 @@ from tests.fakes.damage import DAMAGES, Damage, a_folder, newer, unreadable
 from tests.fakes.workstation import Workstation, capturing, eventually, key, the
 from wire.category import Category
 from wire.control import Forget, Pause, Reason, Resume
+from wire.guard_order import Order, sign_order
+from wire.ids import WallInstant
 
 
 class Ends(Enum):
@@ -64,6 +66,7 @@ FILES: Final[Mapping[str, Row]] = {
         ends=Ends.REFUSES, why="nobody knows whose device it is", has_version=True
     ),
     "guard-keys.json": Row(ends=Ends.GOES_ON, why="they are fetched again", has_version=True),
+    "guard-orders.json": Row(ends=Ends.GOES_ON, why="they are heard again", has_version=True),
     "log-*.json": Row(
         ends=Ends.GOES_ON, why="what the log shows from then on is held to", has_version=True
     ),
@@ -106,6 +109,16 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Workstation:
                 await station.tray.say(Pause())
                 station.clock.pass_by(2)
 
+            order = Order(
+                origin=station.policy.collector.origin,
+                subject=station.organisation.subject,
+                category=Category.SCREEN,
+                month="2026-01",
+                at=WallInstant(1),
+            )
+            station.collector.orders = (sign_order(order, station.organisation.guard),)
+            service.delivery.wake()
+            await eventually(lambda: bool(service.programme.keys.orders.all))
             await record()
             await eventually(lambda: service.spool.number_sent() == 1)
             station.collector.reachable = False

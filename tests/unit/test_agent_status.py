@@ -35,6 +35,7 @@ TOLD = Told(
     session="It is locked (logind).",
     storage="The guard's key has not come yet.",
     unconfirmed=(),
+    erased=(),
     trouble="the input sensor ended",
 )
 

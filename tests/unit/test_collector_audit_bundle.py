@@ -20,11 +20,12 @@ from collector.guard.watch import Watch
 from collector.guard.witnessed import Witnessed
 from collector.halt import Cause
 from collector.index.tables import checkpoints, leaves
-from collector.rights import expiry
+from collector.rights import expiry, orders
 from governance.__main__ import cli
 from governance.audit.examine import Report, Trusted, examine
 from governance.audit.findings import Rule
 from governance.audit.reading import Bundle
+from guard.keys import Keys
 from tests.conftest import NewPlace
 from tests.fakes.audited import write_files
 from tests.fakes.drilled import drills
@@ -79,8 +80,18 @@ def some_days(site: Site) -> None:
     assert ben.door.request("POST", "/v1/consent-events", event).status == 201
     assert ben.asks(ben.demands(Demand.ERASE)).status == 200
     assert ada.asks(ada.demands(Demand.WITHDRAW, category=Category.SCREEN)).status == 200
+    erases_at_the_guard(site, site.workstation())
     site.halts("somebody said so")
     site.publishes(hold_seconds=7200)
+
+
+def erases_at_the_guard(site: Site, workstation: Workstation) -> None:
+    """Let the guard forget a person by its own hand, and the collector follow."""
+    sealed(workstation, workstation.consents())
+    keys = Keys(site.guard.folder / "keys.sqlite")
+    keys.forget(workstation.org.subject, None, None, site.collector.now())
+    keys.close()
+    assert orders.follow(site.collector) == 1
 
 
 def late(site: Site, days: int) -> None:
@@ -140,8 +151,9 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
     """Every kind of leaf is there, and everything that the rules ask for."""
     report = audited(site, bundle)
     assert report.findings == []
-    assert (report.policies, report.consents, report.demands) == (2, 2, 2)
-    assert (report.batches, report.erased, report.releases) == (6, 3, 3)
+    assert (report.policies, report.consents, report.demands) == (2, 3, 2)
+    assert (report.batches, report.erased, report.releases) == (7, 4, 3)
+    assert report.orders == 1
     assert (report.drills, report.drills_failed) == (2, 1)
     assert all((bundle / name).stat().st_size for name in audit.SINGLE)
 
@@ -153,6 +165,7 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
         (audit.POLICIES, 0, Rule.NOT_WITNESSED),
         (audit.EVENTS, 0, Rule.UNEXPLAINED),
         (audit.DEMANDS, 0, Rule.WRONG_LEAF),
+        (audit.ORDERS, 0, Rule.WRONG_LEAF),
         (audit.ERASED, 0, Rule.NO_TOMBSTONE),
         (audit.TOMBSTONES, 0, Rule.UNEXPLAINED),
         (audit.EXPIRIES, 0, Rule.NO_TOMBSTONE),

@@ -394,6 +394,45 @@ def some_weeks_without(name: str) -> Audited:
 # --- demands ----------------------------------------------------------------------------
 
 
+def test_what_the_guard_erased_by_its_own_hand_is_accounted_for(
+    made: Audited, tmp_path: Path
+) -> None:
+    """By its signed order; of another category or month nothing has to go."""
+    agreed = made.agrees()
+    made.orders(erases=(made.sends(agreed),), category=Category.KEYS, month=made.day(0)[:7])
+    made.another_person()
+    made.sends(made.agrees())
+    made.orders(category=Category.SCREEN)
+    made.orders(month="2026-01")
+    report = made.examined(tmp_path)
+    assert report.findings == []
+    assert report.orders == 3
+
+
+def test_a_batch_that_came_or_stayed_after_the_guard_erased_its_key_is_found(
+    made: Audited, tmp_path: Path
+) -> None:
+    """Nobody can open it, and yet it may not be there."""
+    agreed = made.agrees()
+    stayed = made.sends(agreed)
+    made.orders()
+    came = made.sends(agreed)
+    expected = [
+        (Rule.NOT_ERASED, leaf_of(made, stayed)),
+        (Rule.TAKEN_BACK, leaf_of(made, came)),
+    ]
+    assert sorted(found(made.examined(tmp_path)), key=lambda each: each[1] or 0) == expected
+
+
+def test_an_order_that_the_guard_did_not_sign_is_found(made: Audited, tmp_path: Path) -> None:
+    """A collector cannot say that the guard wanted it gone."""
+    batch = made.sends(made.agrees())
+    leaf = leaf_of(made, batch)
+    order = made.orders(erases=(batch,), guard=ed25519())
+    expected = [(Rule.NO_TOMBSTONE, leaf), (Rule.DEMAND_FORGED, order), (Rule.WRONG_LEAF, order)]
+    assert found(made.examined(tmp_path)) == expected
+
+
 def test_a_batch_that_an_erasure_did_not_reach_is_found(made: Audited, tmp_path: Path) -> None:
     """The data subject demanded it; it is still here."""
     batch = made.sends(made.agrees())

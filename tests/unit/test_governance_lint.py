@@ -22,9 +22,11 @@ from wire.policy import (
     Policy,
     Recipient,
     Weekday,
+    Witness,
     decode_policy,
     encode_policy,
 )
+from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
 
 ORGANISATION: Final = Organisation()
 GOOD: Final = ORGANISATION.policy()
@@ -71,6 +73,13 @@ def screen(**changes: object) -> Policy:
         for r in GOOD.categories
     ]
     return changed(categories=tuple(rules))
+
+
+def watched(**changes: object) -> Policy:
+    """Return a policy with one more witness, and a quorum of two."""
+    key = verifier_key("union.example", ALGORITHM_COSIGNATURE, bytes(range(32)))
+    union = Witness(name="union", party="The Union", key=key)
+    return changed(witnesses=(msgspec.structs.replace(union, **changes),), quorum=2)
 
 
 def one_person_for_two_parties() -> Policy:
@@ -161,7 +170,20 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: guard(run_by=f"{CONTROLLER.lower()} "),
         lambda: guard(run_by=""),
     ],
+    "witness-not-independent": [
+        lambda: watched(party=f" {CONTROLLER.upper()}"),
+        lambda: watched(party=GOOD.guard.run_by),
+        lambda: watched(party=""),
+        lambda: watched(name=GOOD.guard.name),
+    ],
+    "quorum-out-of-reach": [
+        lambda: changed(quorum=0),
+        lambda: changed(quorum=2),
+        lambda: msgspec.structs.replace(watched(), quorum=1),
+        lambda: msgspec.structs.replace(watched(), quorum=3),
+    ],
     "bad-key": [
+        lambda: watched(key="nonsense"),
         lambda: guard(signing_key="AAAA"),
         lambda: guard(witness=GOOD.collector.log),  # a log's key, not a witness's
         lambda: collector(log="nonsense"),
@@ -173,6 +195,7 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
         lambda: approver(0, key=GOOD.approvers[1].key),
         lambda: approver(0, key=GOOD.guard.signing_key),
         lambda: collector(lease_key=GOOD.guard.lease_key),
+        lambda: watched(key=GOOD.guard.witness),
     ],
     "shared-administrator": [
         lambda: changed(representatives=Party(name=COUNCIL, contact=" Privacy@acme.example")),
@@ -206,7 +229,8 @@ ALSO: Final = {
     "bad-key": {"same-key-twice"},
     "no-representatives": {"silent-notice"},
     "guard-run-by-controller": {"silent-notice"},
-    "same-key-twice": {"threshold-too-low"},
+    "same-key-twice": {"threshold-too-low", "quorum-out-of-reach"},
+    "witness-not-independent": {"quorum-out-of-reach"},
     "approver-twice": {"shared-administrator"},
 }
 

@@ -22,6 +22,7 @@ from wire.policy import (
     Purpose,
     Recipient,
     Weekday,
+    Witness,
 )
 
 ORGANISATION: Final = Organisation()
@@ -32,6 +33,7 @@ SCREEN: Final = CategoryRule(
 GEDIT, CALC = (Application(process=p, window_class=p.title()) for p in ("gedit", "soffice"))
 ANN, BOB = (Recipient(name=n, key=f"age1pq1{n}") for n in ("ann", "bob"))
 ADA, GRACE, ALAN = (Approver(name=n, party=n[0], key=n) for n in ("ada", "grace", "alan"))
+UNION, LAB = (Witness(name=n, party=n, key=n) for n in ("union", "lab"))
 MORNING, DAY = (
     (Hours(days=(Weekday.MONDAY, Weekday.TUESDAY), begin="09:00", end=end),)
     for end in ("12:00", "17:00")
@@ -49,6 +51,8 @@ BASE: Final = ORGANISATION.policy(
     jurisdictions=("DE", "FR"),
     hold_seconds=600,
     lease_seconds=3600,
+    witnesses=(UNION,),
+    quorum=2,
 )
 
 
@@ -118,6 +122,8 @@ ALL: Final[dict[str, tuple[list[object], list[object]]]] = {
         ])],
     ),
     "reconfirm_days": ([90, 30, 1], [91, 180]),
+    "witnesses": ([(UNION,), ()], [(UNION, LAB), (LAB,)]),
+    "quorum": ([2, 3], [1, 0]),
 }  # fmt: skip
 ONE: Final[dict[str, tuple[list[object], list[object]]]] = {
     CATEGORY: ([], []),  # has tests of its own: a rule cannot change its category
@@ -229,6 +235,16 @@ def test_a_level_that_reveals_more_widens_and_less_narrows() -> None:
     low = with_keys(level="classes")
     assert widened(low, BASE)[Category.KEYS] == ("level",)
     assert narrowed(BASE, low)[Category.KEYS] == ("level",)
+
+
+def test_more_witnesses_widen_nothing_where_each_quorum_holds_one_of_before() -> None:
+    """The first ones beside the guard's own, or as many more as the quorum grows by."""
+    alone = msgspec.structs.replace(BASE, witnesses=(), quorum=1)
+    assert not any(widened(alone, BASE).values())
+    more = msgspec.structs.replace(BASE, witnesses=(UNION, LAB), quorum=3)
+    assert not any(widened(BASE, more).values())
+    assert widened(more, BASE)[Category.KEYS] == ("quorum",)
+    assert widened(BASE, alone)[Category.KEYS] == ("quorum",)
 
 
 def test_a_test_that_becomes_one_widens() -> None:

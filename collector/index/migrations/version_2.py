@@ -82,7 +82,23 @@ def _add_tables(operations: Operations) -> None:
         sa.Column("from", _TEXT, primary_key=True),
         sa.Column("times", sa.BigInteger, nullable=False),
     )
+    _add_orders(operations)
     _add_drills(operations)
+
+
+def _add_orders(operations: Operations) -> None:
+    operations.create_table(
+        "orders",
+        sa.Column("digest", sa.LargeBinary(32), primary_key=True),
+        sa.Column("subject", sa.LargeBinary(16), nullable=False),
+        sa.Column("category", _TEXT),
+        sa.Column("month", _TEXT, nullable=False),
+        sa.Column("received_at", sa.BigInteger, nullable=False),
+        sa.Column("signed", sa.LargeBinary, nullable=False),
+        sa.Column("erased", _NUMBER, nullable=False),
+        sa.Column("leaf", _NUMBER, sa.ForeignKey("leaves.number"), nullable=False, unique=True),
+    )
+    operations.create_index("orders_of_subject", "orders", ["subject"])
 
 
 def _add_drills(operations: Operations) -> None:
