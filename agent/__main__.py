@@ -21,6 +21,7 @@ from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
 from agent.installation import Installation, begin_anew, run_until_replaced
 from agent.offline import Restriction
+from agent.own_shown import with_own
 from agent.receipts_shown import show_receipts
 from agent.rights import rights, rights_card
 from agent.service import Service
@@ -408,7 +409,7 @@ def _report(command: Restriction, answer: Answer, *, as_json: bool) -> None:
         click.echo(text)
 
 
-agent.add_command(rights)
+agent.add_command(with_own(rights))
 
 # --- what only a click can do -----------------------------------------------------------
 

@@ -37,6 +37,13 @@ from collector.serving.endpoints import (
     post_rights,
     put_batch,
 )
+from collector.serving.personal import (
+    of_person,
+    post_accesses,
+    post_batches,
+    post_deletions,
+    post_frame,
+)
 from collector.serving.places import Places
 from collector.serving.reached import (
     REFUSING,
@@ -53,6 +60,7 @@ from collector.serving.routes import (
     DAY,
     DEVICE,
     NUMBER,
+    PERSONAL,
     READER,
     STILL,
     row,
@@ -74,6 +82,8 @@ from wire.collector_http import (
 from wire.consent_event import SignedEvent
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
+from wire.me import SignedQuery
+from wire.me_answers import OwnAccesses, OwnBatches, OwnDeletions
 from wire.receipt import Receipt
 from wire.rights import Requests, SignedRequest
 
@@ -116,6 +126,42 @@ ROUTES: Final = (
         DEVICE,
         "What was demanded elsewhere for the data subjects of this device",
         gives=Requests,
+    ),
+    row(
+        "POST /v1/me/batches",
+        of_person(post_batches),
+        ANYBODY,
+        "The next of a data subject's own batches, each with its proof",
+        takes=SignedQuery,
+        gives=OwnBatches,
+        refuses=PERSONAL,
+    ),
+    row(
+        "POST /v1/me/deletions",
+        of_person(post_deletions),
+        ANYBODY,
+        "What a data subject demanded, and the next of their batches that are gone",
+        takes=SignedQuery,
+        gives=OwnDeletions,
+        refuses=PERSONAL,
+    ),
+    row(
+        "POST /v1/me/accesses",
+        of_person(post_accesses),
+        ANYBODY,
+        "The next releases of a data subject's own batches: who, when, why, approved by whom",
+        takes=SignedQuery,
+        gives=OwnAccesses,
+        refuses=PERSONAL,
+    ),
+    row(
+        "POST /v1/me/frames/{batch}",
+        of_person(post_frame),
+        ANYBODY,
+        "A data subject's own sealed frame",
+        takes=SignedQuery,
+        gives=Media.BYTES,
+        refuses=(*PERSONAL, Why.ERASED),
     ),
     row(
         "GET /v1/state",

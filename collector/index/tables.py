@@ -235,6 +235,22 @@ approvals = Table(
     Column("request", LargeBinary, nullable=False),
 )
 
+orders = Table(
+    "orders",  # by which data subjects had their own batches given back; `releases` name them
+    metadata,
+    Column("access", LargeBinary(32), primary_key=True),  # the order's digest
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+)
+
+asked = Table(
+    "asked",  # nonces of queries by data subjects, for as long as each would count again
+    metadata,
+    Column("nonce", LargeBinary(16), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Index("asked_until", "until"),
+)
+
 lease = Table(
     "lease",  # the one in force, signed by the guard, too; at most one row
     metadata,
