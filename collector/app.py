@@ -43,6 +43,7 @@ from collector.serving.personal import (
     post_batches,
     post_deletions,
     post_frame,
+    post_return,
 )
 from collector.serving.places import Places
 from collector.serving.reached import (
@@ -82,8 +83,8 @@ from wire.collector_http import (
 from wire.consent_event import SignedEvent
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
-from wire.me import SignedQuery
-from wire.me_answers import OwnAccesses, OwnBatches, OwnDeletions
+from wire.me import SignedOrder, SignedQuery
+from wire.me_answers import OwnAccesses, OwnBatches, OwnDeletions, Returned
 from wire.receipt import Receipt
 from wire.rights import Requests, SignedRequest
 
@@ -162,6 +163,15 @@ ROUTES: Final = (
         takes=SignedQuery,
         gives=Media.BYTES,
         refuses=(*PERSONAL, Why.ERASED),
+    ),
+    row(
+        "POST /v1/me/return",
+        of_person(post_return),
+        ANYBODY,
+        "Have own batches logged and given back, on the rights key's order; also during a halt",
+        takes=SignedOrder,
+        gives=Returned,
+        refuses=(*PERSONAL, Why.ERASED, Why.GUARD_UNREACHABLE),
     ),
     row(
         "GET /v1/state",

@@ -17,6 +17,7 @@ from wire.errors import UNREADABLE, MalformedError
 from wire.frame import is_day
 from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES
+from wire.me import SignedOrder
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES
 
@@ -35,11 +36,12 @@ ERASED: Final = "erased.jsonl"
 TOMBSTONES: Final = "tombstones.jsonl"
 EXPIRIES: Final = "expiries.jsonl"
 ACCESSES: Final = "accesses.jsonl"
+ORDERS: Final = "orders.jsonl"
 HALTS: Final = "halts.jsonl"
 DRILLS: Final = "drills.jsonl"
 SINGLE: Final = (
     *(STAMP, HEAD, CHECKPOINTS, ROOTS, POLICIES, CONSENTS, EVENTS, DEMANDS, ERASED),
-    *(TOMBSTONES, EXPIRIES, ACCESSES, HALTS, DRILLS),
+    *(TOMBSTONES, EXPIRIES, ACCESSES, ORDERS, HALTS, DRILLS),
 )
 """The files that are always there, empty where there is nothing to say."""
 
@@ -134,6 +136,12 @@ class AccessLine(Line, frozen=True, kw_only=True):
     signature: bytes
 
 
+class OrderLine(Line, frozen=True, kw_only=True):
+    """A data subject's own order, by which batches of theirs were given back to them."""
+
+    signed: SignedOrder
+
+
 class HaltLine(Leaf, frozen=True, kw_only=True):
     """What a leaf of a halt commits to."""
 
@@ -150,7 +158,7 @@ class DrillLine(Leaf, frozen=True, kw_only=True):
 
 
 class ReleaseLine(Leaf, frozen=True, kw_only=True):
-    """A release of one batch under the access request of this digest."""
+    """A release of one batch under the access request, or the own order, of this digest."""
 
     batch: bytes
     core_hash: bytes

@@ -127,7 +127,9 @@ def verify_query(signed: SignedQuery, origin: str, about: About) -> Query:
     except InvalidSignature:
         raise ForgedError("not signed with the rights key, nor by a device it appointed") from None
     query = _decoded(signed.query, Query)
-    _check_scope(query, signed.rights_key, origin)
+    _check_own(query, signed.rights_key)
+    if query.origin != origin:
+        raise NotCoveredError("this is for another collector")
     if query.about is not about:
         raise NotCoveredError(f"this query is about {query.about}, and was sent for {about}")
     if len(query.after) > _LONGEST_CURSOR:
@@ -156,12 +158,27 @@ def verify_order(signed: SignedOrder, origin: str) -> Order:
         NotCoveredError: For another collector, or of another data subject than the key's.
 
     """
+    order = order_in(signed)
+    if order.origin != origin:
+        raise NotCoveredError("this is for another collector")
+    return order
+
+
+def order_in(signed: SignedOrder) -> Order:
+    """Return the order, if it is the data subject's own, for whichever collector.
+
+    Raises:
+        MalformedError: Not in its format.
+        ForgedError: Not signed by the rights key.
+        NotCoveredError: Of another data subject than the key's.
+
+    """
     try:
         public_key(signed.rights_key).verify(signed.signature, ORDER_LABEL + signed.order)
     except InvalidSignature:
         raise ForgedError("the order is not signed with the rights key itself") from None
     order = _decoded(signed.order, Order)
-    _check_scope(order, signed.rights_key, origin)
+    _check_own(order, signed.rights_key)
     decode_recipient(order.recipient)
     if not 0 < len(order.batches) <= LARGEST_ORDER:
         raise MalformedError(f"an order names 1 to {LARGEST_ORDER} batches")
@@ -188,11 +205,9 @@ def check_fresh(made_at: WallInstant, now: WallInstant, seconds: int) -> None:
         )
 
 
-def _check_scope(said: Query | Order, rights_key: bytes, origin: str) -> None:
+def _check_own(said: Query | Order, rights_key: bytes) -> None:
     if said.subject != subject_of(rights_key):
         raise NotCoveredError("this rights key is another data subject's")
-    if said.origin != origin:
-        raise NotCoveredError("this is for another collector")
     if len(said.nonce) != NONCE_BYTES:
         raise MalformedError(f"a nonce has {NONCE_BYTES} bytes")
 

@@ -27,6 +27,7 @@ from collector.index.tables import (
     expiries,
     halts,
     leaves,
+    orders,
     policies,
     policy_files,
     releases,
@@ -36,6 +37,7 @@ from collector.index.tables import (
 )
 from wire import audit
 from wire.leaf import Kind
+from wire.me import SignedOrder
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES, unsigned_checkpoint
 
@@ -126,6 +128,7 @@ def _singles(connection: Connection, size: int) -> Iterator[tuple[str, Iterable[
     yield audit.TOMBSTONES, (_tombstone(row) for row in rows(_buried(Kind.TOMBSTONE)))
     yield audit.EXPIRIES, (_expiry(row) for row in rows(_with_salt(expiries)))
     yield audit.ACCESSES, _accesses(connection)
+    yield audit.ORDERS, _orders(connection)
     yield audit.HALTS, (_halt(row) for row in rows(_with_salt(halts)))
     yield audit.DRILLS, (_drill(row) for row in rows(_with_salt(drills)))
 
@@ -243,6 +246,11 @@ def _accesses(connection: Connection) -> Iterator[audit.AccessLine]:
     order = approvals.c.access, approvals.c.approver, approvals.c.signature
     for row in connection.execute(select(approvals).order_by(*order)):
         yield audit.AccessLine(request=row.request, approver=row.approver, signature=row.signature)
+
+
+def _orders(connection: Connection) -> Iterator[audit.OrderLine]:
+    for row in connection.execute(select(orders).order_by(orders.c.access)):
+        yield audit.OrderLine(signed=msgspec.json.decode(row.signed, type=SignedOrder))
 
 
 def _halt(row: Row[Any]) -> audit.HaltLine:

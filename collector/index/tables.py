@@ -215,6 +215,8 @@ salts = Table(  # apart, so that erasing one touches nothing that the log's hash
     Column("salt", LargeBinary(16), nullable=False),
 )
 
+THEMSELF: Final = ""  # the reader of what a data subject had given back; no reader's name is empty
+
 releases = Table(
     "releases",
     metadata,

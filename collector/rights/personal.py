@@ -17,7 +17,18 @@ from collector.index.tables import asked, consents, devices
 from collector.refusal import RefusedError, Why
 from wire.errors import ExpiredError, ForgedError, NotCoveredError, WireError
 from wire.ids import SubjectId, WallInstant
-from wire.me import FRESH_SECONDS, About, Query, SignedQuery, check_fresh, verify_query
+from wire.me import (
+    FRESH_SECONDS,
+    ORDER_SECONDS,
+    About,
+    Order,
+    Query,
+    SignedOrder,
+    SignedQuery,
+    check_fresh,
+    verify_order,
+    verify_query,
+)
 
 
 def query_of(collector: Collector, signed: SignedQuery, about: About) -> Query:
@@ -39,6 +50,22 @@ def query_of(collector: Collector, signed: SignedQuery, about: About) -> Query:
     with collector.index.writing() as connection:
         _note(connection, query, now)
     return query
+
+
+def order_of(collector: Collector, signed: SignedOrder) -> Order:
+    """Return what is ordered; the same order may come again, and gets the same answer.
+
+    Raises:
+        RefusedError: It is not the data subject's own, or more than a day old.
+
+    """
+    with refusing():
+        order = verify_order(signed, collector.config.origin)
+    with collector.index.reading() as connection:
+        check_known(connection, SubjectId(order.subject))
+    with refusing():
+        check_fresh(order.made_at, collector.now(), ORDER_SECONDS)
+    return order
 
 
 def check_certificate(collector: Collector, certificate: bytes | None) -> None:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from collector.assembly import Collector
 from collector.refusal import RefusedError, Why
-from collector.rights import me, personal
+from collector.rights import me, personal, returned
 from collector.serving.allowance import Asks
 from collector.serving.asked import Asked, asked_of
 from collector.serving.reached import (
@@ -29,7 +29,7 @@ from collector.serving.reached import (
     running,
 )
 from wire.ids import DeviceId
-from wire.me import About, Query, SignedQuery
+from wire.me import About, Query, SignedOrder, SignedQuery
 
 Answer: TypeAlias = Callable[[Running, Asked], Response]
 
@@ -68,6 +68,14 @@ def post_frame(found: Running, asked: Asked) -> Response:
         raise RefusedError(Why.BAD_REQUEST, "the query names another batch than the path")
     frame = me.own_frame(found.collector, query)
     return Response(frame, HTTPStatus.OK, media_type="application/octet-stream")
+
+
+def post_return(found: Running, asked: Asked) -> Response:
+    """POST /v1/me/return: also during a halt."""
+    signed = asked.decoded(SignedOrder)
+    order = personal.order_of(found.collector, signed)
+    spend(found, signed.rights_key)
+    return as_json(returned.give_back(found.collector, signed, order))
 
 
 def _told(
