@@ -139,11 +139,10 @@ class _Sum:
 @_EACH
 @_JSON
 def batches(file: Path, category: str | None, *, each: bool, as_json: bool) -> None:
-    """List what the collector has of you, of CATEGORY or of all.
+    """List what the collector has of you.
 
-    A line for each day and category: how many batches, their sealed size, until when they are
-    kept. Each batch is shown only if the log has it. What is recorded in them only you and
-    approved readers can open: see `get-back`.
+    Of CATEGORY, or of all. A line for each day and category: how many batches, their sealed
+    size, until when they are kept. Each batch is shown only if the log has it.
 
     \b
     Examples:
@@ -204,9 +203,10 @@ def _one_batch(
 @_EACH
 @_JSON
 def deletions(file: Path, *, each: bool, as_json: bool) -> None:
-    """List what you demanded, and what is gone: erased, deleted by your device, or run out.
+    """List what you demanded, and what is gone.
 
-    An erasure is pending until the guard's backups of its keys are gone, 7 days later.
+    Gone is what was erased, deleted by your device, or kept for as long as it may be. An erasure
+    is pending until the guard's backups of its keys are gone, 7 days later.
 
     \b
     Examples:
@@ -296,10 +296,10 @@ class _Opened:
 @_EACH
 @_JSON
 def accesses(file: Path, *, each: bool, as_json: bool) -> None:
-    """List who had batches of yours opened: when, what for, and who approved it.
+    """List who had batches of yours opened.
 
-    Each opening is an entry in the log that the witness cosigned, and is shown only if it is
-    there, under the signatures of its approvers.
+    When, what for, and who approved it. Each opening is an entry in the log that the witness
+    cosigned, and is shown only if it is there, under the signatures of its approvers.
 
     \b
     Examples:

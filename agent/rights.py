@@ -166,10 +166,10 @@ _CATEGORY: Final = click.argument(
 
 @click.group()
 def rights() -> None:
-    """See what is there of you, withdraw and erase, without the device.
+    """See, withdraw and erase what is of you.
 
-    With the rights key that you got at enrolment, on any machine that has this program. It
-    cannot agree to anything.
+    With the rights key that you got at enrolment, on any machine that has this program, without
+    the device. It cannot agree to anything.
     """
 
 

@@ -159,10 +159,10 @@ ROUTES: Final = (
         "POST /v1/me/frames/{batch}",
         of_person(post_frame),
         ANYBODY,
-        "A data subject's own sealed frame",
+        "A data subject's own sealed frame, for the rights key itself",
         takes=SignedQuery,
         gives=Media.BYTES,
-        refuses=(*PERSONAL, Why.ERASED),
+        refuses=(*PERSONAL, Why.NOT_THIS_DEVICE, Why.ERASED),
     ),
     row(
         "POST /v1/me/return",

@@ -45,6 +45,8 @@ def query_of(collector: Collector, signed: SignedQuery, about: About) -> Query:
         check_known(connection, SubjectId(query.subject))
         if signed.device_key:
             check_device(connection, signed.device_key)
+    if signed.device_key and about is About.FRAME:
+        raise RefusedError(Why.NOT_THIS_DEVICE, "a device fetches nothing; use the rights key")
     with refusing():
         check_fresh(query.made_at, now, FRESH_SECONDS)
     with collector.index.writing() as connection:

@@ -173,6 +173,8 @@ def test_a_device_cannot_order_anything_back(site: Site, ada: Workstation) -> No
     assert refusal(ordered(site, by_device)) == (422, "forged")
     own_name = dataclasses.replace(ada.org.speaker(), rights_key=raw(ada.org.device))
     assert refusal(ordered(site, order_of(ada, batch, speaker=own_name)))[0] == 403
+    fetches = query_of(ada, About.FRAME, batch=batch, speaker=ada.org.speaker())
+    assert refusal(asks(site, fetches, f"frames/{batch.hex()}")) == (403, "not-this-device")
     body = msgspec.json.encode(query_of(ada, About.BATCHES, speaker=ada.org.speaker()))
     answer = site.door().request("POST", "/v1/me/return", body)
     assert refusal(answer) == (400, "bad-request")
