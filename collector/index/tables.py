@@ -170,6 +170,8 @@ tombstones = Table(
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
     Index("tombstones_swept", "swept_at"),
+    Index("tombstones_of_device", "device"),
+    Index("tombstones_of_leaf", "leaf"),
 )
 
 expiries = Table(

@@ -16,7 +16,7 @@ from collector.assembly import Collector
 from collector.index.tables import asked, consents, devices
 from collector.refusal import RefusedError, Why
 from wire.errors import ExpiredError, ForgedError, NotCoveredError, WireError
-from wire.ids import SubjectId, WallInstant
+from wire.ids import SubjectId
 from wire.me import (
     FRESH_SECONDS,
     ORDER_SECONDS,
@@ -32,13 +32,12 @@ from wire.me import (
 
 
 def query_of(collector: Collector, signed: SignedQuery, about: About) -> Query:
-    """Return what is asked, once: the same query again is refused.
+    """Return what is asked; whether it was asked before is `use_up`'s to say.
 
     Raises:
-        RefusedError: It is not the data subject's own, not of this moment, or not new.
+        RefusedError: It is not the data subject's own, or not of this moment.
 
     """
-    now = collector.now()
     with refusing():
         query = verify_query(signed, collector.config.origin, about)
     with collector.index.reading() as connection:
@@ -48,10 +47,25 @@ def query_of(collector: Collector, signed: SignedQuery, about: About) -> Query:
     if signed.device_key and about is About.FRAME:
         raise RefusedError(Why.NOT_THIS_DEVICE, "a device fetches nothing; use the rights key")
     with refusing():
-        check_fresh(query.made_at, now, FRESH_SECONDS)
-    with collector.index.writing() as connection:
-        _note(connection, query, now)
+        check_fresh(query.made_at, collector.now(), FRESH_SECONDS)
     return query
+
+
+def use_up(collector: Collector, query: Query) -> None:
+    """Let *query* count once: remember it until it would be too old in any case.
+
+    Raises:
+        RefusedError: It was asked before.
+
+    """
+    now = collector.now()
+    until = query.made_at + FRESH_SECONDS * NANOSECONDS
+    before = select(asked.c.until).where(asked.c.nonce == query.nonce)
+    with collector.index.writing() as connection:
+        connection.execute(delete(asked).where(asked.c.until < now))
+        if connection.execute(before).first() is not None:  # nobody else writes meanwhile
+            raise RefusedError(Why.NOT_FRESH, "this query was answered already; sign a new one")
+        connection.execute(asked.insert().values(nonce=query.nonce, until=until))
 
 
 def order_of(collector: Collector, signed: SignedOrder) -> Order:
@@ -123,13 +137,3 @@ def refusing() -> Iterator[None]:
         raise RefusedError(Why.NOT_THIS_SUBJECT, str(exc)) from exc
     except WireError as exc:
         raise RefusedError(Why.MALFORMED, str(exc)) from exc
-
-
-def _note(connection: Connection, query: Query, now: WallInstant) -> None:
-    """Remember that *query* was asked, until it would be too old in any case."""
-    connection.execute(delete(asked).where(asked.c.until < now))
-    before = select(asked.c.until).where(asked.c.nonce == query.nonce)
-    if connection.execute(before).first() is not None:  # nobody else writes meanwhile
-        raise RefusedError(Why.NOT_FRESH, "this query was answered already; sign a new one")
-    until = query.made_at + FRESH_SECONDS * NANOSECONDS
-    connection.execute(asked.insert().values(nonce=query.nonce, until=until))

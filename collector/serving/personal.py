@@ -91,6 +91,7 @@ def _query(found: Running, asked: Asked, about: About) -> Query:
     signed = asked.decoded(SignedQuery)
     query = personal.query_of(found.collector, signed, about)
     spend(found, signed.rights_key)
+    personal.use_up(found.collector, query)  # after it was counted: each is a row for minutes
     return query
 
 

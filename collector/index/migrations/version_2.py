@@ -39,6 +39,8 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     _add_tables(operations)
     operations.create_index("batches_of_subject", "batches", ["subject"])
     operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
+    operations.create_index("tombstones_of_device", "tombstones", ["device"])
+    operations.create_index("tombstones_of_leaf", "tombstones", ["leaf"])
     _change_checkpoints(operations)
     connection = operations.get_bind()
     missing = _fill_batches(operations, connection, frame_of)
