@@ -21,9 +21,9 @@ from agent.commands import MOST_MINUTES
 from agent.consent.policy import load as load_policy
 from agent.installation import Installation, begin_anew, run_until_replaced
 from agent.offline import Restriction
-from agent.own_shown import with_own
 from agent.receipts_shown import show_receipts
-from agent.rights import rights, rights_card
+from agent.rights import rights_card
+from agent.rights_commands import rights
 from agent.service import Service
 from agent.telling import plain, show, time_of
 from agent.transport import Door
@@ -409,7 +409,7 @@ def _report(command: Restriction, answer: Answer, *, as_json: bool) -> None:
         click.echo(text)
 
 
-agent.add_command(with_own(rights))
+agent.add_command(rights)
 
 # --- what only a click can do -----------------------------------------------------------
 

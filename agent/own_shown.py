@@ -44,13 +44,6 @@ _EACH: Final = click.option("--each", is_flag=True, help="A line for each batch,
 _JSON: Final = click.option("--json", "as_json", is_flag=True, help="A JSON object in each line.")
 
 
-def with_own(group: click.Group) -> click.Group:
-    """Return *group* with the commands of this page in it."""
-    for each in (batches, deletions, accesses):
-        group.add_command(each)
-    return group
-
-
 @contextmanager
 def asker_of(file: Path) -> Iterator[Asker]:
     """Give whoever asks with the rights key in *file*.
