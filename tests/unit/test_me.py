@@ -174,9 +174,15 @@ def test_what_the_collector_makes_up_does_not_verify(
     head = head_of(shown.checkpoint, mine)
     (access,), (grant,) = shown.accesses, shown.grants
     lonely = msgspec.structs.replace(grant, approvals=grant.approvals[:1])
+    mallory = msgspec.structs.replace(grant.approvals[1], approver="Mallory")
+    more = msgspec.structs.replace(grant, approvals=(*grant.approvals, mallory))
+    found = check_access(access, msgspec.structs.replace(shown, grants=(more,)), head, mine)
+    assert {name for name, _ in found.approvers} == {"Ada", "Grace"}
+    forged = msgspec.structs.replace(grant, approvals=(grant.approvals[0], mallory))
     for spoilt in (
         msgspec.structs.replace(shown, grants=()),
         msgspec.structs.replace(shown, grants=(lonely,)),
+        msgspec.structs.replace(shown, grants=(forged,)),
         msgspec.structs.replace(shown, policies=()),
     ):
         with pytest.raises((ForgedError, NotCoveredError)):
