@@ -22,7 +22,7 @@ from wire.collector_http import decode
 from wire.errors import WireError
 from wire.frame import Core, batch_hash, core_hash, split
 from wire.ids import BatchHash, CoreHash
-from wire.me import LARGEST_ORDER, Order, SignedOrder, sign_order
+from wire.me import LARGEST_ORDER, ReturnOrder, SignedReturn, sign_order
 from wire.me_answers import GivenBack, OwnBatch, Returned, check_given
 from wire.released import open_released
 from wire.sealing import recipient_of
@@ -125,8 +125,8 @@ def _ordered(asker: Asker, some: list[_One]) -> Iterator[tuple[_One, GivenBack]]
     yield from zip(some, answer.batches, strict=True)
 
 
-def _order(asker: Asker, recipient: str, batches: tuple[bytes, ...]) -> SignedOrder:
-    order = Order(
+def _order(asker: Asker, recipient: str, batches: tuple[bytes, ...]) -> SignedReturn:
+    order = ReturnOrder(
         nonce=secrets.token_bytes(16),
         origin=asker.card.origin,
         subject=asker.believed.subject,

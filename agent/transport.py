@@ -31,7 +31,7 @@ from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
-from wire.me import SignedOrder, SignedQuery
+from wire.me import SignedQuery, SignedReturn
 from wire.rights import Requests, SignedRequest
 
 TIMEOUT_SECONDS: Final = 30.0
@@ -202,7 +202,7 @@ class Door:
         """Hand in a request of the data subject; it needs no certificate."""
         return self._try("POST", "/v1/rights", msgspec.json.encode(signed))
 
-    def own(self, what: str, signed: SignedQuery | SignedOrder) -> bytes:
+    def own(self, what: str, signed: SignedQuery | SignedReturn) -> bytes:
         """Return the answer to what a data subject asks about their own data, unverified.
 
         It needs no certificate.

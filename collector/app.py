@@ -83,7 +83,7 @@ from wire.collector_http import (
 from wire.consent_event import SignedEvent
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
-from wire.me import SignedOrder, SignedQuery
+from wire.me import SignedQuery, SignedReturn
 from wire.me_answers import OwnAccesses, OwnBatches, OwnDeletions, Returned
 from wire.receipt import Receipt
 from wire.rights import Requests, SignedRequest
@@ -169,7 +169,7 @@ ROUTES: Final = (
         of_person(post_return),
         ANYBODY,
         "Have own batches logged and given back, on the rights key's order; also during a halt",
-        takes=SignedOrder,
+        takes=SignedReturn,
         gives=Returned,
         refuses=(*PERSONAL, Why.ERASED, Why.GUARD_UNREACHABLE),
     ),

@@ -20,7 +20,7 @@ from wire.frame import Core, core_hash, decode_core
 from wire.guard_http import LoggedBatch, ReturnRequest
 from wire.ids import BatchHash, CoreHash, WallInstant, key_id
 from wire.leaf import SALT_BYTES, Kind, entry, release_payload
-from wire.me import ORDER_SECONDS, Order, check_fresh, verify_order
+from wire.me import ORDER_SECONDS, ReturnOrder, check_fresh, verify_order
 from wire.policy import Policy
 from wire.shelf import reseal, unshelve
 from wire.tlog import (
@@ -37,7 +37,7 @@ class _Permit:
     """What checks 1 and 2 established, for all batches of one order."""
 
     policy: Policy
-    order: Order
+    order: ReturnOrder
     digest: bytes
     own_key: bytes
     readers: frozenset[bytes]  # ids of the keys that the policy names

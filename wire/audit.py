@@ -17,7 +17,7 @@ from wire.errors import UNREADABLE, MalformedError
 from wire.frame import is_day
 from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES
-from wire.me import SignedOrder
+from wire.me import SignedReturn
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES
 
@@ -36,12 +36,12 @@ ERASED: Final = "erased.jsonl"
 TOMBSTONES: Final = "tombstones.jsonl"
 EXPIRIES: Final = "expiries.jsonl"
 ACCESSES: Final = "accesses.jsonl"
-ORDERS: Final = "orders.jsonl"
+RETURNS: Final = "returns.jsonl"
 HALTS: Final = "halts.jsonl"
 DRILLS: Final = "drills.jsonl"
 SINGLE: Final = (
     *(STAMP, HEAD, CHECKPOINTS, ROOTS, POLICIES, CONSENTS, EVENTS, DEMANDS, ERASED),
-    *(TOMBSTONES, EXPIRIES, ACCESSES, ORDERS, HALTS, DRILLS),
+    *(TOMBSTONES, EXPIRIES, ACCESSES, RETURNS, HALTS, DRILLS),
 )
 """The files that are always there, empty where there is nothing to say."""
 
@@ -136,10 +136,10 @@ class AccessLine(Line, frozen=True, kw_only=True):
     signature: bytes
 
 
-class OrderLine(Line, frozen=True, kw_only=True):
+class ReturnLine(Line, frozen=True, kw_only=True):
     """A data subject's own order, by which batches of theirs were given back to them."""
 
-    signed: SignedOrder
+    signed: SignedReturn
 
 
 class HaltLine(Leaf, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from wire.category import Category
 from wire.ed25519 import public_key
 from wire.errors import ForgedError, MalformedError
 from wire.grant import AccessGrant
-from wire.me import SignedOrder
+from wire.me import SignedReturn
 
 KEY_LABEL: Final = b"assent/guard-key/v1\0"
 LARGEST_RELEASE: Final = 1_000  # batches in one request: some 10 MB of JSON
@@ -68,7 +68,7 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ReturnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A data subject's own order, the cosigned checkpoint, and the batches of it."""
 
-    order: SignedOrder
+    order: SignedReturn
     checkpoint: str
     batches: tuple[LoggedBatch, ...]
 

@@ -65,7 +65,7 @@ class SignedQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     appointment: bytes = b""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReturnOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """These batches are to be given back to the data subject, and to no other key than this."""
 
     nonce: bytes
@@ -76,8 +76,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     made_at: WallInstant
 
 
-class SignedOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The bytes of an `Order`, signed by the rights key itself.
+class SignedReturn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The bytes of a `ReturnOrder`, signed by the rights key itself.
 
     A device cannot order: whoever steals it, or runs a program on it, would read back all that
     ever left it; without orders its key reads nothing.
@@ -139,17 +139,17 @@ def verify_query(signed: SignedQuery, origin: str, about: About) -> Query:
     return query
 
 
-def sign_order(order: Order, speaker: Speaker) -> SignedOrder:
+def sign_order(order: ReturnOrder, speaker: Speaker) -> SignedReturn:
     """Return *order* as the rights key signs it."""
     data = msgspec.json.encode(order)
-    return SignedOrder(
+    return SignedReturn(
         order=data,
         rights_key=speaker.rights_key,
         signature=speaker.key.sign(ORDER_LABEL + data),
     )
 
 
-def verify_order(signed: SignedOrder, origin: str) -> Order:
+def verify_order(signed: SignedReturn, origin: str) -> ReturnOrder:
     """Return the order, if it is the data subject's own, for the collector at *origin*.
 
     Raises:
@@ -164,7 +164,7 @@ def verify_order(signed: SignedOrder, origin: str) -> Order:
     return order
 
 
-def order_in(signed: SignedOrder) -> Order:
+def order_in(signed: SignedReturn) -> ReturnOrder:
     """Return the order, if it is the data subject's own, for whichever collector.
 
     Raises:
@@ -177,7 +177,7 @@ def order_in(signed: SignedOrder) -> Order:
         public_key(signed.rights_key).verify(signed.signature, ORDER_LABEL + signed.order)
     except InvalidSignature:
         raise ForgedError("the order is not signed with the rights key itself") from None
-    order = _decoded(signed.order, Order)
+    order = _decoded(signed.order, ReturnOrder)
     _check_own(order, signed.rights_key)
     decode_recipient(order.recipient)
     if not 0 < len(order.batches) <= LARGEST_ORDER:
@@ -205,7 +205,7 @@ def check_fresh(made_at: WallInstant, now: WallInstant, seconds: int) -> None:
         )
 
 
-def _check_own(said: Query | Order, rights_key: bytes) -> None:
+def _check_own(said: Query | ReturnOrder, rights_key: bytes) -> None:
     if said.subject != subject_of(rights_key):
         raise NotCoveredError("this rights key is another data subject's")
     if len(said.nonce) != NONCE_BYTES:

@@ -24,7 +24,7 @@ from wire.leaf import (
     release_payload,
     request_payload,
 )
-from wire.me import Order, SignedOrder, verify_order
+from wire.me import ReturnOrder, SignedReturn, verify_order
 from wire.policy import Policy, policy_digest, verify_signatures
 from wire.rights import Request, SignedErasure, SignedRequest, verify_erasure, verify_request
 from wire.tlog import (
@@ -124,7 +124,7 @@ class OwnAccesses(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str
     accesses: tuple[OwnAccess, ...]
     grants: tuple[AccessGrant, ...]
-    orders: tuple[SignedOrder, ...]
+    orders: tuple[SignedReturn, ...]
     policies: tuple[InForce, ...]
     next: str
 
@@ -264,7 +264,7 @@ class Access:
     """An access as it was checked: by a reader (`request`), or by the asker (`order`)."""
 
     request: AccessRequest | None
-    order: Order | None
+    order: ReturnOrder | None
     approvers: tuple[tuple[str, str], ...]  # name and party, of the policy of that time
     root_sha256: bytes  # of the root that the policy's signatures lead to
 
@@ -322,7 +322,7 @@ def _policy_of(shown: OwnAccess, page: OwnAccesses) -> tuple[Policy, bytes]:
     raise ForgedError("an access is shown without the policy of its time")
 
 
-def check_given(given: GivenBack, order: SignedOrder, recipient: str, head: Head) -> None:
+def check_given(given: GivenBack, order: SignedReturn, recipient: str, head: Head) -> None:
     """Check that the log has the release of one batch of the asker's own order.
 
     Raises:

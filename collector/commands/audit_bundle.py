@@ -27,17 +27,17 @@ from collector.index.tables import (
     expiries,
     halts,
     leaves,
-    orders,
     policies,
     policy_files,
     releases,
     requests,
+    returns,
     salts,
     tombstones,
 )
 from wire import audit
 from wire.leaf import Kind
-from wire.me import SignedOrder
+from wire.me import SignedReturn
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES, unsigned_checkpoint
 
@@ -128,7 +128,7 @@ def _singles(connection: Connection, size: int) -> Iterator[tuple[str, Iterable[
     yield audit.TOMBSTONES, (_tombstone(row) for row in rows(_buried(Kind.TOMBSTONE)))
     yield audit.EXPIRIES, (_expiry(row) for row in rows(_with_salt(expiries)))
     yield audit.ACCESSES, _accesses(connection)
-    yield audit.ORDERS, _orders(connection)
+    yield audit.RETURNS, _returns(connection)
     yield audit.HALTS, (_halt(row) for row in rows(_with_salt(halts)))
     yield audit.DRILLS, (_drill(row) for row in rows(_with_salt(drills)))
 
@@ -248,9 +248,9 @@ def _accesses(connection: Connection) -> Iterator[audit.AccessLine]:
         yield audit.AccessLine(request=row.request, approver=row.approver, signature=row.signature)
 
 
-def _orders(connection: Connection) -> Iterator[audit.OrderLine]:
-    for row in connection.execute(select(orders).order_by(orders.c.access)):
-        yield audit.OrderLine(signed=msgspec.json.decode(row.signed, type=SignedOrder))
+def _returns(connection: Connection) -> Iterator[audit.ReturnLine]:
+    for row in connection.execute(select(returns).order_by(returns.c.access)):
+        yield audit.ReturnLine(signed=msgspec.json.decode(row.signed, type=SignedReturn))
 
 
 def _halt(row: Row[Any]) -> audit.HaltLine:

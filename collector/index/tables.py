@@ -239,8 +239,8 @@ approvals = Table(
     Column("request", LargeBinary, nullable=False),
 )
 
-orders = Table(
-    "orders",  # by which data subjects had their own batches given back; `releases` name them
+returns = Table(
+    "returns",  # by which data subjects had their own batches given back; `releases` name them
     metadata,
     Column("access", LargeBinary(32), primary_key=True),  # the order's digest
     Column("subject", LargeBinary(16), nullable=False),

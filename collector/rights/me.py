@@ -19,10 +19,10 @@ from collector.index.tables import (
     consents,
     expiries,
     leaves,
-    orders,
     policies,
     releases,
     requests,
+    returns,
     salts,
     tombstones,
 )
@@ -31,7 +31,7 @@ from collector.release.frames import body, today
 from wire.grant import AccessGrant, Approval
 from wire.ids import BatchHash, WallInstant
 from wire.leaf import Kind
-from wire.me import Query, SignedOrder
+from wire.me import Query, SignedReturn
 from wire.me_answers import (
     PAGE,
     InForce,
@@ -254,10 +254,10 @@ def _grants(connection: Connection, named: set[bytes]) -> tuple[AccessGrant, ...
     )
 
 
-def _orders(connection: Connection, named: set[bytes]) -> tuple[SignedOrder, ...]:
-    asked = select(orders.c.signed).where(orders.c.access.in_(named))
-    found = connection.execute(asked.order_by(orders.c.access)).scalars()
-    return tuple(msgspec.json.decode(data, type=SignedOrder) for data in found)
+def _orders(connection: Connection, named: set[bytes]) -> tuple[SignedReturn, ...]:
+    asked = select(returns.c.signed).where(returns.c.access.in_(named))
+    found = connection.execute(asked.order_by(returns.c.access)).scalars()
+    return tuple(msgspec.json.decode(data, type=SignedReturn) for data in found)
 
 
 def _published() -> Select[Any]:

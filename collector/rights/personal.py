@@ -21,10 +21,10 @@ from wire.me import (
     FRESH_SECONDS,
     ORDER_SECONDS,
     About,
-    Order,
     Query,
-    SignedOrder,
+    ReturnOrder,
     SignedQuery,
+    SignedReturn,
     check_fresh,
     verify_order,
     verify_query,
@@ -68,7 +68,7 @@ def use_up(collector: Collector, query: Query) -> None:
         connection.execute(asked.insert().values(nonce=query.nonce, until=until))
 
 
-def order_of(collector: Collector, signed: SignedOrder) -> Order:
+def order_of(collector: Collector, signed: SignedReturn) -> ReturnOrder:
     """Return what is ordered; the same order may come again, and gets the same answer.
 
     Raises:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, select
 
 from collector.assembly import Collector
 from collector.index.statements import insert
-from collector.index.tables import THEMSELF, orders, releases
+from collector.index.tables import THEMSELF, releases, returns
 from collector.log import Leaf, append
 from collector.refusal import RefusedError, Why
 from collector.release.frames import body
@@ -27,12 +27,12 @@ from wire.frame import core_hash, decode_core, split
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReturnRequest
 from wire.ids import BatchHash, CoreHash, WallInstant, key_id
 from wire.leaf import Kind, release_payload
-from wire.me import Order, SignedOrder
+from wire.me import ReturnOrder, SignedReturn
 from wire.me_answers import GivenBack, Proof, Returned
 from wire.tlog import verify_checkpoint
 
 
-def give_back(collector: Collector, signed: SignedOrder, order: Order) -> Returned:
+def give_back(collector: Collector, signed: SignedReturn, order: ReturnOrder) -> Returned:
     """Log the release of each batch of an order, and have the guard seal it to the person.
 
     *order* is what `personal.order_of` has found in *signed*.
@@ -58,7 +58,7 @@ def give_back(collector: Collector, signed: SignedOrder, order: Order) -> Return
     return Returned(checkpoint=note, batches=tuple(map(_given, shown, answers)))
 
 
-def _own(connection: Connection, order: Order, batch: bytes, now: WallInstant) -> Row[Any]:
+def _own(connection: Connection, order: ReturnOrder, batch: bytes, now: WallInstant) -> Row[Any]:
     row = own_row(connection, order.subject, batch, now)
     with refusing():
         # The guard looks, too; but what it will refuse need not stand in the log.
@@ -67,15 +67,19 @@ def _own(connection: Connection, order: Order, batch: bytes, now: WallInstant) -
     return row
 
 
-def _keep(connection: Connection, signed: SignedOrder, order: Order) -> None:
-    new = insert(connection, orders).values(
+def _keep(connection: Connection, signed: SignedReturn, order: ReturnOrder) -> None:
+    new = insert(connection, returns).values(
         access=signed.digest, subject=order.subject, signed=msgspec.json.encode(signed)
     )
     connection.execute(new.on_conflict_do_nothing())
 
 
 def _logged(
-    connection: Connection, row: Row[Any], signed: SignedOrder, order: Order, now: WallInstant
+    connection: Connection,
+    row: Row[Any],
+    signed: SignedReturn,
+    order: ReturnOrder,
+    now: WallInstant,
 ) -> int:
     """Return the number of the leaf of this release, written now or before."""
     before = connection.execute(

@@ -29,7 +29,7 @@ from collector.serving.reached import (
     running,
 )
 from wire.ids import DeviceId
-from wire.me import About, Query, SignedOrder, SignedQuery
+from wire.me import About, Query, SignedQuery, SignedReturn
 
 Answer: TypeAlias = Callable[[Running, Asked], Response]
 
@@ -72,7 +72,7 @@ def post_frame(found: Running, asked: Asked) -> Response:
 
 def post_return(found: Running, asked: Asked) -> Response:
     """POST /v1/me/return: also during a halt."""
-    signed = asked.decoded(SignedOrder)
+    signed = asked.decoded(SignedReturn)
     order = personal.order_of(found.collector, signed)
     spend(found, signed.rights_key)
     return as_json(returned.give_back(found.collector, signed, order))

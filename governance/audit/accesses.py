@@ -25,7 +25,7 @@ from wire.grant import (
     verify_access,
 )
 from wire.ids import WallInstant, key_id
-from wire.me import Order, order_in
+from wire.me import ReturnOrder, order_in
 
 
 @dataclass(kw_only=True)
@@ -36,9 +36,9 @@ class Accesses:
         default_factory=lambda: defaultdict(list)
     )
     _requests: dict[bytes, tuple[bytes, AccessRequest]] = field(default_factory=dict)
-    orders: dict[bytes, Order] = field(default_factory=dict)
+    orders: dict[bytes, ReturnOrder] = field(default_factory=dict)
 
-    def order(self, line: audit.OrderLine) -> None:
+    def order(self, line: audit.ReturnLine) -> None:
         """Take up a data subject's own order.
 
         Raises:
@@ -135,7 +135,9 @@ class Released:
         for what in _beyond(live.core, request, policy):
             yield _finding(Rule.NOT_COVERED, release, f"the approval does not cover its {what}")
 
-    def _returned(self, release: Release, order: Order, policy: Published) -> Iterator[Finding]:
+    def _returned(
+        self, release: Release, order: ReturnOrder, policy: Published
+    ) -> Iterator[Finding]:
         """Judge what went back to a data subject: a halt is no matter, whose it was is."""
         live = self.live.get(release.batch)
         yield from self._alive(release, live)
@@ -171,7 +173,7 @@ def _beyond(core: Core, request: AccessRequest, policy: Published) -> Iterator[s
     yield from (what for what, fits in covered.items() if not fits)
 
 
-def _not_own(release: Release, core: Core, order: Order, policy: Published) -> Iterator[str]:
+def _not_own(release: Release, core: Core, order: ReturnOrder, policy: Published) -> Iterator[str]:
     own = {
         "the order does not name the batch": release.batch in order.batches,
         "the batch is another data subject's": core.subject == order.subject,

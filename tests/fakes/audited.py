@@ -63,7 +63,7 @@ from wire.leaf import (
     request_payload,
 )
 from wire.linked import ConsentState
-from wire.me import Order, SignedOrder, order_in, sign_order
+from wire.me import ReturnOrder, SignedReturn, order_in, sign_order
 from wire.policy import Policy, policy_digest
 from wire.rights import Demand, Erasure, Request, sign_erasure, sign_request
 from wire.sealing import recipient_of
@@ -321,9 +321,9 @@ class Audited:
         )
         return leaf
 
-    def orders(self, *batches: bytes, **changes: object) -> SignedOrder:
+    def orders(self, *batches: bytes, **changes: object) -> SignedReturn:
         """Show an order of the data subject, for what `sends` made as their own."""
-        order = Order(
+        order = ReturnOrder(
             nonce=secrets.token_bytes(16),
             origin=ORIGIN,
             subject=self.org.subject,
@@ -334,10 +334,10 @@ class Audited:
         signed = sign_order(
             msgspec.structs.replace(order, **changes), self.org.speaker(device=False)
         )
-        self.add(audit.ORDERS, audit.OrderLine(signed=signed))
+        self.add(audit.RETURNS, audit.ReturnLine(signed=signed))
         return signed
 
-    def gives_back(self, signed: SignedOrder, batch: bytes) -> int:
+    def gives_back(self, signed: SignedReturn, batch: bytes) -> int:
         """Log that *batch* went back to the data subject on this order."""
         core, recipient = core_hash(encode_core(self.cores[batch])), order_in(signed).recipient
         payload = release_payload(BatchHash(batch), core, signed.digest, recipient)

@@ -14,7 +14,7 @@ from tests.fakes.site import Site, Workstation, today
 from wire.collector_http import ReleaseOrder, decode
 from wire.grant import AccessGrant
 from wire.ids import BatchHash, WallInstant
-from wire.me import About, Order, Query, SignedOrder, SignedQuery, sign_order, sign_query
+from wire.me import About, Query, ReturnOrder, SignedQuery, SignedReturn, sign_order, sign_query
 from wire.me_answers import Believed
 from wire.rights import Speaker
 
@@ -46,7 +46,7 @@ def query_of(workstation: Workstation, about: About, **changes: object) -> Signe
 
 
 def asks(
-    site: Site, signed: SignedQuery | SignedOrder, what: str, door: OneDoor | None = None
+    site: Site, signed: SignedQuery | SignedReturn, what: str, door: OneDoor | None = None
 ) -> Response:
     """Hand it in over a door without a certificate, or over *door*."""
     return (door or site.door()).request("POST", f"/v1/me/{what}", msgspec.json.encode(signed))
@@ -59,11 +59,11 @@ def told(workstation: Workstation, about: About, kind: type[T], **changes: objec
     return decode(answer.body, kind)
 
 
-def order_of(workstation: Workstation, *batches: bytes, **changes: object) -> SignedOrder:
+def order_of(workstation: Workstation, *batches: bytes, **changes: object) -> SignedReturn:
     """Return an order of these batches, by the rights key unless `speaker` says otherwise."""
     speaker = changes.pop("speaker", None) or workstation.org.speaker(device=False)
     assert isinstance(speaker, Speaker)
-    order = Order(
+    order = ReturnOrder(
         nonce=secrets.token_bytes(16),
         origin=workstation.site.origin,
         subject=workstation.org.subject,

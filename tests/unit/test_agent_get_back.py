@@ -18,7 +18,7 @@ from tests.fakes.own import hash_of, sent
 from tests.fakes.site import PLAINTEXT, Site, Workstation, collector_site, today
 from wire.errors import NotForUsError, WireError
 from wire.frame import core_hash, split
-from wire.me import SignedOrder, SignedQuery
+from wire.me import SignedQuery, SignedReturn
 from wire.me_answers import Returned
 from wire.opening import open_body
 from wire.sealing import new_identity
@@ -116,7 +116,7 @@ class Liar(Door):
     def __init__(self, door: Door, what: str, change: Callable[[bytes], bytes]) -> None:
         self._real, self._what, self._change = door, what, change
 
-    def own(self, what: str, signed: SignedQuery | SignedOrder) -> bytes:
+    def own(self, what: str, signed: SignedQuery | SignedReturn) -> bytes:
         body = self._real.own(what, signed)
         return self._change(body) if what.startswith(self._what) else body
 

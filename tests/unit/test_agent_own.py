@@ -19,7 +19,7 @@ from tests.fakes.own import approved, hash_of, opened, sent
 from tests.fakes.site import Site, Workstation, collector_site
 from wire.errors import WireError
 from wire.ids import WallInstant
-from wire.me import SignedOrder, SignedQuery
+from wire.me import SignedQuery, SignedReturn
 from wire.me_answers import OwnAccesses, OwnBatches
 
 
@@ -131,7 +131,7 @@ class Liar(Door):
     def __init__(self, door: Door, change: Callable[[bytes], bytes]) -> None:
         self._real, self._change = door, change
 
-    def own(self, what: str, signed: SignedQuery | SignedOrder) -> bytes:
+    def own(self, what: str, signed: SignedQuery | SignedReturn) -> bytes:
         return self._change(self._real.own(what, signed))
 
     def close(self) -> None:

@@ -159,7 +159,7 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
         (audit.TOMBSTONES, 0, Rule.UNEXPLAINED),
         (audit.EXPIRIES, 0, Rule.NO_TOMBSTONE),
         (audit.ACCESSES, 0, Rule.NOT_APPROVED),
-        (audit.ORDERS, 0, Rule.NOT_APPROVED),
+        (audit.RETURNS, 0, Rule.NOT_APPROVED),
         (audit.DRILLS, 1, Rule.UNEXPLAINED),
         (audit.batches_name(0), 0, Rule.NO_TOMBSTONE),
         (audit.releases_name(0), 0, Rule.UNLOGGED),

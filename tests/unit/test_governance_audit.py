@@ -511,7 +511,7 @@ def test_what_went_back_to_its_data_subject_needs_their_order_and_no_approval(
     batch = made.sends(made.agrees(), recipients=made.own_keys())
     leaf = made.gives_back(made.orders(batch), batch)
     assert found(made.examined(tmp_path / "one")) == []
-    made.lines[audit.ORDERS] = []
+    made.lines[audit.RETURNS] = []
     expected = [(Rule.NOT_APPROVED, leaf), (Rule.UNLOGGED, leaf)]
     assert sorted(found(made.examined(tmp_path / "two"))) == expected
 
@@ -537,7 +537,7 @@ def test_an_order_that_the_rights_key_did_not_sign_is_found(made: Audited, tmp_p
     batch = made.sends(made.agrees(), recipients=made.own_keys())
     signed = made.orders(batch)
     forged = msgspec.structs.replace(signed, signature=bytes(64))
-    made.lines[audit.ORDERS] = [audit.OrderLine(signed=forged)]
+    made.lines[audit.RETURNS] = [audit.ReturnLine(signed=forged)]
     made.gives_back(signed, batch)
     rules = {rule for rule, _ in found(made.examined(tmp_path))}
     assert rules == {Rule.UNREADABLE, Rule.NOT_APPROVED, Rule.UNLOGGED}

@@ -36,7 +36,7 @@ from wire.frame import core_hash, split
 from wire.guard_http import LoggedBatch, ReturnRequest
 from wire.ids import WallInstant, key_id
 from wire.leaf import Kind, entry, release_payload
-from wire.me import LARGEST_ORDER, ORDER_SECONDS, About, SignedOrder, verify_order
+from wire.me import LARGEST_ORDER, ORDER_SECONDS, About, SignedReturn, verify_order
 from wire.me_answers import OwnAccesses, Returned, check_access, check_given, head_of
 from wire.opening import open_body, open_released
 from wire.sealing import new_identity, recipient_of
@@ -60,11 +60,11 @@ def ada(site: Site) -> Workstation:
     return site.workstation()
 
 
-def ordered(site: Site, signed: SignedOrder) -> Response:
+def ordered(site: Site, signed: SignedReturn) -> Response:
     return asks(site, signed, "return")
 
 
-def returned(site: Site, signed: SignedOrder) -> Returned:
+def returned(site: Site, signed: SignedReturn) -> Returned:
     answer = ordered(site, signed)
     assert answer.status == 200, answer.body
     return decode(answer.body, Returned)
@@ -264,7 +264,7 @@ class Evil:
     site: Site
     keys: Keys
 
-    def asks(self, signed: SignedOrder, frame: bytes, **changes: object) -> Refusal | None:
+    def asks(self, signed: SignedReturn, frame: bytes, **changes: object) -> Refusal | None:
         """Return why the guard does not give *frame* back on this order; None if it does."""
         recipient = str(changes.pop("recipient", "") or _recipient_in(signed))
         logged = self.logs(frame, signed.digest, recipient)
@@ -301,7 +301,7 @@ class Evil:
         return batch, org.cosigned(org.checkpoint())
 
 
-def _recipient_in(signed: SignedOrder) -> str:
+def _recipient_in(signed: SignedReturn) -> str:
     found: dict[str, str] = msgspec.json.decode(signed.order)
     return found["recipient"]
 

@@ -74,7 +74,7 @@ def _add_tables(operations: Operations) -> None:
         sa.Column("request", sa.LargeBinary, nullable=False),
     )
     operations.create_table(
-        "orders",
+        "returns",
         sa.Column("access", sa.LargeBinary(32), primary_key=True),
         sa.Column("subject", sa.LargeBinary(16), nullable=False),
         sa.Column("signed", sa.LargeBinary, nullable=False),
