@@ -22,7 +22,8 @@ from agent.consent.policy import load as load_policy
 from agent.installation import Installation, begin_anew, run_until_replaced
 from agent.offline import Restriction
 from agent.receipts_shown import show_receipts
-from agent.rights import rights, rights_card
+from agent.rights import rights_card
+from agent.rights_commands import rights
 from agent.service import Service
 from agent.telling import plain, show, time_of
 from agent.transport import Door

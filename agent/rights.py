@@ -1,5 +1,5 @@
 # ruff: noqa: D301 - click wants a real backspace before examples
-"""`assent-agent rights`: withdraw and erase with the rights key alone, on any machine.
+"""`assent-agent rights`: with the rights key alone, on any machine; here: withdraw and erase.
 
 For whoever left, or whose device is lost.  The file of the rights key has what is needed:
 the identity, and below it, as comments of an age identity file, the collector and the guard.
@@ -37,12 +37,16 @@ from wire.rights import (
     verify_erasure,
 )
 
-NAMES: Final = ("collector", "pin", "authority", "log", "guard")
+NEEDED: Final = ("collector", "pin", "authority", "log", "guard")
+NAMES: Final = (*NEEDED, "witness", "root")  # a file of an earlier version lacks these two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """What the file of a rights key says; `log` and `guard` are the keys that receipts are of."""
+    """What the file of a rights key says; `log` and `guard` are the keys that receipts are of.
+
+    `witness` (a key, too) and `root_sha256` (of the policies' root) are empty in older files.
+    """
 
     identity: str
     origin: str
@@ -50,6 +54,8 @@ class Card:
     ca_pem: str
     log: str
     guard: str
+    witness: str = ""
+    root_sha256: str = ""
 
 
 def rights_card(identity: str, invitation: Enrolment, policy: Policy | None) -> str:
@@ -60,6 +66,7 @@ def rights_card(identity: str, invitation: Enrolment, policy: Policy | None) -> 
     lines.append(f"# authority {authority}")
     if policy is not None:
         lines += [f"# log {policy.collector.log}", f"# guard {policy.guard.signing_key}"]
+        lines += [f"# witness {policy.guard.witness}", f"# root {invitation.root_sha256}"]
     return "\n".join(lines) + "\n"
 
 
@@ -80,7 +87,7 @@ def read_card(path: Path) -> Card:
         name, _, value = line.removeprefix("#").strip().partition(" ")
         if line.startswith("#") and name in said and value.strip():
             said[name].append(value.strip())
-    missing = [name for name in NAMES if not said[name]]
+    missing = [name for name in NEEDED if not said[name]]
     if len(identities) != 1 or missing:
         what = "one line AGE-SECRET-KEY-PQ-1..." if len(identities) != 1 else f"# {missing[0]} ..."
         raise SetupError(f"{path} is no whole file of a rights key: it lacks {what}")
@@ -95,6 +102,8 @@ def read_card(path: Path) -> Card:
         ca_pem=ca_pem,
         log=said["log"][0],
         guard=said["guard"][0],
+        witness="".join(said["witness"][:1]),
+        root_sha256="".join(said["root"][:1]),
     )
 
 
@@ -157,10 +166,10 @@ _CATEGORY: Final = click.argument(
 
 @click.group()
 def rights() -> None:
-    """Withdraw and erase without the device.
+    """See, withdraw and erase what is of you.
 
-    With the rights key that you got at enrolment, on any machine that has this program. It
-    cannot agree to anything.
+    With the rights key that you got at enrolment, on any machine that has this program, without
+    the device. It cannot agree to anything.
     """
 
 

@@ -31,6 +31,7 @@ from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
+from wire.me import SignedQuery, SignedReturn
 from wire.rights import Requests, SignedRequest
 
 TIMEOUT_SECONDS: Final = 30.0
@@ -54,6 +55,7 @@ class Door:
         key: Path | None = None,
         *,
         proxy: Proxy | None = None,
+        largest_answer_bytes: int = LARGEST_ANSWER_BYTES,
     ) -> None:
         """Prepare; nothing is connected yet.  The way leads through *proxy*, if there is one.
 
@@ -68,7 +70,7 @@ class Door:
             certificate,
             key,
             TIMEOUT_SECONDS,
-            largest_answer_bytes=LARGEST_ANSWER_BYTES,
+            largest_answer_bytes=largest_answer_bytes,
             proxy=proxy,
         )
 
@@ -199,6 +201,18 @@ class Door:
     def demand(self, signed: SignedRequest) -> Outcome:
         """Hand in a request of the data subject; it needs no certificate."""
         return self._try("POST", "/v1/rights", msgspec.json.encode(signed))
+
+    def own(self, what: str, signed: SignedQuery | SignedReturn) -> bytes:
+        """Return the answer to what a data subject asks about their own data, unverified.
+
+        It needs no certificate.
+
+        Raises:
+            RetryableError: No answer that may be believed, or none now.
+            RejectedError: The collector refused.
+
+        """
+        return self._ask("POST", f"/v1/me/{what}", signed).body
 
     def _request(self, method: str, path: str, body: bytes | None) -> Response:
         answer = self._door.request(method, path, body)

@@ -36,6 +36,14 @@ from collector.serving.endpoints import (
     post_terms,
     put_batch,
 )
+from collector.serving.personal import (
+    of_person,
+    post_accesses,
+    post_batches,
+    post_deletions,
+    post_own_frame,
+    post_return,
+)
 from collector.serving.places import Places
 from collector.serving.reached import (
     REFUSING,
@@ -52,6 +60,7 @@ from collector.serving.routes import (
     DEVICE,
     NUMBER,
     OF_GRANTS,
+    PERSONAL,
     READER,
     STILL,
     row,
@@ -75,6 +84,8 @@ from wire.collector_http import (
 from wire.consent_event import SignedEvent
 from wire.grant import SignedConsent
 from wire.guard_http import KeyAnswer
+from wire.me import SignedQuery, SignedReturn
+from wire.me_answers import OwnAccesses, OwnBatches, OwnDeletions, Returned
 from wire.receipt import Receipt
 from wire.rights import Requests, SignedRequest
 
@@ -117,6 +128,51 @@ ROUTES: Final = (
         DEVICE,
         "What was demanded elsewhere for the data subjects of this device",
         gives=Requests,
+    ),
+    row(
+        "POST /v1/me/batches",
+        of_person(post_batches),
+        ANYBODY,
+        "The next of a data subject's own batches, each with its proof",
+        takes=SignedQuery,
+        gives=OwnBatches,
+        refuses=PERSONAL,
+    ),
+    row(
+        "POST /v1/me/deletions",
+        of_person(post_deletions),
+        ANYBODY,
+        "What a data subject demanded, and the next of their batches that are gone",
+        takes=SignedQuery,
+        gives=OwnDeletions,
+        refuses=PERSONAL,
+    ),
+    row(
+        "POST /v1/me/accesses",
+        of_person(post_accesses),
+        ANYBODY,
+        "The next releases of a data subject's own batches: who, when, why, approved by whom",
+        takes=SignedQuery,
+        gives=OwnAccesses,
+        refuses=PERSONAL,
+    ),
+    row(
+        "POST /v1/me/frames/{batch}",
+        of_person(post_own_frame),
+        ANYBODY,
+        "A data subject's own sealed frame, for the rights key itself",
+        takes=SignedQuery,
+        gives=Media.BYTES,
+        refuses=(*PERSONAL, Why.NOT_THIS_DEVICE, Why.ERASED),
+    ),
+    row(
+        "POST /v1/me/return",
+        of_person(post_return),
+        ANYBODY,
+        "Have own batches logged and given back, on the rights key's order; also during a halt",
+        takes=SignedReturn,
+        gives=Returned,
+        refuses=(*PERSONAL, Why.ERASED, Why.GUARD_UNREACHABLE),
     ),
     row(
         "GET /v1/state",

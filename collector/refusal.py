@@ -37,6 +37,7 @@ class Why(Enum):
     NOT_THIS_JURISDICTION = ("not-this-jurisdiction", HTTPStatus.FORBIDDEN)
     NOT_THIS_DEVICE = ("not-this-device", HTTPStatus.FORBIDDEN)
     NOT_THIS_SUBJECT = ("not-this-subject", HTTPStatus.FORBIDDEN)
+    NOT_FRESH = ("not-fresh", HTTPStatus.FORBIDDEN)
     GRANT_REFUSED = ("grant-refused", HTTPStatus.FORBIDDEN)
     NOT_YET = ("not-yet", HTTPStatus.FORBIDDEN)
     NOT_COVERED = ("not-covered", HTTPStatus.FORBIDDEN)

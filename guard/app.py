@@ -29,6 +29,7 @@ from guard.assembly import Answered, Guard, Watching
 from guard.backup import BACKUP_DAYS
 from guard.keys import ErasedError, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
+from guard.returning import give_back
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, parse_submission
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError, WireError
 from wire.guard_http import (
@@ -42,10 +43,13 @@ from wire.guard_http import (
     ReleaseAnswer,
     ReleaseAnswers,
     ReleaseRequest,
+    ReturnRequest,
     key_message,
     sign_key,
 )
 from wire.ids import SubjectId, WallInstant
+from wire.me import LARGEST_ORDER
+from wire.policy import decode_policy
 from wire.rights import (
     Demand,
     Erasure,
@@ -157,6 +161,21 @@ def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers
     answers = tuple(map(_answer, asked.batches, outcome))
     given = sum(answer.released is not None for answer in answers)
     _log.info("released %d of %d batches", given, len(answers))
+    return ReleaseAnswers(batches=answers)
+
+
+def _give_back(guard: Guard, asked: ReturnRequest) -> ReleaseAnswers:
+    """Give batches back to their data subject; also during a halt, also after the policy's end."""
+    if len(asked.batches) > LARGEST_ORDER:
+        raise Answered(413, f"at most {LARGEST_ORDER} batches in one order")
+    policy = decode_policy(guard.installed().policy)
+    outcome = give_back(asked, policy=policy, find_key=guard.keys.find, now=guard.now())
+    if isinstance(outcome, Refused):
+        _log.info("an order was refused: %s", outcome.refusal)
+        raise Answered(403, outcome.why, refused=outcome.refusal)
+    answers = tuple(map(_answer, asked.batches, outcome))
+    given = sum(answer.released is not None for answer in answers)
+    _log.info("gave %d of %d batches back", given, len(answers))
     return ReleaseAnswers(batches=answers)
 
 
@@ -338,6 +357,13 @@ async def renew_lease(guard: Guard, request: Request) -> Response:
     return Response(lease, media_type="application/json")
 
 
+async def give_back_batches(guard: Guard, request: Request) -> Response:
+    """POST /v1/return."""
+    _caller(request, guard, Role.COLLECTOR)
+    asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReturnRequest)
+    return _json(await run_in_threadpool(_give_back, guard, asked))
+
+
 async def release_batches(guard: Guard, request: Request) -> Response:
     """POST /v1/release."""
     caller = _caller(request, guard, Role.READER)
@@ -395,6 +421,14 @@ ROUTES: Final = (
         "Sign the guard's half of the lease",
         takes=Media.JSON,
         gives={200: Media.JSON},
+    ),
+    _row(
+        "/v1/return",
+        give_back_batches,
+        Role.COLLECTOR,
+        "Give logged batches back to their data subject, on their own signed order",
+        takes=ReturnRequest,
+        gives={200: ReleaseAnswers},
     ),
     _row(
         "/v1/release",

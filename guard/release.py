@@ -41,6 +41,7 @@ class Refusal(StrEnum):
     POLICY_INVALID = "policy-invalid"  # 1
     GRANT_REFUSED = "grant-refused"  # 2
     WRONG_READER = "wrong-reader"  # 3
+    ORDER_REFUSED = "order-refused"  # of `guard.returning`
     CHECKPOINT_FOREIGN = "checkpoint-foreign"  # 4
     CORE_MALFORMED = "core-malformed"  # 5
     NOT_COVERED = "not-covered"  # 6

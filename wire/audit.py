@@ -18,6 +18,7 @@ from wire.frame import is_day
 from wire.guard_order import SignedOrder
 from wire.ids import WallInstant
 from wire.leaf import SALT_BYTES
+from wire.me import SignedReturn
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES
 
@@ -37,11 +38,12 @@ ERASED: Final = "erased.jsonl"
 TOMBSTONES: Final = "tombstones.jsonl"
 EXPIRIES: Final = "expiries.jsonl"
 ACCESSES: Final = "accesses.jsonl"
+RETURNS: Final = "returns.jsonl"
 HALTS: Final = "halts.jsonl"
 DRILLS: Final = "drills.jsonl"
 SINGLE: Final = (
     *(STAMP, HEAD, CHECKPOINTS, ROOTS, POLICIES, CONSENTS, EVENTS, DEMANDS, ORDERS),
-    *(ERASED, TOMBSTONES, EXPIRIES, ACCESSES, HALTS, DRILLS),
+    *(ERASED, TOMBSTONES, EXPIRIES, ACCESSES, RETURNS, HALTS, DRILLS),
 )
 """The files that are always there, empty where there is nothing to say."""
 
@@ -142,6 +144,12 @@ class AccessLine(Line, frozen=True, kw_only=True):
     signature: bytes
 
 
+class ReturnLine(Line, frozen=True, kw_only=True):
+    """A data subject's own order, by which batches of theirs were given back to them."""
+
+    signed: SignedReturn
+
+
 class HaltLine(Leaf, frozen=True, kw_only=True):
     """What a leaf of a halt commits to."""
 
@@ -158,7 +166,7 @@ class DrillLine(Leaf, frozen=True, kw_only=True):
 
 
 class ReleaseLine(Leaf, frozen=True, kw_only=True):
-    """A release of one batch under the access request of this digest."""
+    """A release of one batch under the access request, or the own order, of this digest."""
 
     batch: bytes
     core_hash: bytes

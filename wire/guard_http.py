@@ -21,6 +21,7 @@ from wire.ed25519 import public_key
 from wire.errors import ForgedError, MalformedError
 from wire.grant import AccessGrant
 from wire.guard_order import SignedOrder
+from wire.me import SignedReturn
 
 KEY_LABEL: Final = b"assent/guard-key/v1\0"
 LARGEST_RELEASE: Final = 1_000  # batches in one request: some 10 MB of JSON
@@ -63,6 +64,14 @@ class ReleaseRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A reader's approved grant, the cosigned checkpoint, and the batches it wants."""
 
     grant: AccessGrant
+    checkpoint: str
+    batches: tuple[LoggedBatch, ...]
+
+
+class ReturnRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A data subject's own order, the cosigned checkpoint, and the batches of it."""
+
+    order: SignedReturn
     checkpoint: str
     batches: tuple[LoggedBatch, ...]
 

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidTag
 from wire.age import CHUNK_BYTES, Header, Stanza, decode_base64, decode_header, decode_identity
 from wire.errors import ForgedError, MalformedError, NotForUsError
 from wire.ids import CoreHash
+from wire.released import open_released
 from wire.sealing import (
     BIND_STANZA,
     FILE_KEY_BYTES,
@@ -22,18 +23,9 @@ from wire.sealing import (
     header_mac,
     payload_cipher,
 )
-from wire.shelf import RELEASE_LABEL
 from wire.xwing import ENCAPSULATION_BYTES, hpke_open
 
-
-def open_released(released: bytes, identity: str, digest: CoreHash) -> bytes:
-    """Return the age header that the guard released to this identity for this core.
-
-    Raises:
-        NotForUsError: Released to somebody else, for another core, or changed.
-
-    """
-    return hpke_open(decode_identity(identity), released, RELEASE_LABEL + digest)
+__all__ = ["open_body", "open_released"]
 
 
 def open_body(age_header: bytes, body: bytes, identity: str, digest: CoreHash) -> bytes:

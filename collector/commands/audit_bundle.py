@@ -32,12 +32,14 @@ from collector.index.tables import (
     policy_files,
     releases,
     requests,
+    returns,
     salts,
     tombstones,
 )
 from wire import audit
 from wire.guard_order import SignedOrder
 from wire.leaf import Kind
+from wire.me import SignedReturn
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import HASH_BYTES, unsigned_checkpoint
 
@@ -129,6 +131,7 @@ def _singles(connection: Connection, size: int) -> Iterator[tuple[str, Iterable[
     yield audit.TOMBSTONES, (_tombstone(row) for row in rows(_buried(Kind.TOMBSTONE)))
     yield audit.EXPIRIES, (_expiry(row) for row in rows(_with_salt(expiries)))
     yield audit.ACCESSES, _accesses(connection)
+    yield audit.RETURNS, _returns(connection)
     yield audit.HALTS, (_halt(row) for row in rows(_with_salt(halts)))
     yield audit.DRILLS, (_drill(row) for row in rows(_with_salt(drills)))
 
@@ -251,6 +254,11 @@ def _accesses(connection: Connection) -> Iterator[audit.AccessLine]:
     order = approvals.c.access, approvals.c.approver, approvals.c.signature
     for row in connection.execute(select(approvals).order_by(*order)):
         yield audit.AccessLine(request=row.request, approver=row.approver, signature=row.signature)
+
+
+def _returns(connection: Connection) -> Iterator[audit.ReturnLine]:
+    for row in connection.execute(select(returns).order_by(returns.c.access)):
+        yield audit.ReturnLine(signed=msgspec.json.decode(row.signed, type=SignedReturn))
 
 
 def _halt(row: Row[Any]) -> audit.HaltLine:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from collector.drill.local import is_sealed
 from collector.index import Index
 from collector.index.tables import (
+    THEMSELF,
     approvals,
     batches,
     consents,
@@ -239,6 +240,7 @@ def _accesses(connection: Connection, finding: _Finding) -> None:
     asked = (
         select(releases)
         .where(releases.c.released_at.between(finding.span.since, finding.span.until))
+        .where(releases.c.reader != THEMSELF)  # what people had given back exposed them to nobody
         .order_by(releases.c.leaf)
     )
     known: dict[bytes, Access] = {}

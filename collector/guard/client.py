@@ -25,6 +25,9 @@ from wire.guard_http import (
     KeyRequest,
     Orders,
     OrdersRequest,
+    ReleaseAnswer,
+    ReleaseAnswers,
+    ReturnRequest,
     verify_key,
 )
 from wire.guard_order import SignedOrder
@@ -35,7 +38,7 @@ from wire.tlog import verify_checkpoint, verify_cosignature
 
 _log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 30
-LARGEST_ANSWER_BYTES: Final = 64 << 10
+LARGEST_ANSWER_BYTES: Final = 4 << 20  # the headers of one order; all else is small
 _CORRECTIONS: Final = 2  # another collector of the same log may advance the witness meanwhile
 
 
@@ -129,6 +132,23 @@ class GuardClient:
             return msgspec.json.decode(answer.body, type=Orders).orders
         except UNREADABLE as exc:
             raise _unusable("the guard's orders cannot be read", exc) from exc
+
+    def give_back(self, asked: ReturnRequest) -> tuple[ReleaseAnswer, ...]:
+        """Return what the guard made of a data subject's order, batch by batch.
+
+        Raises:
+            RefusedError: The guard is away, or refuses the order as a whole.
+
+        """
+        answer = self._ask("/v1/return", msgspec.json.encode(asked))
+        self._check(answer)
+        try:
+            answers = msgspec.json.decode(answer.body, type=ReleaseAnswers).batches
+        except UNREADABLE as exc:
+            raise _unusable("the guard's answer cannot be read", exc) from exc
+        if [each.batch_hash for each in answers] != [each.batch_hash for each in asked.batches]:
+            raise _unusable("the guard answered about other batches than it was asked for", None)
+        return answers
 
     def lease(self, offered: bytes, root: bytes, snapshot: bytes) -> bytes:
         """Return the *offered* lease with the guard's signature, too.

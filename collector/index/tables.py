@@ -170,6 +170,8 @@ tombstones = Table(
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("swept_at", BigInteger),  # when the file was gone; NULL: look again
     Index("tombstones_swept", "swept_at"),
+    Index("tombstones_of_device", "device"),
+    Index("tombstones_of_leaf", "leaf"),
 )
 
 expiries = Table(
@@ -229,6 +231,8 @@ salts = Table(  # apart, so that erasing one touches nothing that the log's hash
     Column("salt", LargeBinary(16), nullable=False),
 )
 
+THEMSELF: Final = ""  # the reader of what a data subject had given back; no reader's name is empty
+
 releases = Table(
     "releases",
     metadata,
@@ -247,6 +251,22 @@ approvals = Table(
     Column("approver", Text, primary_key=True),
     Column("signature", LargeBinary(64), primary_key=True),
     Column("request", LargeBinary, nullable=False),
+)
+
+returns = Table(
+    "returns",  # by which data subjects had their own batches given back; `releases` name them
+    metadata,
+    Column("access", LargeBinary(32), primary_key=True),  # the order's digest
+    Column("subject", LargeBinary(16), nullable=False),
+    Column("signed", LargeBinary, nullable=False),
+)
+
+asked = Table(
+    "asked",  # nonces of queries by data subjects, for as long as each would count again
+    metadata,
+    Column("nonce", LargeBinary(16), primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Index("asked_until", "until"),
 )
 
 lease = Table(

@@ -23,7 +23,6 @@ from collector.auth import Device
 from collector.index.tables import (
     batches,
     consents,
-    devices,
     guard_keys,
     orders,
     requests,
@@ -32,8 +31,8 @@ from collector.log import append
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from collector.rights.forget import entomb_all, sweep_left
+from collector.rights.personal import check_device, check_known, refusing
 from wire.collector_http import Carried
-from wire.errors import ForgedError, NotCoveredError, WireError
 from wire.guard_order import SignedOrder
 from wire.ids import SubjectId, WallInstant
 from wire.leaf import Kind, request_payload
@@ -149,14 +148,8 @@ def for_device(connection: Connection, device: Device) -> Requests:
 
 
 def _verified(signed: SignedRequest, origin: str) -> Request:
-    try:
+    with refusing():
         return verify_request(signed, origin)
-    except ForgedError as exc:
-        raise RefusedError(Why.FORGED, str(exc)) from exc
-    except NotCoveredError as exc:
-        raise RefusedError(Why.NOT_THIS_SUBJECT, str(exc)) from exc
-    except WireError as exc:
-        raise RefusedError(Why.MALFORMED, str(exc)) from exc
 
 
 def _note(
@@ -197,15 +190,9 @@ def _check_new(
         raise RefusedError(
             Why.BAD_REQUEST, "this request is of tomorrow; set the clock and ask again"
         )
-    known = select(consents.c.leaf).where(consents.c.subject == request.subject)
-    if connection.execute(known.limit(1)).first() is None:
-        raise RefusedError(Why.NOT_FOUND, "nothing of this data subject was ever here")
-    if not signed.device_key:
-        return
-    asks = select(devices.c.revoked_at).where(devices.c.public_key == signed.device_key)
-    device = connection.execute(asks).one_or_none()
-    if device is None or device.revoked_at is not None:
-        raise RefusedError(Why.REVOKED, "this device is revoked or unknown; use the rights key")
+    check_known(connection, SubjectId(request.subject))
+    if signed.device_key:
+        check_device(connection, signed.device_key)
 
 
 def _entomb(connection: Connection, request: Request, leaf: int, now: WallInstant) -> int:

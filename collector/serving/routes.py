@@ -38,6 +38,11 @@ STRANGER: Final = (
 )
 STILL: Final = (Why.HALTED, Why.STOPPED)
 OF_GRANTS: Final = (*STILL, Why.UNDRILLED, Why.GRANT_REFUSED)
+PERSONAL: Final = (  # of what a data subject signed; the rest is of a certificate, if one is shown
+    *(Why.FORGED, Why.MALFORMED, Why.NOT_THIS_SUBJECT, Why.NOT_FRESH, Why.NOT_FOUND),
+    *(Why.TOO_MANY, Why.CERTIFICATE_EXPIRED, Why.UNKNOWN_CLIENT, Why.REVOKED),
+    *(Why.OTHER_TENANT, Why.WRONG_ROLE, Why.NOT_FOR_DRILLS),
+)
 LIMITED: Final = (Why.TOO_MANY, Why.OVER_QUOTA)
 
 # --- parameters -------------------------------------------------------------------------

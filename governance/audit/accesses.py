@@ -1,4 +1,7 @@
-"""The accesses: each release was approved, covers its batch, and came before the batch's end."""
+"""The accesses: each release was approved, covers its batch, and came before the batch's end.
+
+What a data subject had given back to themself needs no approval but their own signed order.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,6 +28,7 @@ from wire.grant import (
     verify_access,
 )
 from wire.ids import WallInstant, key_id
+from wire.me import ReturnOrder, order_in
 
 
 @dataclass(kw_only=True)
@@ -35,6 +39,16 @@ class Accesses:
         default_factory=lambda: defaultdict(list)
     )
     _requests: dict[bytes, tuple[bytes, AccessRequest]] = field(default_factory=dict)
+    orders: dict[bytes, ReturnOrder] = field(default_factory=dict)
+
+    def order(self, line: audit.ReturnLine) -> None:
+        """Take up a data subject's own order.
+
+        Raises:
+            WireError: It is none, or not theirs.
+
+        """
+        self.orders[line.signed.digest] = order_in(line.signed)
 
     def approval(self, line: audit.AccessLine) -> None:
         """Take up one approval.
@@ -51,8 +65,9 @@ class Accesses:
         self._approvals[digest].append(Approval(approver=line.approver, signature=line.signature))
 
     def recipients(self) -> dict[bytes, str]:
-        """Return the key to which each request wants to read."""
-        return {digest: request.recipient for digest, (_, request) in self._requests.items()}
+        """Return the key to which each request, and each order, wants to read."""
+        found = {digest: request.recipient for digest, (_, request) in self._requests.items()}
+        return found | {digest: order.recipient for digest, order in self.orders.items()}
 
     def request(self, access: bytes) -> AccessRequest:
         """Return a request that was read."""
@@ -95,6 +110,9 @@ class Released:
             if policy is None:
                 yield _finding(Rule.NOT_APPROVED, release, "when no policy was in force")
                 continue
+            if (order := self.accesses.orders.get(release.access)) is not None:
+                yield from self._returned(release, order, policy)
+                continue
             key = release.access, policy.digest
             if key not in approved:
                 approved[key] = self.accesses.why_not(release.access, policy, named)
@@ -116,7 +134,27 @@ class Released:
             yield _finding(Rule.DURING_HALT, release, "while the programme was halted")
 
     def _covered(self, release: Release, policy: Published) -> Iterator[Finding]:
-        live, dead = self.live.get(release.batch), self.dead.get(release.batch)
+        live = self.live.get(release.batch)
+        yield from self._alive(release, live)
+        if live is None:
+            return
+        request = self.accesses.request(release.access)
+        for what in _beyond(live.core, request, policy):
+            yield _finding(Rule.NOT_COVERED, release, f"the approval does not cover its {what}")
+
+    def _returned(
+        self, release: Release, order: ReturnOrder, policy: Published
+    ) -> Iterator[Finding]:
+        """Judge what went back to a data subject: a halt is no matter, whose it was is."""
+        live = self.live.get(release.batch)
+        yield from self._alive(release, live)
+        if live is None:
+            return
+        for what in _not_own(release, live.core, order, policy):
+            yield _finding(Rule.NOT_COVERED, release, f"on an own order, and {what}")
+
+    def _alive(self, release: Release, live: Live | None) -> Iterator[Finding]:
+        dead = self.dead.get(release.batch)
         if dead is not None and dead < release.leaf:
             yield _finding(Rule.AFTER_END, release, f"after its tombstone at leaf {dead}")
         if live is None:
@@ -125,9 +163,6 @@ class Released:
             return
         if live.leaf > release.leaf or live.core_hash != release.core:
             yield _finding(Rule.NOT_COVERED, release, "before it came, or with another core")
-        request = self.accesses.request(release.access)
-        for what in _beyond(live.core, request, policy):
-            yield _finding(Rule.NOT_COVERED, release, f"the approval does not cover its {what}")
         if self.times.after(release.leaf) > end_of(live.core.expires) + SLACK:
             yield _finding(Rule.AFTER_END, release, f"after its last day, {live.core.expires}")
 
@@ -143,6 +178,18 @@ def _beyond(core: Core, request: AccessRequest, policy: Published) -> Iterator[s
         "recipients": reader in core.recipients,
     }
     yield from (what for what, fits in covered.items() if not fits)
+
+
+def _not_own(release: Release, core: Core, order: ReturnOrder, policy: Published) -> Iterator[str]:
+    own = {
+        "the order does not name the batch": release.batch in order.batches,
+        "the batch is another data subject's": core.subject == order.subject,
+        "the key is not the data subject's": core.recipients[-1]
+        == key_id(decode_recipient(order.recipient)),
+        "the key is a reader's": order.recipient not in {r.key for r in policy.policy.recipients},
+        "the order is for another collector": order.origin == policy.policy.collector.origin,
+    }
+    yield from (what for what, holds in own.items() if not holds)
 
 
 def unlogged(opened: Iterable[bytes], releases: Iterable[Release]) -> Iterator[Finding]:

@@ -150,6 +150,7 @@ def _log(bundle: Bundle, trusted: Trusted, spread: Spread) -> _Audit:
     accesses = Accesses()
     findings = list(bundle.strangers())
     findings += bundle.lines(audit.ACCESSES, audit.AccessLine, accesses.approval)
+    findings += bundle.lines(audit.RETURNS, audit.ReturnLine, accesses.order)
     size, cuts = 0, set[int]()
     try:
         size = _size(bundle)

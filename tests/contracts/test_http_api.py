@@ -51,6 +51,7 @@ from guard.keys import Found
 from tests.conftest import NewPlace, Size
 from tests.fakes.indexes import Place
 from tests.fakes.organisation import MONTH, NOW, READER, Organisation, PolicyFolder, ed25519
+from tests.fakes.own import order_of, query_of
 from tests.fakes.served import ServedGuard, StoppedClock, found_guard
 from tests.fakes.site import Site, Workstation, collector_site, serving, today
 from tests.fakes.tls import WAIT_SECONDS
@@ -59,9 +60,9 @@ from wire.collector_http import EnrolRequest, FrameOrder, ReleaseOrder, RenewReq
 from wire.consent_event import ConsentEvent, sign_event
 from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyRequest, OrdersRequest, ReleaseRequest
-from wire.ids import WallInstant
 from wire.lease import offer
 from wire.linked import ConsentState
+from wire.me import About
 from wire.rights import Demand, Request, sign_request
 
 Files: TypeAlias = tuple[Path, Path]
@@ -174,6 +175,16 @@ def good_for_collector(
         "POST /v1/enroll": (body(enrols),),
         "POST /v1/renew": (body(RenewRequest(csr=signing_request(ada.org.device).decode())),),
         "POST /v1/rights": (body(ada.demands(category=Category.SCREEN)),),
+        "POST /v1/me/batches": (body(query_of(ada, About.BATCHES)),),
+        "POST /v1/me/deletions": (body(query_of(ada, About.DELETIONS)),),
+        "POST /v1/me/accesses": (body(query_of(ada, About.ACCESSES)),),
+        "POST /v1/me/frames/{batch}": (
+            Good(
+                path={"batch": named[kept]},
+                body=body(query_of(ada, About.FRAME, batch=bytes.fromhex(named[kept]))).body,
+            ),
+        ),
+        "POST /v1/me/return": (body(order_of(ada, bytes.fromhex(named[kept]))),),
         "GET /v1/policy/{name}": tuple(
             Good(path={"name": name})
             for name in ("root.json", "timestamp.json", "policy.json", "1.root.json")

@@ -41,7 +41,7 @@ from wire.sealing import sign
 
 Rows: TypeAlias = dict[str, list[dict[str, Any]]]
 # Tables that version 1 had not.
-NEW: Final = {"approvals", "expiries", "heard", "lease"} | {
+NEW: Final = {"approvals", "asked", "expiries", "heard", "lease", "returns"} | {
     *("drill_identities", "drill_marks", "drills", "planted"),
 }
 

@@ -109,8 +109,16 @@ def test_one_listener_serves_both_where_there_is_no_other(site: Site) -> None:
 
 
 def test_the_devices_listener_has_no_way_to_read_or_list_what_was_handed_in() -> None:
-    """Whatever certificate is shown there; what it deletes is a batch of the device's own."""
-    there = documented(DOCUMENTS["collector"], Door.DEVICES)
+    """Whatever certificate is shown there; what it deletes is a batch of the device's own.
+
+    What a data subject signs for is their own, and asks for no certificate.
+    """
+    every = documented(DOCUMENTS["collector"], Door.DEVICES)
+    there = {(method, path) for method, path in every if not path.startswith("/v1/me/")}
+    assert every - there == {
+        ("POST", f"/v1/me/{what}")
+        for what in ("batches", "deletions", "accesses", "frames/{batch}", "return")
+    }
     of_batches = {(method, path) for method, path in there if "batch" in path or "frame" in path}
     assert of_batches == {("PUT", "/v1/batches/{batch}"), ("DELETE", "/v1/batches/{batch}")}
     given = {

@@ -29,6 +29,7 @@ from tests.fakes.organisation import (
     wall,
 )
 from wire import audit
+from wire.age import decode_recipient
 from wire.category import Category
 from wire.consent_event import ConsentEvent, sign_event
 from wire.frame import ALGORITHM, LABEL, Core, core_hash, encode_core
@@ -64,8 +65,10 @@ from wire.leaf import (
     request_payload,
 )
 from wire.linked import ConsentState
+from wire.me import ReturnOrder, SignedReturn, order_in, sign_return
 from wire.policy import Policy, policy_digest
 from wire.rights import Demand, Erasure, Request, sign_erasure, sign_request
+from wire.sealing import recipient_of
 from wire.tlog import Checkpoint, Tree, cosign, leaf_hash, sign_checkpoint
 
 DAY: Final = timedelta(days=1)
@@ -335,6 +338,39 @@ class Audited:
         )
         return leaf
 
+    def asks_back(self, *batches: bytes, **changes: object) -> SignedReturn:
+        """Show an order of the data subject, for what `sends` made as their own."""
+        order = ReturnOrder(
+            nonce=secrets.token_bytes(16),
+            origin=ORIGIN,
+            subject=self.org.subject,
+            recipient=recipient_of(self.org.subject_identity),
+            batches=batches,
+            made_at=wall(self.at),
+        )
+        signed = sign_return(
+            msgspec.structs.replace(order, **changes), self.org.speaker(device=False)
+        )
+        self.add(audit.RETURNS, audit.ReturnLine(signed=signed))
+        return signed
+
+    def gives_back(self, signed: SignedReturn, batch: bytes) -> int:
+        """Log that *batch* went back to the data subject on this order."""
+        core, recipient = core_hash(encode_core(self.cores[batch])), order_in(signed).recipient
+        payload = release_payload(BatchHash(batch), core, signed.digest, recipient)
+        leaf, salt = self.log(Kind.RELEASE, payload)
+        self.releases.append(
+            audit.ReleaseLine(
+                leaf=leaf, salt=salt, batch=batch, core_hash=core, access=signed.digest
+            )
+        )
+        return leaf
+
+    def own_keys(self) -> tuple[KeyId, ...]:
+        """Return whom a device of this data subject seals to."""
+        own = decode_recipient(recipient_of(self.org.subject_identity))
+        return (self.recipients[0], key_id(own))
+
     def halts(self) -> int:
         """Log a halt under the policy in force."""
         payload = f"halt\n{wall(self.at)}\n{self.policy.hex()}\nno\n".encode()
@@ -429,7 +465,10 @@ def some_weeks() -> Audited:
     made.expires(old)
     made.is_witnessed()
     _second_person(made)
+    made.later(hours=1)
+    own = made.sends(made.agrees(), recipients=made.own_keys())
     made.halts()
+    made.gives_back(made.asks_back(own), own)  # a halt does not hold it up
     made.is_witnessed()
     made.later(days=1)
     made.publishes(hold_seconds=7200)

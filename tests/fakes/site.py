@@ -49,6 +49,7 @@ from guard.witness import Witness
 from tests.fakes.documented import DocumentedDoor
 from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS
+from wire.age import decode_recipient
 from wire.category import Category
 from wire.collector_http import (
     Certified,
@@ -64,7 +65,7 @@ from wire.guard_http import KeyAnswer
 from wire.ids import DeviceId, PolicyDigest, SubjectId, WallInstant, key_id
 from wire.policy import Policy
 from wire.rights import Demand, Request, Requests, SignedRequest, Speaker, sign_request
-from wire.sealing import new_identity, seal, sign
+from wire.sealing import new_identity, recipient_of, seal, sign
 from wire.xwing import public_key_of
 
 TENANT = "acme"
@@ -347,6 +348,11 @@ class Workstation:
     agrees_at: WallInstant
 
     @property
+    def recipient(self) -> str:
+        """The data subject's own key, to which their frames are sealed, too."""
+        return recipient_of(self.org.subject_identity)
+
+    @property
     def id(self) -> DeviceId:
         return DeviceId(spki_sha256(self.org.device.public_key()))
 
@@ -373,6 +379,7 @@ class Workstation:
         answer = self.asks_key(Category(str(changes.get("category", Category.KEYS))))
         assert answer.status == 200, answer.body
         guard_key = msgspec.json.decode(answer.body, type=KeyAnswer).public_key
+        keys = (*RECIPIENTS[:1], decode_recipient(self.recipient))
         core = Core(
             origin=self.site.origin,
             tenant=TENANT,
@@ -383,13 +390,13 @@ class Workstation:
             grant=grant_hash(signed),
             category=Category.KEYS,
             day=today(),
-            recipients=tuple(key_id(key) for key in RECIPIENTS),
+            recipients=tuple(key_id(key) for key in keys),
             guard_key=key_id(guard_key),
             purpose=self.site.policy.purpose,
             expires=today(30),
         )
         core = msgspec.structs.replace(core, **changes)
-        sealed = seal(core, PLAINTEXT, RECIPIENTS, guard_key)
+        sealed = seal(core, PLAINTEXT, keys, guard_key)
         return sign(sealed.unsigned, 1, self.org.device)
 
     def spoils(self, frame: bytes, **changes: object) -> bytes:

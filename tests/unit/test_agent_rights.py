@@ -68,8 +68,10 @@ def test_whoever_left_withdraws_and_the_device_is_told(ada: Workstation, key: Pa
 
 
 def test_the_rights_key_cannot_grant() -> None:
-    """There are two commands, and both take away."""
-    assert set(rights.commands) == {"withdraw", "erase"}
+    """Some show, the others take away."""
+    assert set(rights.commands) == {
+        *("withdraw", "erase", "batches", "deletions", "accesses", "get-back")
+    }
 
 
 def test_anothers_key_does_nothing_here(site: Site, ada: Workstation, key: Path) -> None:

@@ -30,6 +30,7 @@ from tests.conftest import NewPlace
 from tests.fakes.audited import write_files
 from tests.fakes.drilled import drills
 from tests.fakes.organisation import READER, public_key_of_identity
+from tests.fakes.own import asks, hash_of, order_of
 from tests.fakes.site import Site, Workstation, collector_site, today
 from wire import audit
 from wire.category import Category
@@ -68,6 +69,7 @@ def some_days(site: Site) -> None:
     frames = [sealed(ada, agreed) for _ in range(4)]
     brief = sealed(ada, agreed, expires=today())
     released(site, frames[0], frames[1], brief)
+    assert asks(site, order_of(ada, hash_of(frames[2])), "return").status == 200
     assert ada.deletes(frames[1]).status == 200
     assert ada.door.request("DELETE", f"/v1/batches/{secrets.token_hex(32)}").status == 200
     late(site, days=2)
@@ -152,7 +154,7 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
     report = audited(site, bundle)
     assert report.findings == []
     assert (report.policies, report.consents, report.demands) == (2, 3, 2)
-    assert (report.batches, report.erased, report.releases) == (7, 4, 3)
+    assert (report.batches, report.erased, report.releases) == (7, 4, 4)
     assert report.orders == 1
     assert (report.drills, report.drills_failed) == (2, 1)
     assert all((bundle / name).stat().st_size for name in audit.SINGLE)
@@ -170,6 +172,7 @@ def test_what_a_collector_exports_has_nothing_for_an_audit_to_find(
         (audit.TOMBSTONES, 0, Rule.UNEXPLAINED),
         (audit.EXPIRIES, 0, Rule.NO_TOMBSTONE),
         (audit.ACCESSES, 0, Rule.NOT_APPROVED),
+        (audit.RETURNS, 0, Rule.NOT_APPROVED),
         (audit.DRILLS, 1, Rule.UNEXPLAINED),
         (audit.batches_name(0), 0, Rule.NO_TOMBSTONE),
         (audit.releases_name(0), 0, Rule.UNLOGGED),

@@ -41,6 +41,7 @@ from collector.serving import listeners
 from tests.fakes.drilled import a_drill
 from tests.fakes.drilled import drills as held
 from tests.fakes.organisation import READER
+from tests.fakes.own import asks, query_of
 from tests.fakes.site import Site, Workstation, collector_site, fetches, lists, refusal
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
@@ -50,6 +51,7 @@ from wire.grant import decode_request
 from wire.ids import BatchHash, DeviceId, WallInstant
 from wire.leaf import Kind as LeafKind
 from wire.leaf import drill_payload, entry
+from wire.me import About
 from wire.xwing import public_key_of
 
 WITHIN_SECONDS: Final = 60
@@ -585,6 +587,9 @@ def test_who_steals_a_drills_certificate_gets_nothing_with_it(site: Site, ada: W
             "/v1/log/checkpoint",
         ):
             assert refusal(device.request("GET", path)) == (403, "not-for-drills")
+        signed = query_of(ada, About.BATCHES)
+        assert refusal(asks(site, signed, "batches", device)) == (403, "not-for-drills")
+        assert refusal(asks(site, signed, "batches", reader)) == (403, "wrong-role")
         consent = msgspec.json.encode(ada.consent())
         assert refusal(device.request("POST", "/v1/consents", consent))[0] == 403
         assert refusal(device.request("DELETE", f"/v1/batches/{batch}"))[0] == 403

@@ -60,7 +60,7 @@ def test_a_log_in_which_all_is_right_has_no_findings(tmp_path: Path) -> None:
     made = some_weeks()
     report = made.examined(tmp_path)
     assert report.findings == []
-    assert (report.batches, report.erased, report.releases) == (11, 3, 9)
+    assert (report.batches, report.erased, report.releases) == (12, 3, 10)
     assert report.cosigned_at == int(made.at.timestamp())
 
 
@@ -541,6 +541,45 @@ def test_a_release_that_is_not_of_this_leaf_is_found(made: Audited, tmp_path: Pa
     leaf = made.releases_of(grant, batch)
     made.releases[0] = msgspec.structs.replace(made.releases[0], batch=other)
     assert found(made.examined(tmp_path)) == [(Rule.UNLOGGED, leaf), (Rule.WRONG_LEAF, leaf)]
+
+
+def test_what_went_back_to_its_data_subject_needs_their_order_and_no_approval(
+    made: Audited, tmp_path: Path
+) -> None:
+    """Without the order in the bundle nobody knows who had it opened."""
+    batch = made.sends(made.agrees(), recipients=made.own_keys())
+    leaf = made.gives_back(made.asks_back(batch), batch)
+    assert found(made.examined(tmp_path / "one")) == []
+    made.lines[audit.RETURNS] = []
+    expected = [(Rule.NOT_APPROVED, leaf), (Rule.UNLOGGED, leaf)]
+    assert sorted(found(made.examined(tmp_path / "two"))) == expected
+
+
+def test_an_order_for_somebody_elses_batch_or_key_is_found(made: Audited, tmp_path: Path) -> None:
+    """A reader cannot pass for the person: neither with an own key, nor with an own order."""
+    batch = made.sends(made.agrees(), recipients=made.own_keys())
+    other = made.sends(made.agrees(record_id="second"), recipients=made.own_keys())
+    leaves = [
+        made.gives_back(made.asks_back(batch), other),
+        made.gives_back(made.asks_back(batch, recipient=made.org.recipient), batch),
+        made.gives_back(made.asks_back(batch, origin="https://other.example"), batch),
+    ]
+    made.another_person()
+    leaves.append(made.gives_back(made.asks_back(batch), batch))
+    report = made.examined(tmp_path)
+    assert {rule for rule, _ in found(report)} == {Rule.NOT_COVERED}
+    assert sorted({leaf for _, leaf in found(report) if leaf is not None}) == leaves
+
+
+def test_an_order_that_the_rights_key_did_not_sign_is_found(made: Audited, tmp_path: Path) -> None:
+    """The collector made it up: it counts for nothing."""
+    batch = made.sends(made.agrees(), recipients=made.own_keys())
+    signed = made.asks_back(batch)
+    forged = msgspec.structs.replace(signed, signature=bytes(64))
+    made.lines[audit.RETURNS] = [audit.ReturnLine(signed=forged)]
+    made.gives_back(signed, batch)
+    rules = {rule for rule, _ in found(made.examined(tmp_path))}
+    assert rules == {Rule.UNREADABLE, Rule.NOT_APPROVED, Rule.UNLOGGED}
 
 
 @pytest.mark.parametrize("approvers", [("Ada",), ("Ada", "Ada"), ("Ada", "Mallory")], ids=str)

@@ -18,8 +18,8 @@ from wire.policy import decode_policy
 
 SAYS: Final = (
     "batches get what their devices signed, read from the stored frames, devices and tokens "
-    "their jurisdiction; releases, approvals, ends of batches, drills, and what several "
-    "collectors share get their tables"
+    "their jurisdiction; releases, approvals, orders of data subjects, ends of batches, drills, "
+    "and what several collectors share get their tables"
 )
 _NUMBER: Final = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
 _TEXT: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -39,6 +39,8 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     _add_tables(operations)
     operations.create_index("batches_of_subject", "batches", ["subject"])
     operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
+    operations.create_index("tombstones_of_device", "tombstones", ["device"])
+    operations.create_index("tombstones_of_leaf", "tombstones", ["leaf"])
     _change_checkpoints(operations)
     connection = operations.get_bind()
     missing = _fill_batches(operations, connection, frame_of)
@@ -71,6 +73,18 @@ def _add_tables(operations: Operations) -> None:
         sa.Column("signature", sa.LargeBinary(64), primary_key=True),
         sa.Column("request", sa.LargeBinary, nullable=False),
     )
+    operations.create_table(
+        "returns",
+        sa.Column("access", sa.LargeBinary(32), primary_key=True),
+        sa.Column("subject", sa.LargeBinary(16), nullable=False),
+        sa.Column("signed", sa.LargeBinary, nullable=False),
+    )
+    operations.create_table(
+        "asked",
+        sa.Column("nonce", sa.LargeBinary(16), primary_key=True),
+        sa.Column("until", sa.BigInteger, nullable=False),
+    )
+    operations.create_index("asked_until", "asked", ["until"])
     operations.create_table(
         "lease",
         sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
