@@ -5,33 +5,40 @@ tests try.  Decides nothing about content: `release`, `witness` and `keys` do.  
 touches disk or keys runs in threads, so that a bulk release does not hold up the witness.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from base.api import Body, Door, Media, Operation
 from base.clock import NANOSECONDS
-from base.errors import RetryableError, SetupError
 from base.metrics import PATH
-from base.pki import CertificateError, Client, Role, client_of
+from base.pki import Role
 from guard import orders
+from guard.asked import (
+    answering,
+    as_json,
+    body_of,
+    caller_of,
+    decoded,
+    defect,
+    nothing_here,
+    one_line,
+)
 from guard.assembly import Answered, Guard, Watching
 from guard.backup import BACKUP_DAYS
 from guard.keys import ErasedError, OutOfSeasonError
 from guard.release import Outcome, Refused, Released, release
 from guard.returning import give_back
 from guard.witness import SIZE_TYPE, Cosigned, Refuse, parse_submission
-from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError, WireError
+from wire.errors import ForgedError, MalformedError, NotCoveredError, WireError
 from wire.guard_http import (
     LARGEST_RELEASE,
     GuardState,
@@ -63,11 +70,8 @@ __all__ = ["ROUTES", "Guard", "make_app"]
 
 ADD_CHECKPOINT: Final = "/add-checkpoint"
 LARGEST_BODY_BYTES: Final = 16 << 20
-RETRY_SECONDS: Final = 60  # what keeps a guard from its work takes a person, or passes by itself
-BODY_SECONDS: Final = 120.0  # for a request to arrive: nobody holds a connection for nothing
 LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with many signatures
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -184,90 +188,7 @@ def _answer(batch: LoggedBatch, outcome: Outcome) -> ReleaseAnswer:
         case Released(sealed=sealed):
             return ReleaseAnswer(batch_hash=batch.batch_hash, released=sealed)
         case Refused(refusal=refusal, why=why):
-            return ReleaseAnswer(batch_hash=batch.batch_hash, refused=refusal, error=_one_line(why))
-
-
-# --- HTTP ---------------------------------------------------------------------------------
-
-
-def _caller(request: Request, guard: Guard, role: Role) -> Client:
-    """Return who calls, if the path is for them."""
-    certificate = request.scope["state"].get("client_cert")
-    if certificate is None:
-        raise Answered(401, "this path needs a client certificate of this guard")
-    try:
-        client = client_of(certificate)
-    except CertificateError as exc:
-        raise Answered(403, str(exc)) from exc
-    if client.tenant != guard.tenant or client.role is not role:
-        raise Answered(403, f"this path is for a {role} of {guard.tenant}")
-    return client
-
-
-async def _body(request: Request, most_bytes: int) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    # Python refuses to read numbers of very many digits, with an error.
-    if announced.isdecimal() and (len(announced) > 18 or int(announced) > most_bytes):
-        raise Answered(413, f"at most {most_bytes} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most_bytes:
-                    raise Answered(413, f"at most {most_bytes} bytes")
-    except TimeoutError:
-        raise Answered(408, f"the request took longer than {BODY_SECONDS:.0f} s") from None
-    return bytes(body)
-
-
-def _decode(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except UNREADABLE as exc:
-        raise Answered(400, f"the request cannot be read: {exc}") from exc
-
-
-def _json(answer: msgspec.Struct) -> Response:
-    return Response(msgspec.json.encode(answer), media_type="application/json")
-
-
-def _said(endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[..., object]:
-    """Return *endpoint* with its refusals turned into answers."""
-
-    async def answering(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except Answered as answer:
-            return _error(answer.status, str(answer), **answer.more)
-        except MalformedError as exc:
-            return _error(400, str(exc))
-        except (RetryableError, SetupError) as exc:
-            _log.error("%s", exc)
-            return _error(503, "the guard cannot use its files now; try again later")
-        except ClientDisconnect:
-            return _error(400, "the request was cut short")
-
-    return answering
-
-
-def _error(status: int, message: str, **more: object) -> Response:
-    body = msgspec.json.encode({"error": _one_line(message), **more})
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return Response(body, status, headers, media_type="application/json")
-
-
-def _one_line(text: str) -> str:
-    """Return *text*, in which a name of the request may stand, without its line breaks."""
-    return " ".join(text.split())
-
-
-async def _nothing_here(_request: Request, _exc: Exception) -> Response:
-    return _error(404, "no such path here")
-
-
-async def _defect(_request: Request, _exc: Exception) -> Response:
-    return _error(500, "the guard failed; its log says why")
+            return ReleaseAnswer(batch_hash=batch.batch_hash, refused=refusal, error=one_line(why))
 
 
 # --- the table ----------------------------------------------------------------------------
@@ -286,7 +207,7 @@ class Row(Operation):
             request.scope[PATH] = self.path
             return await self.endpoint(guard, request)
 
-        return Route(self.path, _said(asked), methods=[self.method], name=self.name)
+        return Route(self.path, answering(asked), methods=[self.method], name=self.name)
 
 
 def _row(
@@ -317,58 +238,58 @@ def _row(
 
 async def add_checkpoint(guard: Watching, request: Request) -> Response:
     """POST /add-checkpoint."""
-    body = await _body(request, LARGEST_SUBMISSION_BYTES)
+    body = await body_of(request, LARGEST_SUBMISSION_BYTES)
     return await run_in_threadpool(_add_checkpoint, guard, body)
 
 
 async def make_key(guard: Guard, request: Request) -> Response:
     """POST /v1/keys."""
-    _caller(request, guard, Role.COLLECTOR)
-    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
-    return _json(await run_in_threadpool(_make_key, guard, asked))
+    caller_of(request, guard, Role.COLLECTOR)
+    asked = decoded(await body_of(request, LARGEST_SUBMISSION_BYTES), KeyRequest)
+    return as_json(await run_in_threadpool(_make_key, guard, asked))
 
 
 async def erase_keys(guard: Guard, request: Request) -> Response:
     """POST /v1/erase."""
-    _caller(request, guard, Role.COLLECTOR)
-    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), SignedRequest)
-    return _json(await run_in_threadpool(_erase, guard, asked))
+    caller_of(request, guard, Role.COLLECTOR)
+    asked = decoded(await body_of(request, LARGEST_SUBMISSION_BYTES), SignedRequest)
+    return as_json(await run_in_threadpool(_erase, guard, asked))
 
 
 async def tell_orders(guard: Guard, request: Request) -> Response:
     """POST /v1/erasures."""
-    _caller(request, guard, Role.COLLECTOR)
-    asked = _decode(await _body(request, LARGEST_SUBMISSION_BYTES), OrdersRequest)
-    return _json(await run_in_threadpool(_tell_orders, guard, asked))
+    caller_of(request, guard, Role.COLLECTOR)
+    asked = decoded(await body_of(request, LARGEST_SUBMISSION_BYTES), OrdersRequest)
+    return as_json(await run_in_threadpool(_tell_orders, guard, asked))
 
 
 async def tell_state(guard: Guard, request: Request) -> Response:
     """POST /v1/state."""
-    _caller(request, guard, Role.COLLECTOR)
-    await _body(request, LARGEST_SUBMISSION_BYTES)
-    return _json(await run_in_threadpool(guard.state))
+    caller_of(request, guard, Role.COLLECTOR)
+    await body_of(request, LARGEST_SUBMISSION_BYTES)
+    return as_json(await run_in_threadpool(guard.state))
 
 
 async def renew_lease(guard: Guard, request: Request) -> Response:
     """POST /v1/lease."""
-    _caller(request, guard, Role.COLLECTOR)
-    body = await _body(request, LARGEST_SUBMISSION_BYTES)
+    caller_of(request, guard, Role.COLLECTOR)
+    body = await body_of(request, LARGEST_SUBMISSION_BYTES)
     lease = await run_in_threadpool(_renew_lease, guard, body)
     return Response(lease, media_type="application/json")
 
 
 async def give_back_batches(guard: Guard, request: Request) -> Response:
     """POST /v1/return."""
-    _caller(request, guard, Role.COLLECTOR)
-    asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReturnRequest)
-    return _json(await run_in_threadpool(_give_back, guard, asked))
+    caller_of(request, guard, Role.COLLECTOR)
+    asked = decoded(await body_of(request, LARGEST_BODY_BYTES), ReturnRequest)
+    return as_json(await run_in_threadpool(_give_back, guard, asked))
 
 
 async def release_batches(guard: Guard, request: Request) -> Response:
     """POST /v1/release."""
-    caller = _caller(request, guard, Role.READER)
-    asked = _decode(await _body(request, LARGEST_BODY_BYTES), ReleaseRequest)
-    return _json(await run_in_threadpool(_release, guard, asked, caller.name))
+    caller = caller_of(request, guard, Role.READER)
+    asked = decoded(await body_of(request, LARGEST_BODY_BYTES), ReleaseRequest)
+    return as_json(await run_in_threadpool(_release, guard, asked, caller.name))
 
 
 ROUTES: Final = (
@@ -455,13 +376,13 @@ def make_witness(watching: Watching) -> Starlette:
         request.scope[PATH] = ADD_CHECKPOINT
         return await add_checkpoint(watching, request)
 
-    return _starlette([Route(ADD_CHECKPOINT, _said(asked), methods=["POST"])])
+    return _starlette([Route(ADD_CHECKPOINT, answering(asked), methods=["POST"])])
 
 
 def _starlette(routes: list[Route]) -> Starlette:
     app = Starlette(
         routes=routes,
-        exception_handlers={404: _nothing_here, 405: _nothing_here, Exception: _defect},
+        exception_handlers={404: nothing_here, 405: nothing_here, Exception: defect},
     )
     app.router.redirect_slashes = False  # our clients refuse redirects, rightly
     return app

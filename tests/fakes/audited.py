@@ -466,9 +466,12 @@ def some_weeks() -> Audited:
     made.is_witnessed()
     _second_person(made)
     made.later(hours=1)
-    own = made.sends(made.agrees(), recipients=made.own_keys())
+    agreed = made.agrees()
+    own = [made.sends(agreed, recipients=made.own_keys()) for _ in range(2)]
     made.halts()
-    made.gives_back(made.asks_back(own), own)  # a halt does not hold it up
+    order = made.asks_back(*own)  # a halt does not hold it up
+    for batch in own:
+        made.gives_back(order, batch)
     made.is_witnessed()
     made.later(days=1)
     made.publishes(hold_seconds=7200)

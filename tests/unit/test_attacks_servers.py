@@ -24,7 +24,7 @@ from backports import zstd
 
 import base.protocols
 import base.serving
-import guard.app
+import guard.asked
 import reader.fetch
 import reader.pictures
 from base.door import ClientRefusedError, DoorError, Response
@@ -165,7 +165,7 @@ def test_a_guard_does_not_wait_for_ever_for_a_body(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """add-checkpoint asks for no certificate, so anybody could hold its connections."""
-    monkeypatch.setattr(guard.app, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(guard.asked, "BODY_SECONDS", 0.2)
     head = b"POST /add-checkpoint HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nold"
     assert said(site.guard.origin, head, 1.0).startswith(b"HTTP/1.1 408 ")
 
