@@ -293,7 +293,7 @@ def revoke(device: str | None, reader: str | None) -> None:
 @click.option("--days", type=click.IntRange(1, 365), default=90, show_default=True)
 @click.option("--out", type=ANY_FILE, help="Where to write the certificate; printed if left out.")
 def certify(request: Path, role: str, name: str, days: int, out: Path | None) -> None:
-    """Certify a signing request (CSR) of a reader or an operator.
+    """Certify the signing request of a reader or operator.
 
     Again before the certificate runs out. An operator is let in while config.toml lists the name.
 

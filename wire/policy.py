@@ -187,9 +187,7 @@ class Policy(_Part, frozen=True, kw_only=True):
     hours: tuple[Hours, ...] = ()  # when anything may be recorded at all; none: at any time
     reconfirm_days: int = RECONFIRM_DAYS  # a consent is confirmed at least so often
     witnesses: tuple[Witness, ...] = ()  # of the log, beside the guard's own
-    quorum: int = (
-        1  # how many parties' witnesses see the log before a release, the guard's among them
-    )
+    quorum: int = 1  # of witnesses' parties, the guard's among them, before each release
 
     def rule(self, category: Category) -> CategoryRule | None:
         """Return the rule for *category*, or None when the policy does not ask for it."""
