@@ -19,8 +19,6 @@ Json: TypeAlias = dict[str, Any]
 HASH: Final = "^[0-9a-f]{64}$"
 PLACES: Final[Mapping[str, Json]] = {  # what stands in a path
     "batch": {"type": "string", "pattern": HASH},
-    "digest": {"type": "string", "pattern": HASH},
-    "grant": {"type": "string", "pattern": HASH},
     "name": {"type": "string", "pattern": "^[0-9a-z.]{1,128}$"},
     "tile": {
         "type": "string",

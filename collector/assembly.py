@@ -24,6 +24,7 @@ from collector.index.tables import batches
 from collector.ingest.receive import Receiver
 from collector.log import Log
 from collector.premises import Premises
+from collector.release.access import Entry
 from collector.release.releases import Releaser
 from collector.rights.forget import sweep_left
 from collector.store import BodyStore, Unsettled
@@ -46,6 +47,7 @@ class Collector:
     registry: Registry
     receiver: Receiver
     releaser: Releaser
+    entry: Entry
     witnessed: Witnessed
     leases: Leases
     gate: Gate
@@ -94,7 +96,8 @@ class Collector:
         guard = GuardClient(premises, config.guard) if config.guard is not None else None
         witnessed = Witnessed(index=index, log=log, guard=guard)
         authority = premises.authority()
-        clock = clock or SystemClock()
+        clock, gate = clock or SystemClock(), gate or Gate(is_open=True)
+        entry = Entry(gate=gate, with_today=config.readers.today)
         return cls(
             config=config,
             clock=clock,
@@ -120,7 +123,8 @@ class Collector:
                 spare_bytes=config.limits.spare_bytes,
                 clock=clock,
             ),
-            releaser=Releaser(index=index, log=log, witnessed=witnessed),
+            releaser=Releaser(index=index, log=log, witnessed=witnessed, entry=entry),
+            entry=entry,
             witnessed=witnessed,
             leases=Leases(
                 index=index,
@@ -128,7 +132,7 @@ class Collector:
                 key=premises.lease_key(),
                 now=lambda: _plausible(clock),
             ),
-            gate=gate or Gate(is_open=True),
+            gate=gate,
         )
 
     def now(self) -> WallInstant:

@@ -41,6 +41,12 @@ class Operators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     names: tuple[str, ...] = ()  # in their certificates, on any other address
 
 
+class Readers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What readers get, beside what their grants say."""
+
+    today: bool = False  # frames of the day itself, too; before it is over people still erase
+
+
 class IndexConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the index is: a SQLite file beside the batches, or a PostgreSQL database."""
 
@@ -79,6 +85,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     notify_command: str = ""  # an executable that tells data subjects of consents in their name
     log_form: Form = Form.TEXT
     operators: Operators = Operators()
+    readers: Readers = Readers()
     index: IndexConfig = IndexConfig()
     drills: Drills = Drills()
     guard: GuardConfig | None = None
@@ -116,6 +123,9 @@ listen = {listen}
 # [operators]               # health, metrics and the OpenAPI document; nowhere by default
 # listen = ""               # as in "127.0.0.1:9464": in the clear there, elsewhere over TLS
 # names = []                # as in ["prometheus"]: whose certificates are let in over TLS
+
+# [readers]                 # what they get, beside what their grants say
+# today = false             # or true: frames of the day itself, before people have slept on it
 
 {index}
 # connections = 16          # at most, of this collector

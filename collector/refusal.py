@@ -38,6 +38,7 @@ class Why(Enum):
     NOT_THIS_DEVICE = ("not-this-device", HTTPStatus.FORBIDDEN)
     NOT_THIS_SUBJECT = ("not-this-subject", HTTPStatus.FORBIDDEN)
     GRANT_REFUSED = ("grant-refused", HTTPStatus.FORBIDDEN)
+    NOT_YET = ("not-yet", HTTPStatus.FORBIDDEN)
     NOT_COVERED = ("not-covered", HTTPStatus.FORBIDDEN)
     NOT_FOR_DRILLS = ("not-for-drills", HTTPStatus.FORBIDDEN)
 

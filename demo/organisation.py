@@ -37,6 +37,10 @@ class Plan:
     collector_settings: str = ""  # further lines of its config.toml
 
 
+# What was recorded a minute ago is read now: a real collector gives it out on the next day.
+READ_TODAY: Final = "\n[readers]\ntoday = true\n"
+
+
 class Organisation:
     """The parties below *folder*; `with Organisation(folder, plan) as organisation: ...`."""
 
@@ -151,7 +155,7 @@ class Organisation:
             *("init", "--tenant", TENANT, *_addresses(), *self.plan.collector_words)
         )
         with (self.collector.home / "config/config.toml").open("a", encoding="utf-8") as config:
-            config.write(self.plan.collector_settings)
+            config.write(READ_TODAY + self.plan.collector_settings)
         return facts
 
     def _make_reader(self) -> dict[str, str]:

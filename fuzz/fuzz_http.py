@@ -33,7 +33,7 @@ from guard.witness import Witness
 from tests.fakes.organisation import MONTH, READER, WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import pem_to_der
 from wire.category import Category
-from wire.collector_http import EnrolRequest, ReleaseOrder, RenewRequest
+from wire.collector_http import EnrolRequest, FrameOrder, ReleaseOrder, RenewRequest, ShownGrant
 from wire.consent_event import ConsentEvent, sign_event
 from wire.frame import batch_hash
 from wire.grant import grant_hash
@@ -232,6 +232,7 @@ def _collector(them: Receivers) -> Server:
         grant=grant_hash(consent), state=ConsentState.WITHDRAWN, at=WallInstant(site.now())
     )
     order = ReleaseOrder(grant=org.grant(), batches=(batch_hash(frame),))
+    shown = ShownGrant(grant=org.grant())
     encoded = msgspec.json.encode
     enrolled = EnrolRequest(token=token, csr=csr.decode())
     as_device = (
@@ -248,9 +249,9 @@ def _collector(them: Receivers) -> Server:
         Ask(method="GET", path="/v1/log/tile/0/x001/x002/003"),
     )
     as_reader = (
-        Ask(method="GET", path="/v1/frames", query="after=0&category=keys&first_day=2027-01-01"),
-        Ask(method="GET", path=f"/v1/frames/{name}"),
-        Ask(method="GET", path=f"/v1/consents/{grant_hash(consent).hex()}"),
+        Ask(method="POST", path="/v1/frames", body=encoded(FrameOrder(grant=org.grant(), after=0))),
+        Ask(method="POST", path=f"/v1/frames/{name}", body=encoded(shown)),
+        Ask(method="POST", path=f"/v1/frames/{name}/terms", body=encoded(shown)),
         Ask(method="POST", path="/v1/releases", body=encoded(order)),
     )
     return Server(

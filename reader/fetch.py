@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Final, Protocol, TypeVar
-from urllib.parse import urlencode
 
 import msgspec
 
@@ -19,27 +18,24 @@ from base.https import OneDoor
 from reader.library import Kept, Library
 from reader.opening import FaultError, check_sealed
 from reader.premises import Premises
-from wire.category import Category
 from wire.collector_http import (
     FrameList,
+    FrameOrder,
     KeptConsent,
     LoggedRelease,
     ReleaseList,
     ReleaseOrder,
+    ShownGrant,
     StoredFrame,
+    Terms,
     decode,
 )
 from wire.consent_record import decode_record
 from wire.errors import UNREADABLE, WireError
-from wire.frame import decode_core, split
-from wire.grant import (
-    AccessGrant,
-    AccessRequest,
-    access_digest,
-    verify_access,
-)
+from wire.frame import Core, decode_core, split
+from wire.grant import AccessGrant, access_digest, verify_access
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReleaseAnswers, ReleaseRequest
-from wire.ids import BatchHash, GrantHash, PolicyDigest, WallInstant
+from wire.ids import BatchHash, PolicyDigest, WallInstant
 from wire.policy import TARGET_NAME, Policy, decode_policy, policy_digest
 
 BATCHES_AT_ONCE: Final = 200  # of the largest shelves, just below the guard's 16 MiB
@@ -58,20 +54,16 @@ class CollectorEnd(Protocol):
         """Return the policy in force, as the collector says."""
         ...
 
-    def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
-        """Yield what is stored of one category and span."""
+    def frames(self, grant: AccessGrant) -> Iterator[StoredFrame]:
+        """Yield what is stored that *grant* covers."""
         ...
 
-    def frame(self, batch: BatchHash) -> bytes | None:
+    def frame(self, grant: AccessGrant, batch: BatchHash) -> bytes | None:
         """Return a frame; None when it was erased."""
         ...
 
-    def consent(self, grant: GrantHash) -> KeptConsent | None:
-        """Return the consent record of that hash; None when there is none."""
-        ...
-
-    def policy_text(self, digest: PolicyDigest) -> bytes | None:
-        """Return the text of an earlier policy; None when it was not published there."""
+    def terms(self, grant: AccessGrant, batch: BatchHash) -> Terms | None:
+        """Return what a frame was recorded under; None when there is nothing."""
         ...
 
     def releases(self, order: ReleaseOrder) -> ReleaseList:
@@ -120,7 +112,7 @@ def fetch(
 
     0. stop here if the grant is not approved: nobody downloads what cannot be opened (the
        collector's word is enough for that; the guard believes nobody);
-    1. list what is stored of each category in the span;
+    1. list what is stored that it covers;
     2. download what is not here, and check signature and consent before keeping it;
     3. have one release logged for each batch that is not released yet;
     4. hand the leaves to the guard, together with core and shelf of each;
@@ -132,14 +124,15 @@ def fetch(
         RetryableError: Collector or guard could not be reached; go on later.
 
     """
-    request = verify_access(grant, collector.policy(), now)  # 0
+    verify_access(grant, collector.policy(), now)  # 0
+    asked = _Asked(grant=grant, library=library, collector=collector)
     tally, today = Tally(), datetime.fromtimestamp(now / 1e9, UTC).date()
-    listed = list(_listed(request, collector))  # 1
+    listed = list(collector.frames(grant))  # 1
     tally.listed = len(listed)
     usable = []
     for number, stored in enumerate(listed):
         progress("frames", number, len(listed))
-        if _keep_frame(BatchHash(stored.batch_hash), library, collector, tally, today):  # 2
+        if _keep_frame(BatchHash(stored.batch_hash), asked, tally, today):  # 2
             usable.append(BatchHash(stored.batch_hash))
     progress("frames", len(listed), len(listed))
     wanted = [batch for batch in usable if not library.has_release(batch)]
@@ -156,25 +149,27 @@ def fetch(
     return tally
 
 
-def _listed(request: AccessRequest, collector: CollectorEnd) -> Iterator[StoredFrame]:
-    for category in request.categories:
-        yield from collector.frames(category, request.first_day, request.last_day)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Under which grant, of whom, and where it is kept."""
+
+    grant: AccessGrant
+    library: Library
+    collector: CollectorEnd
 
 
-def _keep_frame(
-    batch: BatchHash, library: Library, collector: CollectorEnd, tally: Tally, today: date
-) -> bool:
+def _keep_frame(batch: BatchHash, asked: _Asked, tally: Tally, today: date) -> bool:
     """Whether the batch is here now, checked."""
+    library = asked.library
     if library.has_frame(batch):
         return True
-    frame = collector.frame(batch)
+    frame = asked.collector.frame(asked.grant, batch)
     if frame is None:
         tally.erased += 1
         return False
     try:
-        grant = decode_core(split(frame).core).grant
-        kept = library.consent(grant) or collector.consent(grant)
-        _fetch_policies(kept, split(frame).core, library, collector)
+        core = decode_core(split(frame).core)
+        kept = _consent(batch, core, asked)
         check_sealed(frame, batch, kept, today=today, policy_of=library.policy)
     except FaultError as exc:
         tally.refuse(exc.fault)
@@ -183,7 +178,7 @@ def _keep_frame(
         tally.refuse("malformed")
         return False
     if kept is not None:
-        library.keep_consent(grant, kept)
+        library.keep_consent(core.grant, kept)
     # The consent first: a frame that is here always has its record beside it.
     library.keep_frame(batch, frame)
     tally.fetched += 1
@@ -191,23 +186,31 @@ def _keep_frame(
     return True
 
 
-def _fetch_policies(
-    kept: KeptConsent | None, core: bytes, library: Library, collector: CollectorEnd
-) -> None:
-    """Fetch the two policies to compare, where consent was given under another than the batch's.
+def _consent(batch: BatchHash, core: Core, asked: _Asked) -> KeptConsent | None:
+    """Return the consent of a batch, fetched if need be, with the policies that it takes.
 
     What is in the record is not believed yet, and a policy is what its digest says: a wrong one
     leads to a comparison that fails.
     """
-    if kept is None:
-        return
-    under = decode_core(core).policy
+    kept = asked.library.consent(core.grant)
+    if kept is not None and not _missing(kept, core, asked.library):
+        return kept
+    terms = asked.collector.terms(asked.grant, batch)
+    if terms is None:
+        return kept
+    kept = kept or terms.consent
+    texts = {policy_digest(text): text for text in terms.policies}
+    for digest in _missing(kept, core, asked.library):
+        if digest in texts:
+            asked.library.keep_policy(texts[digest])
+    return kept
+
+
+def _missing(kept: KeptConsent, core: Core, library: Library) -> list[PolicyDigest]:
+    """Return which policies have to be compared, and are not here: none, if they are one."""
     agreed = PolicyDigest(decode_record(kept.record).policy_digest)
-    for digest in (agreed, under) if agreed != under else ():
-        if library.policy(digest) is None:
-            text = collector.policy_text(digest)
-            if text is not None and policy_digest(text) == digest:
-                library.keep_policy(text)
+    both = (agreed, core.policy) if agreed != core.policy else ()
+    return [digest for digest in both if library.policy(digest) is None]
 
 
 def _released(
@@ -274,19 +277,12 @@ class Collector:
         _check(answer, "collector")
         return decode_policy(answer.body)
 
-    def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
-        """Yield what is stored of one category and span, page by page."""
+    def frames(self, grant: AccessGrant) -> Iterator[StoredFrame]:
+        """Yield what is stored that *grant* covers, page by page."""
         after, more = -1, True
         while more:
-            query = urlencode(
-                {
-                    "after": after,
-                    "category": category.value,
-                    "first_day": first_day,
-                    "last_day": last_day,
-                }
-            )
-            answer = self._door.request("GET", f"/v1/frames?{query}")
+            order = msgspec.json.encode(FrameOrder(grant=grant, after=after))
+            answer = self._door.request("POST", "/v1/frames", order)
             page = _decoded(answer, FrameList, "collector")
             for stored in page.frames:
                 if stored.index <= after or len(stored.batch_hash) != HASH_BYTES:
@@ -295,28 +291,22 @@ class Collector:
                 yield stored
             more = page.more and bool(page.frames)
 
-    def frame(self, batch: BatchHash) -> bytes | None:
+    def frame(self, grant: AccessGrant, batch: BatchHash) -> bytes | None:
         """Return a frame; None when it was erased."""
-        answer = self._door.request("GET", f"/v1/frames/{batch.hex()}")
+        shown = msgspec.json.encode(ShownGrant(grant=grant))
+        answer = self._door.request("POST", f"/v1/frames/{batch.hex()}", shown)
         if answer.status == GONE:
             return None
         _check(answer, "collector")
         return answer.body
 
-    def consent(self, grant: GrantHash) -> KeptConsent | None:
-        """Return the consent record of that hash; None when there is none."""
-        answer = self._door.request("GET", f"/v1/consents/{grant.hex()}")
-        if answer.status in {404, GONE}:
+    def terms(self, grant: AccessGrant, batch: BatchHash) -> Terms | None:
+        """Return what a frame was recorded under; None when there is nothing."""
+        shown = msgspec.json.encode(ShownGrant(grant=grant))
+        answer = self._door.request("POST", f"/v1/frames/{batch.hex()}/terms", shown)
+        if answer.status in {NOT_FOUND, GONE}:
             return None
-        return _decoded(answer, KeptConsent, "collector")
-
-    def policy_text(self, digest: PolicyDigest) -> bytes | None:
-        """Return the text of an earlier policy; None when it was not published there."""
-        answer = self._door.request("GET", f"/v1/policies/{digest.hex()}")
-        if answer.status == NOT_FOUND:
-            return None
-        _check(answer, "collector")
-        return answer.body
+        return _decoded(answer, Terms, "collector")
 
     def releases(self, order: ReleaseOrder) -> ReleaseList:
         """Have releases logged and witnessed."""

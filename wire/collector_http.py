@@ -5,7 +5,7 @@ travels as the bytes of its frame, and its receipt is `wire.receipt`; the guard'
 through unchanged (`wire.guard_http.KeyAnswer`).
 """
 
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -101,6 +101,19 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str = ""
 
 
+class FrameOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reader's approved grant, and the index of the last frame that it has seen listed."""
+
+    grant: AccessGrant
+    after: Annotated[int, msgspec.Meta(ge=-1, le=(1 << 53) - 1)] = -1  # that all of JSON counts
+
+
+class ShownGrant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A reader's approved grant: without one it is given no frame, nor anything about one."""
+
+    grant: AccessGrant
+
+
 class StoredFrame(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader may know of a frame before it fetches it."""
 
@@ -128,6 +141,17 @@ class KeptConsent(msgspec.Struct, frozen=True, kw_only=True):
     record: bytes
     signature: bytes
     device_key: bytes
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a frame was recorded under: the consent, and the texts of the policies to compare.
+
+    The policies are those that the consent was given under and that the frame names; one, when
+    they are the same.
+    """
+
+    consent: KeptConsent
+    policies: tuple[bytes, ...]
 
 
 class ReleaseOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ a route that is added is tried without anybody thinking of it.
 
 import base64
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -62,8 +62,6 @@ CATEGORY_WORDS: Final = {category: f"a frame of {category.value}" for category i
 _REFUSALS: Final = frozenset({401, 403, 404, 405, 410, 422})
 _SHUT: Final = frozenset({Why.HALTED.label, Why.STOPPED.label, Why.UNDRILLED.label})
 _PLACES: Final = {
-    "grant": "00" * 32,
-    "digest": "00" * 32,
     "name": "policy.json",
     "tile": "0/000.p/1",
 }
@@ -142,17 +140,21 @@ def _name(answer: Answer) -> str:
 # --- of each object -----------------------------------------------------------------------
 
 
-def of_object(one: Object, reading: Door, headers: dict[str, str]) -> list[Probe]:
+def of_object(
+    one: Object, like: AccessRequest, reading: Door, headers: dict[str, str]
+) -> list[Probe]:
     """Return what is asked of *one*; *reading* is the door that readers come to."""
-    path, what = f"/v1/frames/{one.batch.hex()}", CATEGORY_WORDS[one.category]
-    get = request("GET", path, headers)
+    what = CATEGORY_WORDS[one.category]
+    # All of them with a request that would cover it, had anybody approved it.
+    read = _read(one, _unapproved(like, one.category, one.day), headers)
     # Whoever has the frame already gets its receipt: nobody but the device that sent it.
     put = request("PUT", f"/v1/batches/{one.batch.hex()}", headers, b"?")
     asked = [
-        (Who.ANONYMOUS, Door.DEVICES, get),
+        (Who.ANONYMOUS, Door.DEVICES, read),
         (Who.OTHER_DEVICE, Door.DEVICES, put),
-        (Who.DEVICE, reading, get),
-        (Who.GUARD, reading, get),
+        (Who.DEVICE, reading, read),
+        (Who.GUARD, reading, read),
+        (Who.READER, reading, read),
     ]
     return [
         Probe(who=who, door=door, what=what, request=sent, batch=one.batch)
@@ -163,25 +165,35 @@ def of_object(one: Object, reading: Door, headers: dict[str, str]) -> list[Probe
 def of_orders(
     objects: Iterable[Object], grants: Grants, reading: Door, headers: dict[str, str], most: int
 ) -> Iterator[Probe]:
-    """Yield orders to release *objects*, at most *most* in one, with grants that allow none.
+    """Yield what readers ask about *objects* with grants that allow nothing of it.
 
-    The grant decides about an order as a whole, before any of its objects is looked at.
+    Of a category and day, the list; of at most *most* together, the first one's frame, what it
+    was recorded under, and a release of all: a grant is judged before any object is looked at.
     """
     alike: dict[tuple[Category, str], list[Object]] = {}
     for one in objects:
         alike.setdefault((one.category, one.day), []).append(one)
     for (category, day), group in alike.items():
-        shown = list(_shown(grants, category, day))
-        for start in range(0, len(group), most):
-            ordered = group[start : start + most]
-            for who, grant in shown:
+        for who, grant in _shown(grants, category, day):
+            asked = _of_grant(group, grant, headers, most)
+            for one, sent in ((group[0], _list(grant, headers)), *asked):
                 yield Probe(
                     who=who,
                     door=reading,
                     what=CATEGORY_WORDS[category],
-                    request=_order(ordered, grant, headers),
-                    batch=ordered[0].batch,
+                    request=sent,
+                    batch=one.batch,
                 )
+
+
+def _of_grant(
+    group: Sequence[Object], grant: bytes, headers: dict[str, str], most: int
+) -> Iterator[tuple[Object, bytes]]:
+    for start in range(0, len(group), most):
+        ordered = group[start : start + most]
+        yield ordered[0], _read(ordered[0], grant, headers)
+        yield ordered[0], _read(ordered[0], grant, headers, "/terms")
+        yield ordered[0], _order(ordered, grant, headers)
 
 
 def _shown(grants: Grants, category: Category, day: str) -> Iterator[tuple[Who, bytes]]:
@@ -192,6 +204,15 @@ def _shown(grants: Grants, category: Category, day: str) -> Iterator[tuple[Who, 
         yield Who.EXPIRED_GRANT, grant
     for each in grants.other_scope:
         yield Who.OTHER_SCOPE, msgspec.json.encode(each)
+
+
+def _read(one: Object, grant: bytes, headers: dict[str, str], what: str = "") -> bytes:
+    body = b'{"grant":' + grant + b"}"
+    return request("POST", f"/v1/frames/{one.batch.hex()}{what}", headers, body)
+
+
+def _list(grant: bytes, headers: dict[str, str]) -> bytes:
+    return request("POST", "/v1/frames", headers, b'{"grant":' + grant + b"}")
 
 
 def _order(objects: Iterable[Object], grant: bytes, headers: dict[str, str]) -> bytes:

@@ -210,7 +210,7 @@ def _objects(
     one: Drill, attacking: Attack, page: list[Object], shown: Grants, found: _Found
 ) -> None:
     reading = one.listening.targets.reading
-    probes = [p for each in page for p in of_object(each, reading, attacking.headers)]
+    probes = [p for each in page for p in of_object(each, shown.like, reading, attacking.headers)]
     most = ORDER if one.kind is Kind.ALL else 1
     probes += of_orders(page, shown, reading, attacking.headers, most)
     found.take(attacking.ask(probes))

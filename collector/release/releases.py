@@ -14,21 +14,18 @@ from sqlalchemy import Connection, Row, select
 
 from collector.auth import Reader
 from collector.guard.witnessed import Witnessed
-from collector.halt import check_running
 from collector.index import Index
 from collector.index.statements import insert
 from collector.index.tables import approvals, releases
 from collector.log import Leaf, Log, append
-from collector.policies import in_force
 from collector.refusal import RefusedError, Why
+from collector.release.access import Entry
 from collector.release.frames import find
 from wire.collector_http import LoggedRelease, ReleaseList, ReleaseOrder
-from wire.errors import WireError
-from wire.grant import AccessGrant, AccessRequest, access_digest, verify_access
+from wire.grant import AccessGrant, AccessRequest, access_digest
 from wire.guard_http import LARGEST_RELEASE
 from wire.ids import BatchHash, CoreHash, WallInstant
 from wire.leaf import Kind, release_payload
-from wire.policy import Policy
 from wire.tlog import verify_checkpoint
 
 
@@ -39,6 +36,7 @@ class Releaser:
     index: Index
     log: Log
     witnessed: Witnessed
+    entry: Entry
 
     def release(self, reader: Reader, order: ReleaseOrder, now: WallInstant) -> ReleaseList:
         """Log one release for each batch of *order*; return them with their proofs.
@@ -51,12 +49,13 @@ class Releaser:
         if not 0 < len(order.batches) <= LARGEST_RELEASE:
             raise RefusedError(Why.BAD_REQUEST, f"ask for 1 to {LARGEST_RELEASE} batches")
         with self.index.reading() as connection:  # what is refused holds up nobody who writes
-            _approved(reader, order, in_force(connection).policy, now)
+            self.entry.admit(connection, reader, order.grant, now)
         with self.index.writing() as connection:
-            policy = in_force(connection).policy
-            request = _approved(reader, order, policy, now)
-            check_running(connection)
-            rows = [self._covered(connection, batch, request, now) for batch in order.batches]
+            admitted = self.entry.admit(connection, reader, order.grant, now)
+            request = admitted.request
+            rows = [find(connection, BatchHash(batch), now) for batch in order.batches]
+            for row in rows:
+                admitted.check_covers(row)
             if self.witnessed.guard is None:
                 raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
             if reader.drill:  # it got this far, which is what it wants to know
@@ -68,20 +67,6 @@ class Releaser:
         with self.index.reading() as connection:
             leaves = [self.log.leaf(connection, number) for number in numbers]
         return self._answer(order.batches, leaves, note)
-
-    def _covered(
-        self, connection: Connection, batch: bytes, request: AccessRequest, now: WallInstant
-    ) -> Row[tuple[object, ...]]:
-        row = find(connection, BatchHash(batch), now)
-        covered = (
-            row.category in request.categories
-            and request.first_day <= row.day <= request.last_day
-            and row.programme == request.programme
-            and row.purpose == request.purpose
-        )
-        if not covered:
-            raise RefusedError(Why.NOT_COVERED, f"the grant does not cover batch {batch.hex()}")
-        return row
 
     def _answer(self, batches: Sequence[bytes], leaves: Sequence[Leaf], note: str) -> ReleaseList:
         size = verify_checkpoint(note, self.log.verifier_key).size
@@ -99,18 +84,6 @@ class Releaser:
                 )
             )
         return ReleaseList(checkpoint=note, releases=tuple(listed))
-
-
-def _approved(
-    reader: Reader, order: ReleaseOrder, policy: Policy, now: WallInstant
-) -> AccessRequest:
-    try:
-        request = verify_access(order.grant, policy, now)
-    except WireError as exc:
-        raise RefusedError(Why.GRANT_REFUSED, str(exc)) from exc
-    if request.reader != reader.name:
-        raise RefusedError(Why.GRANT_REFUSED, "the grant is for another reader")
-    return request
 
 
 def _keep_approvals(connection: Connection, grant: AccessGrant) -> None:

@@ -18,7 +18,6 @@ from collector.policies import known
 from collector.refusal import RefusedError, Why
 from collector.rights import notices
 from wire.category import Category, registry
-from wire.collector_http import KeptConsent
 from wire.consent_event import SignedEvent, verify_event
 from wire.consent_record import ConsentRecord, decode_record, record_of
 from wire.errors import WireError
@@ -122,23 +121,6 @@ def end(
     )
     notices.note(connection, device, decode_record(kept), grant, event.state, event.at, now)
     return leaf, True
-
-
-def find(connection: Connection, grant: GrantHash) -> KeptConsent:
-    """Return the record behind a batch, for a reader to check; it names no person.
-
-    Raises:
-        RefusedError: There is none of that hash.
-
-    """
-    row = connection.execute(
-        select(consents.c.record, consents.c.signature, devices.c.public_key)
-        .join(devices, devices.c.device == consents.c.device)
-        .where(consents.c.grant == grant)
-    ).one_or_none()
-    if row is None:
-        raise RefusedError(Why.NOT_FOUND, "no consent record of that hash is here")
-    return KeptConsent(record=row.record, signature=row.signature, device_key=row.public_key)
 
 
 def check_covers(

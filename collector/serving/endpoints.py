@@ -6,7 +6,9 @@ How a request reaches its endpoint stands in `reached`, who may ask what in the 
 """
 
 from http import HTTPStatus
+from typing import Any
 
+from sqlalchemy import Connection, Row
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,13 +36,15 @@ from wire.collector_http import (
     Consistency,
     Deleted,
     EnrolRequest,
+    FrameOrder,
     ReleaseOrder,
     RenewRequest,
+    ShownGrant,
 )
 from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
-from wire.ids import BatchHash, GrantHash, PolicyDigest
+from wire.ids import BatchHash
 from wire.receipt import Receipt, encode_receipt
 from wire.rights import SignedRequest
 from wire.tile import parse_tile_name
@@ -225,42 +229,41 @@ def _receipt(receipt: Receipt, *, new: bool) -> Response:
 # --- readers ----------------------------------------------------------------------------
 
 
-def get_frames(collector: Collector, caller: Caller, asked: Asked) -> Response:
-    """GET /v1/frames."""
-    auth.reader(caller)
-    wanted = frames.Wanted(
-        after=asked.number("after", -1),
-        category=asked.category(),
-        first_day=asked.query.get("first_day"),
-        last_day=asked.query.get("last_day"),
-    )
+def post_frames(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/frames: what a grant covers, and nothing else."""
+    reader, order, now = auth.reader(caller), asked.decoded(FrameOrder), collector.now()
     with collector.index.reading() as connection:
-        return as_json(frames.page(connection, wanted, collector.now()))
+        access = collector.entry.admit(connection, reader, order.grant, now)
+        found = frames.page(connection, access, order.after, now)
+    if reader.drill and not found.frames:  # to a drill nothing is a no, and anything a hole
+        raise RefusedError(Why.NOT_FOR_DRILLS, "a drill is told of nothing")
+    return as_json(found)
 
 
-def get_frame(collector: Collector, caller: Caller, asked: Asked) -> Response:
-    """GET /v1/frames/{batch}."""
-    auth.reader(caller)
+def post_frame(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/frames/{batch}."""
     with collector.index.reading() as connection:
-        frames.find(connection, asked.batch(), collector.now())
+        _covered(collector, connection, caller, asked)
     content = frames.body(collector.store, asked.batch())
     return Response(content, media_type="application/octet-stream")
 
 
-def get_consent(collector: Collector, caller: Caller, asked: Asked) -> Response:
-    """GET /v1/consents/{grant}."""
-    auth.reader(caller)
-    grant = GrantHash(asked.hash("grant"))
+def post_terms(collector: Collector, caller: Caller, asked: Asked) -> Response:
+    """POST /v1/frames/{batch}/terms."""
     with collector.index.reading() as connection:
-        return as_json(consents.find(connection, grant))
+        row = _covered(collector, connection, caller, asked)
+        return as_json(frames.terms(connection, row))
 
 
-def get_policy_text(collector: Collector, caller: Caller, asked: Asked) -> Response:
-    """GET /v1/policies/{digest}."""
-    auth.reader(caller)
-    digest = PolicyDigest(asked.hash("digest"))
-    with collector.index.reading() as connection:
-        return Response(policies.text(connection, digest), media_type="application/json")
+def _covered(
+    collector: Collector, connection: Connection, caller: Caller, asked: Asked
+) -> Row[Any]:
+    """Return the index row of the frame of the path, if the grant in the body is for it."""
+    reader, shown, now = auth.reader(caller), asked.decoded(ShownGrant), collector.now()
+    access = collector.entry.admit(connection, reader, shown.grant, now)
+    row = frames.find(connection, asked.batch(), now)
+    access.check_covers(row)
+    return row
 
 
 def post_releases(collector: Collector, caller: Caller, asked: Asked) -> Response:

@@ -43,7 +43,15 @@ CALLER: Final = "assent.caller"  # in the scope, once it is known who asks
 CALLERS: Final = "assent.callers"  # in the scope: the roles of the row that answers
 
 # Where more than the role decides, and a drill tries that: it is refused further in.
-OWN_CHECKS: Final = frozenset({("PUT", "/v1/batches/{batch}"), ("POST", "/v1/releases")})
+OWN_CHECKS: Final = frozenset(
+    {
+        ("PUT", "/v1/batches/{batch}"),
+        ("POST", "/v1/frames"),
+        ("POST", "/v1/frames/{batch}"),
+        ("POST", "/v1/frames/{batch}/terms"),
+        ("POST", "/v1/releases"),
+    }
+)
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 

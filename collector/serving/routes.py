@@ -37,12 +37,12 @@ STRANGER: Final = (
     *(Why.REVOKED, Why.OTHER_TENANT, Why.NOT_FOR_DRILLS),
 )
 STILL: Final = (Why.HALTED, Why.STOPPED)
+OF_GRANTS: Final = (*STILL, Why.UNDRILLED, Why.GRANT_REFUSED)
 LIMITED: Final = (Why.TOO_MANY, Why.OVER_QUOTA)
 
 # --- parameters -------------------------------------------------------------------------
 
 NUMBER: Final = "^-?[0-9]{1,17}$"
-DAY: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 CATEGORY: Final = tuple(category.value for category in Category)
 
 

@@ -204,10 +204,10 @@ DEVIATIONS: Final = {
         change=instead(201, {"certificate": "x", "expires_at": 1}),
     ),
     "devices list what is here": Deviation(
-        caught_by="no-reading", asked="GET /v1/frames", change=as_a_reader
+        caught_by="no-reading", asked="POST /v1/frames", change=as_a_reader
     ),
     "devices read batches": Deviation(
-        caught_by="no-reading", asked=r"GET /v1/frames/\w+", change=instead(200, {})
+        caught_by="no-reading", asked=r"POST /v1/frames/\w+", change=instead(200, {})
     ),
     "a batch can be got where it is put": Deviation(
         caught_by="no-other-verb", asked=r"GET /v1/batches/\w+", change=instead(200, {})
@@ -445,7 +445,7 @@ def test_a_deviation_ends_the_command_with_1(
         assert run("check", url, "--enrolment", enrolment(site, tmp_path)) == ExitCode.FAILED
     told = capsys.readouterr()
     assert "FAILED    no-reading" in told.out
-    assert "1 of 36 checks failed, first no-reading: GET /v1/frames answers 200" in told.err
+    assert "1 of 36 checks failed, first no-reading: POST /v1/frames answers 200" in told.err
     assert told.err.count("\n") == 1
 
 

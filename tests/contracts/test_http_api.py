@@ -40,7 +40,6 @@ import guard.listeners
 import guard.operate
 from base import openapi
 from base.api import Door, Media
-from base.clock import NANOSECONDS
 from base.pki import Role, signing_request
 from base.serving import Listeners
 from collector.guard.watch import Watch
@@ -56,11 +55,10 @@ from tests.fakes.served import ServedGuard, StoppedClock, found_guard
 from tests.fakes.site import Site, Workstation, collector_site, serving, today
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
-from wire.collector_http import EnrolRequest, ReleaseOrder, RenewRequest
+from wire.collector_http import EnrolRequest, FrameOrder, ReleaseOrder, RenewRequest, ShownGrant
 from wire.consent_event import ConsentEvent, sign_event
 from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyRequest, ReleaseRequest
-from wire.ids import WallInstant
 from wire.lease import offer
 from wire.linked import ConsentState
 from wire.rights import Demand, Request, sign_request
@@ -160,14 +158,7 @@ def good_for_collector(
     kept, *new = (ada.seals(signed) for _ in range(3))
     assert ada.puts(kept).status == 201
     named = {frame: hashlib.sha256(frame).hexdigest() for frame in (kept, *new)}
-    org = site.org
-    approved = org.grant(
-        org.request(
-            first_day=today(-1),
-            last_day=today(1),
-            expires_at=WallInstant(site.collector.now() + 3600 * NANOSECONDS),
-        )
-    )
+    approved = site.grant()
     ended = sign_event(
         ConsentEvent(
             grant=grant_hash(signed), state=ConsentState.WITHDRAWN, at=site.collector.now()
@@ -176,6 +167,7 @@ def good_for_collector(
     )
     enrols = EnrolRequest(token=site.token(), csr=signing_request(ed25519()).decode())
     order = ReleaseOrder(grant=approved, batches=(bytes.fromhex(named[kept]),))
+    of_frame = Good(path={"batch": named[kept]}, body=body(ShownGrant(grant=approved)).body)
     key = {"category": "keys", "month": today()[:7]}
     return {
         "POST /v1/enroll": (body(enrols),),
@@ -194,10 +186,9 @@ def good_for_collector(
             Good(path={"batch": name}, body=frame) for frame, name in named.items()
         ),
         "DELETE /v1/batches/{batch}": (Good(path={"batch": named[new[1]]}),),
-        "GET /v1/frames": (Good(query={"after": "-1", "category": "keys", "first_day": today()}),),
-        "GET /v1/frames/{batch}": (Good(path={"batch": named[kept]}),),
-        "GET /v1/consents/{grant}": (Good(path={"grant": grant_hash(signed).hex()}),),
-        "GET /v1/policies/{digest}": (Good(path={"digest": site.digest.hex()}),),
+        "POST /v1/frames": (body(FrameOrder(grant=approved)),),
+        "POST /v1/frames/{batch}": (of_frame,),
+        "POST /v1/frames/{batch}/terms": (of_frame,),
         "POST /v1/releases": (body(order),),
     }
 

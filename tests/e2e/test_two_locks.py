@@ -38,7 +38,7 @@ from tests.fakes.device import Device, today
 from wire.age import decode_identity
 from wire.batch import decode_batch
 from wire.category import Category
-from wire.collector_http import Enrolment, ErrorAnswer, FrameList, ReleaseOrder
+from wire.collector_http import Enrolment, ErrorAnswer, FrameList, ReleaseOrder, ShownGrant
 from wire.event import Key
 from wire.frame import batch_hash, core_hash, split
 from wire.grant import AccessGrant, access_digest, approve, decode_request, encode_request
@@ -420,24 +420,29 @@ def test_the_guard_releases_to_the_reader_of_the_grant_and_to_nobody_else(
 def test_only_readers_list_and_fetch_frames_and_a_sealed_frame_is_all_they_get(
     acme: Organisation, both: Conspiracy, uploaded: list[bytes], grant: Path, device: Device
 ) -> None:
-    """A reader's certificate is for sealed frames; without a grant of its own no release."""
+    """And only under a grant of its own: another reader's certificate gets not even a list."""
     name = batch_hash(uploaded[0])
-    frames = ("/v1/frames", f"/v1/frames/{name.hex()}")
+    frames = ("/v1/frames", f"/v1/frames/{name.hex()}", f"/v1/frames/{name.hex()}/terms")
+    shown = msgspec.json.encode(ShownGrant(grant=read(grant)))
     nobody = both.door_to("collector", None, None)
     files = device.folder / "device.pem", device.folder / "device.key"
     as_device = both.door_to("collector", *files)
     for path in frames:
-        assert refusal(device.door.request("GET", path)) == (404, "not-found")  # at its own
-        assert refusal(as_device.request("GET", path)) == (403, "wrong-role")
+        at_its_own = device.door.request("POST", path, shown)
+        assert refusal(at_its_own) == (404, "not-found")
+        assert refusal(as_device.request("POST", path, shown)) == (403, "wrong-role")
         of_guard = both.reader.peer("guard") / "client.pem", both.reader.client_key
         for door in (nobody, both.door_to("collector", *of_guard)):
             with pytest.raises(ClientRefusedError):
-                door.request("GET", path)
+                door.request("POST", path, shown)
 
     other = both.door_to("collector", *certified(acme, "collector", "other-team"))
-    listed = msgspec.json.decode(other.request("GET", frames[0]).body, type=FrameList)
+    for path in frames:
+        assert refusal(other.request("POST", path, shown)) == (403, "grant-refused")
+    of_grant = both.as_reader("collector")
+    listed = msgspec.json.decode(of_grant.request("POST", frames[0], shown).body, type=FrameList)
     assert {frame.batch_hash for frame in listed.frames} >= set(map(batch_hash, uploaded))
-    assert other.request("GET", frames[1]).body == uploaded[0]
+    assert of_grant.request("POST", frames[1], shown).body == uploaded[0]
     order = msgspec.json.encode(ReleaseOrder(grant=read(grant), batches=(name,)))
     for door, said in (
         (other, (403, "grant-refused")),

@@ -50,9 +50,16 @@ from tests.fakes.documented import DocumentedDoor
 from tests.fakes.organisation import WITNESS_NAME, Organisation, ed25519
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
-from wire.collector_http import Certified, Enrolment, EnrolRequest, ErrorAnswer
+from wire.collector_http import (
+    Certified,
+    Enrolment,
+    EnrolRequest,
+    ErrorAnswer,
+    FrameOrder,
+    ShownGrant,
+)
 from wire.frame import Core, decode_core, encode_core, join_unsigned, split
-from wire.grant import SignedConsent, grant_hash
+from wire.grant import AccessGrant, SignedConsent, grant_hash
 from wire.guard_http import KeyAnswer
 from wire.ids import DeviceId, PolicyDigest, SubjectId, WallInstant, key_id
 from wire.policy import Policy
@@ -67,6 +74,7 @@ device_uploads_per_minute = 0
 device_requests_per_minute = 0
 device_bytes_per_day = 0
 """
+READERS = "[readers]\ntoday = true\n"  # a test's batches are of its own day
 PLAINTEXT = b"nobody here can read this " * 20
 _KEPT_SEEDS = [secrets.token_bytes(32) for _ in range(2)]  # X-Wing keys are slow to make
 RECIPIENTS = tuple(public_key_of(seed) for seed in _KEPT_SEEDS)
@@ -288,6 +296,17 @@ class Site:
             )
         return self.with_key(key, certified)
 
+    def grant(self, **changes: object) -> AccessGrant:
+        """Return a grant for all that is recorded today, approved, unless *changes* spoil it."""
+        usual: dict[str, object] = {
+            "categories": tuple(Category),
+            "first_day": today(-1),
+            "last_day": today(1),
+            "expires_at": WallInstant(self.collector.now() + 3600 * NANOSECONDS),
+            "programme": self.policy.programme,
+        }
+        return self.org.grant(self.org.request(**(usual | changes)))
+
     def with_key(self, key: Ed25519PrivateKey, certified: Certified) -> OneDoor:
         return self.door(*self.keep(key, certified))
 
@@ -445,6 +464,7 @@ def collector_site(
         index_url=index_url,
     )
     with premises.config_file.open("a") as config:
+        config.write(READERS)
         config.write(f"[limits]\n{limits if 'device_' in limits else limits + UNLIMITED}\n")
     with guard_site(folder / "guard", org, clock) as guard:
         _connect(premises, guard)
@@ -486,6 +506,18 @@ def collector_site(
             for door in site.doors:
                 door.close()
             site.stop()
+
+
+def lists(reader: OneDoor, grant: AccessGrant, after: int = -1) -> Response:
+    """Ask for the frames that *grant* covers."""
+    order = msgspec.json.encode(FrameOrder(grant=grant, after=after))
+    return reader.request("POST", "/v1/frames", order)
+
+
+def fetches(reader: OneDoor, grant: AccessGrant, batch: bytes, what: str = "") -> Response:
+    """Ask for a frame, or for its `/terms`."""
+    shown = msgspec.json.encode(ShownGrant(grant=grant))
+    return reader.request("POST", f"/v1/frames/{batch.hex()}{what}", shown)
 
 
 def refusal(answer: Response) -> tuple[int, str]:

@@ -23,7 +23,7 @@ from collector.assembly import Collector
 from tests.conftest import Size
 from tests.fakes.buckets import PREFIX, Rented
 from tests.fakes.ceph import PATIENCE_SECONDS, Ceph
-from tests.fakes.site import UNLIMITED, Site, Workstation, collector_site, refusal
+from tests.fakes.site import UNLIMITED, Site, Workstation, collector_site, fetches, refusal
 from wire.frame import batch_hash, join_unsigned, split
 from wire.ids import BatchHash
 from wire.receipt import decode_receipt
@@ -171,17 +171,17 @@ def test_while_the_store_is_away_questions_wait_and_nothing_is_lost(
         kept, deleted = frames.new(), frames.new()
         for frame in (kept, deleted):
             assert frames.workstation.puts(frame).status == 201
-        reader = site.reader("training")
+        reader, grant = site.reader("training"), site.grant(reader="training")
         with rented.ceph.gateway_killed():
             late = frames.workstation.puts(frames.new())
-            fetched = reader.request("GET", f"/v1/frames/{batch_hash(kept).hex()}")
+            fetched = fetches(reader, grant, batch_hash(kept))
             forgotten = frames.workstation.deletes(deleted)
             with pytest.raises(RetryableError, match="cannot be reached"):
                 Collector.open(site.premises, site.clock)
         for answer in (late, fetched, forgotten):
             assert refusal(answer) == (503, "not-ready")
             assert answer.retry_after_seconds == 60
-        assert reader.request("GET", f"/v1/frames/{batch_hash(kept).hex()}").body == kept
+        assert fetches(reader, grant, batch_hash(kept)).body == kept
         site.restart()  # what was entombed and not swept goes
         assert stored(rented) == {kept}
         assert frames.workstation.puts(deleted).status == 410

@@ -19,7 +19,7 @@ from collector.index.tables import batches, leaves, salts, tombstones
 from collector.rights.forget import AT_ONCE
 from guard.keys import Keys, Missing
 from tests.conftest import Size
-from tests.fakes.site import Site, Workstation, collector_site, refusal, today
+from tests.fakes.site import Site, Workstation, collector_site, fetches, refusal, today
 from wire.category import Category
 from wire.collector_http import Carried, decode, verify_logged
 from wire.leaf import SALT_BYTES, Kind, request_payload
@@ -48,7 +48,7 @@ def test_of_a_million_batches_those_of_one_person_are_unreadable_at_once(
     people = size(share=20, full=1_000)
     fill(site, ada, grace, people)
     of_ada, everybody, before = count(site, ada), count(site), objects(site)
-    reader = site.reader("erasures")
+    reader, grant = site.reader("erasures"), site.grant(reader="erasures")
 
     began = time.perf_counter()
     signed = ada.demands()
@@ -61,7 +61,7 @@ def test_of_a_million_batches_those_of_one_person_are_unreadable_at_once(
     assert count(site) == everybody - of_ada
     assert count(site, ada) == 0
     for name in hers:
-        assert refusal(reader.request("GET", f"/v1/frames/{name}")) == (410, "erased")
+        assert refusal(fetches(reader, grant, bytes.fromhex(name))) == (410, "erased")
     assert seed_of(site, ada) is Missing.ERASED
     assert not isinstance(seed_of(site, grace), Missing)
     key = site.policy.collector.log

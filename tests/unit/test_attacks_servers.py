@@ -57,7 +57,7 @@ from tests.fakes.organisation import (
     raw,
     wall,
 )
-from tests.fakes.site import TENANT, Site, Workstation, collector_site, refusal, today
+from tests.fakes.site import TENANT, Site, Workstation, collector_site, fetches, refusal, today
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
 from wire.collector_http import FrameList, KeptConsent, ReleaseOrder, StoredFrame
@@ -317,6 +317,9 @@ def test_a_device_learns_nothing_of_what_others_stored(
     path = f"/v1/frames/{hashlib.sha256(frame).hexdigest()}"
     nowhere = "/v1/frames/" + "0" * 64
     assert other.door.request("GET", path) == other.door.request("GET", nowhere)
+    there, none = (fetches(other.door, site.grant(), n) for n in (batch_hash(frame), bytes(32)))
+    assert there == none
+    assert refusal(there) == (403, "wrong-role")
 
 
 def test_the_log_of_a_collector_names_nobody(
@@ -332,7 +335,9 @@ def test_the_log_of_a_collector_names_nobody(
         workstation.puts(frame[:-1])
         workstation.deletes(frame)
         workstation.puts(frame)
-        site.reader("curious").request("GET", f"/v1/frames/{batch_hash(frame).hex()}")
+        curious = site.reader("curious")
+        fetches(curious, site.grant(reader="curious"), batch_hash(frame))
+        fetches(curious, site.grant(), batch_hash(frame))
     text = caplog.text.lower()
     assert "refused with 410 erased" in text
     for private in (
@@ -692,4 +697,4 @@ def test_a_listing_without_end_or_names_is_refused(
     monkeypatch.setattr(reader.fetch, "_door", lambda *_: Listing(*pages[1]))
     end = reader.fetch.Collector(ReaderPremises(paths_for("reader")))
     with pytest.raises(RejectedError):
-        list(end.frames(Category.KEYS, "2027-03-01", "2027-03-31"))
+        list(end.frames(ACME.grant()))

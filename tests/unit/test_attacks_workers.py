@@ -9,10 +9,9 @@ import pytest
 import collector.ingest.intake
 from collector.ingest.intake import Account, account_of
 from reader.opening import Fault, FaultError, check_sealed
-from tests.fakes.site import Site, refusal, today
-from wire.collector_http import KeptConsent
+from tests.fakes.site import Site, fetches, refusal, today
+from wire.collector_http import Terms
 from wire.frame import Verifies
-from wire.grant import grant_hash
 from wire.ids import BatchHash
 
 
@@ -46,10 +45,10 @@ def test_what_a_worker_lets_in_without_a_signature_no_reader_opens(
     name = hash_of(forged)
 
     reader = site.reader("training-team")
-    stored = reader.request("GET", f"/v1/frames/{name.hex()}").body
+    stored = fetches(reader, site.grant(), name).body
     assert stored == forged
-    answer = reader.request("GET", f"/v1/consents/{grant_hash(signed).hex()}")
-    kept = msgspec.json.decode(answer.body, type=KeptConsent)
+    answer = fetches(reader, site.grant(), name, "/terms")
+    kept = msgspec.json.decode(answer.body, type=Terms).consent
     day = date.fromisoformat(today())
     assert check_sealed(frame, hash_of(frame), kept, today=day).verified.core.grant
     with pytest.raises(FaultError) as caught:

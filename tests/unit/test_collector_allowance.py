@@ -24,7 +24,7 @@ from collector.serving.allowance import (
     Asks,
 )
 from tests.fakes.delivering import Delivering
-from tests.fakes.site import Site, collector_site, refusal
+from tests.fakes.site import Site, collector_site, lists, refusal
 from wire.collector_http import FrameList
 from wire.ids import DeviceId
 
@@ -187,7 +187,7 @@ def test_an_agent_that_is_told_to_wait_waits_and_loses_nothing(
         frames = [laptop.seal() for _ in range(32)]
         laptop.deliver(lambda _delivery: not list(laptop.spool.ready()))
         reader = site.reader("training-team")
-        listed = msgspec.json.decode(reader.request("GET", "/v1/frames").body, type=FrameList)
+        listed = msgspec.json.decode(lists(reader, site.grant()).body, type=FrameList)
     stored = {frame.batch_hash for frame in listed.frames}
     assert stored == {hashlib.sha256(frame).digest() for frame in frames}
     told = [record.args for record in caplog.records if record.name == "collector.serving.reached"]

@@ -1,6 +1,7 @@
 """Consent records, policies and guard keys: what has to be here before a batch may come."""
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,10 +15,10 @@ from base.errors import RejectedError, SetupError
 from collector import policies
 from collector.index.tables import consents, leaves
 from tests.conftest import NewPlace
-from tests.fakes.organisation import ed25519
-from tests.fakes.site import Site, Workstation, collector_site, refusal, today
+from tests.fakes.organisation import READER, ed25519
+from tests.fakes.site import Site, Workstation, collector_site, fetches, refusal, today
 from wire.category import Category
-from wire.collector_http import KeptConsent, Logged, verify_logged
+from wire.collector_http import Logged, Terms, verify_logged
 from wire.errors import ForgedError, WireError
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
@@ -111,16 +112,19 @@ def test_a_reader_gets_the_record_behind_a_batch_and_can_check_it(
 ) -> None:
     """The bytes that were signed, and the key that signed them."""
     signed = workstation.consents()
-    reader = site.reader("record-reader")
-    answer = reader.request("GET", f"/v1/consents/{grant_hash(signed).hex()}")
-    kept = msgspec.json.decode(answer.body, type=KeptConsent)
+    frame = workstation.seals(signed)
+    assert workstation.puts(frame).status == 201
+    frame_hash = hashlib.sha256(frame).digest()
+    reader, grant = site.reader(READER), site.grant()
+    answer = fetches(reader, grant, frame_hash, "/terms")
+    kept = msgspec.json.decode(answer.body, type=Terms).consent
     key = Ed25519PublicKey.from_public_bytes(kept.device_key)
 
     assert verify_consent(signed, key).subject == workstation.org.subject
     assert (kept.record, kept.signature) == (signed.record, signed.signature)
-    nobody = f"/v1/consents/{'0' * 64}"
-    assert refusal(reader.request("GET", nobody)) == (404, "not-found")
-    assert refusal(workstation.door.request("GET", nobody)) == (403, "wrong-role")
+    assert refusal(fetches(reader, grant, bytes(32), "/terms")) == (404, "not-found")
+    asked = fetches(workstation.door, grant, frame_hash, "/terms")
+    assert refusal(asked) == (403, "wrong-role")
 
 
 # --- guard keys -------------------------------------------------------------------------

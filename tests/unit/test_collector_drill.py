@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 import collector.auth
 import collector.ingest.receive
-import collector.release.releases
+import collector.release.access
 from base.api import Door
 from base.clock import NANOSECONDS
 from base.errors import RetryableError, SetupError
@@ -37,18 +37,17 @@ from collector.guard.watch import Watch
 from collector.index import tables
 from collector.index.tables import drills, leaves, planted, releases
 from collector.release import frames
-from collector.release.releases import Releaser
 from collector.serving import listeners
 from tests.fakes.drilled import a_drill
 from tests.fakes.drilled import drills as held
 from tests.fakes.organisation import READER
-from tests.fakes.site import Site, Workstation, collector_site, refusal
+from tests.fakes.site import Site, Workstation, collector_site, fetches, lists, refusal
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
-from wire.collector_http import FrameList, State
+from wire.collector_http import FrameList, FrameOrder, State
 from wire.frame import batch_hash, verify
 from wire.grant import decode_request
-from wire.ids import BatchHash, DeviceId
+from wire.ids import BatchHash, DeviceId, WallInstant
 from wire.leaf import Kind as LeafKind
 from wire.leaf import drill_payload, entry
 from wire.xwing import public_key_of
@@ -124,9 +123,8 @@ def test_a_planted_batch_is_a_sealed_frame_of_nobody(site: Site, ada: Workstatio
         key = Ed25519PublicKey.from_public_bytes(row.public_key)
         assert verify(frame, key).batch_hash == row.batch
     assert kinds.count(LeafKind.BATCH) == len(objects(site)) == 1
-    listed = msgspec.json.decode(
-        site.reader(READER).request("GET", "/v1/frames").body, type=FrameList
-    )
+    reader, grant = site.reader(READER), site.grant()
+    listed = msgspec.json.decode(lists(reader, grant).body, type=FrameList)
     assert [one.batch_hash for one in listed.frames] == objects(site)
 
 
@@ -207,10 +205,11 @@ def strange_file(site: Site, _patch: pytest.MonkeyPatch) -> str:
     return "a file lies among the batches that is none of ours"
 
 
-def frames_to_devices(_site: Site, patch: pytest.MonkeyPatch) -> str:
-    """A route that reads takes whoever has a certificate."""
-    patch.setattr(collector.auth, "reader", lambda _caller: Reader(name="anybody"))
-    return "bytes) to a device that reads at the devices listener"
+def frames_to_devices(site: Site, patch: pytest.MonkeyPatch) -> str:
+    """A route that reads takes whoever has a certificate, and whatever grant."""
+    unapproved(site, patch)
+    patch.setattr(collector.auth, "reader", lambda _caller: Reader(name=identities.NAME))
+    return "as a device that reads at the devices listener"
 
 
 def allow_all(_site: Site, patch: pytest.MonkeyPatch) -> str:
@@ -222,7 +221,7 @@ def allow_all(_site: Site, patch: pytest.MonkeyPatch) -> str:
 def unapproved(_site: Site, patch: pytest.MonkeyPatch) -> str:
     """A reader needs no grant."""
     patch.setattr(
-        collector.release.releases,
+        collector.release.access,
         "verify_access",
         lambda grant, *_by: decode_request(grant.request),
     )
@@ -236,11 +235,25 @@ def other_scope(site: Site, patch: pytest.MonkeyPatch) -> str:
     grant = site.org.grant(asked)
     (site.premises.paths.config / "drill" / "days.json").write_bytes(msgspec.json.encode(grant))
     assert held(site).passed
-    patch.setattr(
-        Releaser,
-        "_covered",
-        lambda _self, connection, batch, _asked, now: frames.find(connection, batch, now),
-    )
+    patch.setattr(frames.Access, "check_covers", lambda _self, _row: None)
+    return "to a reader whose grant is for something else"
+
+
+def other_list(site: Site, patch: pytest.MonkeyPatch) -> str:
+    """A reader with a good grant is told of frames that it does not cover."""
+    asked = to_be_approved(site.policy, site.collector.now())
+    (site.premises.paths.config / "drill").mkdir()
+    grant = site.org.grant(asked)
+    (site.premises.paths.config / "drill" / "days.json").write_bytes(msgspec.json.encode(grant))
+    page = frames.page
+
+    def of_all(
+        connection: Connection, access: frames.Access, after: int, now: WallInstant
+    ) -> FrameList:
+        wide = msgspec.structs.replace(access.request, first_day="2000-01-01", last_day="9999")
+        return page(connection, replace(access, request=wide), after, now)
+
+    patch.setattr(frames, "page", of_all)
     return "to a reader whose grant is for something else"
 
 
@@ -269,7 +282,7 @@ HOLES: Final[dict[str, Callable[[Site, pytest.MonkeyPatch], str]]] = {
     each.__name__: each
     for each in (
         *(public_object, public_folder, linked_away, public_key_file, strange_file),
-        *(frames_to_devices, allow_all, unapproved, other_scope, receipts_for_all),
+        *(frames_to_devices, allow_all, unapproved, other_scope, other_list, receipts_for_all),
         from_anywhere,
     )
 }
@@ -533,9 +546,29 @@ def stolen(site: Site) -> Iterator[Callable[..., OneDoor]]:
             folder.mkdir()
             (folder / "certificate.pem").write_bytes(shown.certificate)
             (folder / "key.pem").write_bytes(shown.key)
-            return site.door(folder / "certificate.pem", folder / "key.pem")
+            files = folder / "certificate.pem", folder / "key.pem"
+            pin, authority = site.premises.tls_pin(), site.premises.trusted_pem()
+            # No documented one: what a drill is answered has no body.
+            one = OneDoor(site.origin, (pin,), authority, *files, WAIT_SECONDS)
+            site.doors.append(one)
+            return one
 
         yield door
+
+
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_a_grant_that_is_believed_is_found_also_while_the_programme_stands_still(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch, *, stands_still: bool
+) -> None:
+    """And before the first drill has passed: another refusal must not hide the hole."""
+    site.stop()
+    site.collector = type(site.collector).open(site.premises, site.clock, gate=Gate())
+    site.serve(Listener("127.0.0.1", int(site.origin.rpartition(":")[2])))
+    if stands_still:
+        site.stops("called by hand")
+    unapproved(site, monkeypatch)
+    outcome = held(site)
+    assert any("to a reader without a grant" in hole for hole in outcome.holes)
 
 
 def test_who_steals_a_drills_certificate_gets_nothing_with_it(site: Site, ada: Workstation) -> None:
@@ -544,9 +577,13 @@ def test_who_steals_a_drills_certificate_gets_nothing_with_it(site: Site, ada: W
     batch = objects(site)[0].hex()
     with stolen(site) as door:
         device, reader = door(Who.DEVICE), door(Who.READER)
-        for path in ("/v1/frames", f"/v1/frames/{batch}", f"/v1/consents/{'00' * 32}"):
-            assert refusal(reader.request("GET", path)) == (403, "not-for-drills")
-            assert refusal(device.request("GET", path))[0] == 403
+        grant = site.grant(reader=identities.NAME)  # that somebody really approved
+        for what in ("", "/terms"):
+            answer = fetches(reader, grant, objects(site)[0], what)
+            assert (answer.status, answer.body) == (200, b"")
+            assert refusal(fetches(device, grant, objects(site)[0], what))[0] == 403
+        assert lists(reader, grant).body == b""
+        assert refusal(reader.request("GET", "/v1/log/checkpoint")) == (403, "not-for-drills")
         for path in (
             "/v1/rights",
             "/v1/guard-key?category=keys&month=2027-01",
@@ -558,14 +595,16 @@ def test_who_steals_a_drills_certificate_gets_nothing_with_it(site: Site, ada: W
         assert refusal(device.request("DELETE", f"/v1/batches/{batch}"))[0] == 403
         name = batch_hash(frame).hex()
         assert refusal(device.request("PUT", f"/v1/batches/{name}", frame))[0] in (403, 422)
-    fresh = [door.request("GET", "/v1/frames") for door in (device, reader)]
+    fresh = [lists(door, grant) for door in (device, reader)]
     assert {refusal(answer) for answer in fresh} == {(401, "unknown-client")}
 
 
 def test_a_mark_that_is_no_drills_changes_nothing(site: Site, ada: Workstation) -> None:
     """Who writes the header without a drill is answered, and counted, as without it."""
     reader = site.reader(READER)
-    answer = reader.request("GET", "/v1/frames", headers={identities.MARK: "00" * 32})
+    order = msgspec.json.encode(FrameOrder(grant=site.grant()))
+    mark = {identities.MARK: "00" * 32}
+    answer = reader.request("POST", "/v1/frames", order, headers=mark)
     assert answer.status == 200
     assert msgspec.json.decode(answer.body, type=FrameList).frames
     assert identities.MARK not in answer.headers

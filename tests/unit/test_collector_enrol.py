@@ -17,7 +17,7 @@ from collector.index.tables import devices, tokens
 from tests.conftest import NewPlace
 from tests.fakes.indexes import in_index
 from tests.fakes.organisation import READER, ed25519
-from tests.fakes.site import TENANT, Site, Workstation, collector_site, refusal
+from tests.fakes.site import TENANT, Site, Workstation, collector_site, lists, refusal
 from tests.fakes.tls import pem_to_der
 from wire.collector_http import Certified, EnrolRequest, RenewRequest, State
 
@@ -29,8 +29,9 @@ DEVICE_ONLY = (
     ("DELETE", f"/v1/batches/{NOBODY}"),
 )
 READER_ONLY = (
-    ("GET", "/v1/frames"),
-    ("GET", f"/v1/frames/{NOBODY}"),
+    ("POST", "/v1/frames"),
+    ("POST", f"/v1/frames/{NOBODY}"),
+    ("POST", f"/v1/frames/{NOBODY}/terms"),
     ("POST", "/v1/releases"),
 )
 BOTH = (
@@ -238,11 +239,12 @@ def test_a_revoked_reader_is_refused_and_its_name_can_be_given_again(site: Site)
         site.reader("team-a")
     with site.collector.index.writing() as connection:
         enrol.revoke_reader(connection, "team-a", site.collector.now())
-    assert refusal(first.request("GET", "/v1/frames")) == (401, "revoked")
+    grant = site.grant(reader="team-a")
+    assert refusal(lists(first, grant)) == (401, "revoked")
 
     second = site.reader("team-a")
-    assert second.request("GET", "/v1/frames").status == 200
-    assert refusal(first.request("GET", "/v1/frames")) == (401, "unknown-client")
+    assert lists(second, grant).status == 200
+    assert refusal(lists(first, grant)) == (401, "unknown-client")
     with (
         pytest.raises(SetupError, match="no reader"),
         site.collector.index.writing() as connection,
@@ -303,7 +305,7 @@ def test_a_certificate_alone_is_not_enough(
     site: Site, key: Ed25519PrivateKey, uri: str, name: str
 ) -> None:
     """Signed by the right authority, but the index does not know this name with this key."""
-    answer = site.certify(key, uri).request("GET", "/v1/frames")
+    answer = lists(site.certify(key, uri), site.grant())
     assert refusal(answer) == (401, name)
 
 

@@ -15,7 +15,7 @@ from collector.rights import forget
 from tests.conftest import NewPlace
 from tests.fakes.indexes import in_index
 from tests.fakes.organisation import READER
-from tests.fakes.site import Site, Workstation, collector_site, refusal
+from tests.fakes.site import Site, Workstation, collector_site, fetches, refusal
 from wire.collector_http import Deleted, verify_logged
 from wire.frame import split
 from wire.ids import BatchHash
@@ -113,7 +113,7 @@ def test_a_deleted_batch_never_comes_back(site: Site, workstation: Workstation) 
     assert workstation.deletes(frame).body == first.body
     assert refusal(workstation.puts(frame)) == (410, "erased")
     reader = site.reader(READER)
-    answer = reader.request("GET", f"/v1/frames/{hash_of(frame).hex()}")
+    answer = fetches(reader, site.grant(), hash_of(frame))
     assert refusal(answer) == (410, "erased")
     assert trace(site, frame) == []
 
@@ -159,8 +159,8 @@ def test_another_device_can_neither_delete_nor_find_out(
     assert not deleted.stored
     assert {"row", "file"} <= set(trace(site, frame))
     assert workstation.puts(frame).status == 200
-    reader = site.reader(f"{READER}-2")
-    fetched = reader.request("GET", f"/v1/frames/{hash_of(frame).hex()}")
+    second = f"{READER}-2"
+    fetched = fetches(site.reader(second), site.grant(reader=second), hash_of(frame))
     assert fetched.body == frame
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from socket import create_connection
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
@@ -21,9 +22,10 @@ from collector.ingest import receive
 from collector.store.files import FileStore, Mark
 from tests.conftest import NewPlace
 from tests.fakes.organisation import ed25519
-from tests.fakes.site import Site, Workstation, collector_site, refusal, today
+from tests.fakes.site import Site, Workstation, collector_site, fetches, refusal, today
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
+from wire.collector_http import Terms
 from wire.frame import core_hash, split
 from wire.ids import BatchHash
 from wire.receipt import decode_receipt, verify_receipt
@@ -444,13 +446,16 @@ def test_a_batch_under_a_narrower_policy_than_was_agreed_to_is_taken(
 
 
 def test_a_reader_gets_the_policies_to_compare_and_a_device_does_not(tmp_path: Path) -> None:
-    """Every policy that was ever published here, by its digest."""
+    """Of a batch that its grant covers: that of the consent, and that of the recording."""
     with collector_site(tmp_path) as site:
         workstation, reader = site.workstation(), site.reader("training-team")
-        first, text = site.digest, (site.policy_folder / "policy.json").read_bytes()
-        site.publishes(applications=())
-        answer = reader.request("GET", f"/v1/policies/{first.hex()}")
-        assert (answer.status, answer.body) == (200, text)
-        assert refusal(reader.request("GET", f"/v1/policies/{'00' * 32}")) == (404, "not-found")
-        asked = workstation.door.request("GET", f"/v1/policies/{first.hex()}")
+        signed, texts, frame = workstation.consents(), list[bytes](), b""
+        for number in (1, 2):
+            frame = workstation.seals(signed)
+            assert workstation.puts(frame).status == 201
+            texts.append((site.policy_folder / "policy.json").read_bytes())
+            answer = fetches(reader, site.grant(), hash_of(frame), "/terms")
+            assert msgspec.json.decode(answer.body, type=Terms).policies == tuple(texts[:number])
+            site.publishes(applications=())
+        asked = fetches(workstation.door, site.grant(), hash_of(frame), "/terms")
         assert refusal(asked) == (403, "wrong-role")

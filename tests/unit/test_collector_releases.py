@@ -2,27 +2,51 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
+from typing import Final
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import func, select
 
 from base.clock import NANOSECONDS
 from base.door import Response
 from base.https import OneDoor
+from base.serving import Listener
+from collector.assembly import Collector
+from collector.drill.gate import Gate
 from collector.index.tables import checkpoints, leaves
+from collector.refusal import RefusedError
 from collector.release import frames
+from collector.release.access import NEVER
 from tests.conftest import NewPlace
-from tests.fakes.organisation import READER, WITNESS_NAME
-from tests.fakes.site import Site, Workstation, collector_site, refusal, today
+from tests.fakes.organisation import READER, WITNESS_NAME, b64, ed25519, raw
+from tests.fakes.site import (
+    Site,
+    Workstation,
+    collector_site,
+    fetches,
+    lists,
+    refusal,
+    today,
+)
 from wire.category import Category
-from wire.collector_http import FrameList, ReleaseList, ReleaseOrder, StoredFrame
-from wire.frame import core_hash, split
-from wire.grant import AccessGrant, access_digest
+from wire.collector_http import (
+    FrameList,
+    FrameOrder,
+    ReleaseList,
+    ReleaseOrder,
+    StoredFrame,
+    Terms,
+)
+from wire.frame import core_hash, decode_core, split
+from wire.grant import AccessGrant, access_digest, decode_request, longest_grant
 from wire.ids import BatchHash, WallInstant
 from wire.leaf import Kind, entry, release_payload
+from wire.policy import policy_digest
 from wire.tlog import leaf_hash, verify_checkpoint, verify_cosignature, verify_inclusion
 
 
@@ -55,13 +79,8 @@ def hash_of(frame: bytes) -> BatchHash:
 
 
 def approved(site: Site, **changes: object) -> AccessGrant:
-    usual: dict[str, object] = {
-        "first_day": today(),
-        "last_day": today(),
-        "expires_at": WallInstant(site.collector.now() + 3600 * NANOSECONDS),
-        "programme": site.policy.programme,
-    }
-    return site.org.grant(site.org.request(**(usual | changes)))
+    usual = {"categories": (Category.KEYS,), "first_day": today(), "last_day": today()}
+    return site.grant(**(usual | changes))
 
 
 def order(reader: OneDoor, grant: AccessGrant, *batches: bytes) -> Response:
@@ -77,33 +96,164 @@ def leaf_count(site: Site) -> int:
 # --- listing and fetching ---------------------------------------------------------------
 
 
-def listed(reader: OneDoor, query: str = "") -> FrameList:
-    answer = reader.request("GET", f"/v1/frames{query}")
+def listed(reader: OneDoor, grant: AccessGrant, after: int = -1) -> FrameList:
+    answer = lists(reader, grant, after)
     assert answer.status == 200, answer.body
     return msgspec.json.decode(answer.body, type=FrameList)
 
 
-def test_a_reader_finds_and_fetches_sealed_frames(reader: OneDoor, frame: bytes) -> None:
-    """By category and day; what comes is the frame, to the byte."""
-    found = {one.batch_hash for one in listed(reader, f"?category=keys&first_day={today()}").frames}
-    assert hash_of(frame) in found
-    answer = reader.request("GET", f"/v1/frames/{hash_of(frame).hex()}")
+def test_a_reader_finds_and_fetches_sealed_frames(
+    site: Site, reader: OneDoor, frame: bytes
+) -> None:
+    """By what its grant covers; what comes is the frame, to the byte."""
+    grant = approved(site)
+    assert hash_of(frame) in {one.batch_hash for one in listed(reader, grant).frames}
+    answer = fetches(reader, grant, hash_of(frame))
     assert (answer.status, answer.body) == (200, frame)
+    terms = msgspec.json.decode(fetches(reader, grant, hash_of(frame), "/terms").body, type=Terms)
+    assert hashlib.sha256(terms.consent.record).digest() == decode_core(split(frame).core).grant
+    assert [policy_digest(text) for text in terms.policies] == [site.digest]
+
+
+WAYS: Final = ("", "/terms")
+REFUSED: Final[dict[str, Callable[[Site], AccessGrant]]] = {
+    "nobody approved it": lambda site: replace(approved(site), approvals=()),
+    "one party approved it": lambda site: replace(
+        approved(site), approvals=approved(site).approvals[:1]
+    ),
+    "it has expired": lambda site: approved(site, expires_at=site.collector.now()),
+    "it is for too long": lambda site: approved(
+        site, expires_at=WallInstant(longest_grant(site.collector.now()) + 3600 * NANOSECONDS)
+    ),
+    "it is of another reader": lambda site: approved(site, reader="another-team"),
+    "it is for another programme": lambda site: approved(site, programme="other"),
+    "it is for another purpose": lambda site: approved(site, purpose="performance-evaluation"),
+    "it was changed after it was approved": lambda site: replace(
+        approved(site), request=approved(site, last_day=today(9)).request
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_without_a_grant_that_holds_a_reader_gets_nothing_at_all(
+    site: Site, reader: OneDoor, frame: bytes, case: str
+) -> None:
+    """Neither the list, nor a frame, nor under which consent it was made: 403, by name."""
+    grant = REFUSED[case](site)
+    answers = [lists(reader, grant), *(fetches(reader, grant, hash_of(frame), w) for w in WAYS)]
+    assert {refusal(answer) for answer in answers} == {(403, "grant-refused")}
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/frames", f"/v1/frames/{'0' * 64}", f"/v1/consents/{'0' * 64}"]
+)
+def test_a_reader_without_any_grant_asks_in_vain(reader: OneDoor, path: str) -> None:
+    """As readers did before there were grants for it: no such path, verb or body."""
+    assert reader.request("GET", path).status in (404, 405)
+    for body in (b"", b"{}", b'{"grant":null}', b'{"grant":{"request":"","approvals":[]}}'):
+        assert reader.request("POST", path, body).status in (400, 403, 404)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"categories": (Category.SCREEN,)},
+        {"first_day": today(1), "last_day": today(2)},
+        {"first_day": today(-2), "last_day": today(-1)},
+        {"first_day": today(1), "last_day": today(-1)},
+        {"categories": ()},
+    ],
+    ids=str,
+)
+def test_a_grant_is_for_what_it_covers_alone(
+    site: Site, reader: OneDoor, frame: bytes, changes: dict[str, object]
+) -> None:
+    """What it does not cover is not listed, and not given to whoever knows the hash."""
+    grant = approved(site, **changes)
+    assert listed(reader, grant).frames == ()
+    for way in WAYS:
+        assert refusal(fetches(reader, grant, hash_of(frame), way)) == (403, "not-covered")
+
+
+@pytest.mark.parametrize("end", ["halt", "stop"])
+def test_while_the_programme_stands_still_readers_get_nothing(
+    site: Site, reader: OneDoor, frame: bytes, end: str
+) -> None:
+    """Whatever their grants say; a stop that ends gives it back."""
+    grant = approved(site)
+    site.halts("enough") if end == "halt" else site.stops("a fault")
+    answers = [lists(reader, grant), *(fetches(reader, grant, hash_of(frame), w) for w in WAYS)]
+    answers.append(order(reader, grant, hash_of(frame)))
+    site.publishes() if end == "halt" else site.goes_on()
+    assert {refusal(answer) for answer in answers} == {
+        (503, {"halt": "halted", "stop": "stopped"}[end])
+    }
+    assert fetches(reader, approved(site), hash_of(frame)).body == frame
+
+
+def test_before_the_first_drill_has_passed_readers_get_nothing(tmp_path: Path) -> None:
+    """Nobody knows yet whether what must be refused is refused."""
+    with collector_site(tmp_path / "site") as site:
+        ada, reader = site.workstation(), site.reader(READER)
+        frame = ada.seals(ada.consents())
+        assert ada.puts(frame).status == 201
+        site.stop()
+        site.collector = Collector.open(site.premises, site.clock, gate=Gate())
+        site.serve(Listener("127.0.0.1", int(site.origin.rpartition(":")[2])))
+        grant = approved(site)
+        answers = [lists(reader, grant), *(fetches(reader, grant, hash_of(frame), w) for w in WAYS)]
+        answers.append(order(reader, grant, hash_of(frame)))
+        assert {refusal(answer) for answer in answers} == {(503, "undrilled")}
+        site.collector.gate.open()
+        assert fetches(reader, grant, hash_of(frame)).body == frame
+
+
+def test_frames_of_today_are_withheld_until_the_day_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default: whoever was recorded has at least the day to take it back."""
+    monkeypatch.setattr("tests.fakes.site.READERS", "")
+    with collector_site(tmp_path / "site") as site:
+        ada, reader = site.workstation(), site.reader(READER)
+        frame = ada.seals(ada.consents())
+        assert ada.puts(frame).status == 201
+        grant = approved(site, last_day=today(3), expires_at=longest_grant(site.collector.now()))
+        assert listed(reader, grant).frames == ()
+        asked = [*(fetches(reader, grant, hash_of(frame), w) for w in WAYS)]
+        asked.append(order(reader, grant, hash_of(frame)))
+        assert {refusal(answer) for answer in asked} == {(403, "not-yet")}
+        site.clock.moved = timedelta(days=1)
+        assert [one.batch_hash for one in listed(reader, grant).frames] == [hash_of(frame)]
+        assert fetches(reader, grant, hash_of(frame)).body == frame
+        assert order(reader, grant, hash_of(frame)).status == 200
+
+
+def test_a_grant_that_another_policy_does_not_know_ends_with_it(tmp_path: Path) -> None:
+    """Nothing is remembered: what is asked next is judged by the policy that is in force then."""
+    with collector_site(tmp_path / "site") as site:
+        reader, grant = site.reader(READER), approved(site)
+        assert lists(reader, grant).status == 200
+        others = tuple(
+            msgspec.structs.replace(one, key=b64(raw(ed25519()))) for one in site.policy.approvers
+        )
+        site.publishes(approvers=others)
+        assert refusal(lists(reader, grant)) == (403, "grant-refused")
 
 
 def test_a_listing_goes_on_where_the_last_one_ended(
-    reader: OneDoor, workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+    site: Site, reader: OneDoor, workstation: Workstation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Page by page, each frame once, in the order of the log."""
     signed = workstation.consents()
     for _ in range(3):
         workstation.puts(workstation.seals(signed))
-    whole = listed(reader).frames
+    grant = approved(site)
+    whole = listed(reader, grant).frames
     monkeypatch.setattr(frames, "PAGE", 2)
     seen: list[StoredFrame] = []
     after, more = -1, True
     while more:
-        page = listed(reader, f"?after={after}")
+        page = listed(reader, grant, after)
         assert len(page.frames) <= 2
         seen.extend(page.frames)
         after, more = page.frames[-1].index, page.more
@@ -112,23 +262,15 @@ def test_a_listing_goes_on_where_the_last_one_ended(
     assert [one.index for one in seen] == sorted({one.index for one in seen})
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["?category=screen", f"?first_day={today(1)}", f"?last_day={today(-1)}", "?after=99999"],
-)
-def test_what_does_not_match_is_not_listed(reader: OneDoor, frame: bytes, query: str) -> None:
-    """Category, first and last day, and what was seen already."""
-    assert frame
-    assert listed(reader, query).frames == ()
-
-
-def test_nothing_can_be_asked_about_one_person(reader: OneDoor, frame: bytes) -> None:
+def test_nothing_can_be_asked_about_one_person(site: Site, reader: OneDoor, frame: bytes) -> None:
     """A listing names no subject and no device, and takes neither as a filter."""
-    answer = reader.request("GET", "/v1/frames")
+    answer = lists(reader, approved(site))
     shown = json.loads(answer.body)["frames"][-1]
     assert set(shown) == {"batch_hash", "index", "category", "day", "bytes"}
+    asked = msgspec.json.decode(msgspec.json.encode(FrameOrder(grant=approved(site))))
     for name in ("subject", "device"):
-        assert listed(reader, f"?{name}=x").frames == listed(reader).frames
+        body = msgspec.json.encode({**asked, name: "x"})
+        assert refusal(reader.request("POST", "/v1/frames", body)) == (400, "bad-request")
     assert frame
 
 
@@ -136,14 +278,18 @@ def test_a_frame_whose_time_has_run_out_is_not_to_be_had(
     site: Site, reader: OneDoor, frame: bytes
 ) -> None:
     """Retention ends for readers on its day, swept or not."""
+    grant = approved(site, expires_at=longest_grant(site.collector.now()))
     site.clock.moved = timedelta(days=31)
     try:
         with site.collector.index.reading() as connection:
-            page = frames.page(connection, frames.Wanted(), site.collector.now())
+            access = frames.Access(request=decode_request(grant.request), before=NEVER)
+            page = frames.page(connection, access, -1, site.collector.now())
+            with pytest.raises(RefusedError, match="erased"):
+                frames.find(connection, hash_of(frame), site.collector.now())
     finally:
         site.clock.moved = timedelta()
     assert page.frames == ()
-    assert refusal(reader.request("GET", f"/v1/frames/{'0' * 64}")) == (404, "not-found")
+    assert refusal(fetches(reader, approved(site), bytes(32))) == (404, "not-found")
 
 
 # --- releases ---------------------------------------------------------------------------
@@ -305,12 +451,18 @@ def test_many_batches_in_one_order(site: Site, reader: OneDoor, workstation: Wor
     assert len({one.index for one in released.releases}) == 5
 
 
-@pytest.mark.parametrize("path", ["/v1/frames?first_day=%00", "/v1/policy/%00", "/v1/frames?%00=1"])
+@pytest.mark.parametrize(
+    "path", ["/v1/log/consistency?old=%00", "/v1/policy/%00", "/v1/log/checkpoint?%00=1"]
+)
 def test_a_nul_is_refused_at_the_door(reader: OneDoor, path: str) -> None:
     """PostgreSQL's text has none, so it would be taken for a mistake of ours."""
     assert refusal(reader.request("GET", path)) == (400, "bad-request")
 
 
-def test_what_comes_after_a_number_beyond_all_leaves_is_nothing(reader: OneDoor) -> None:
-    """Whoever asks so gets an empty list, on either back end."""
-    assert listed(reader, f"?after={10**18 - 1}").frames == ()
+def test_what_comes_after_a_number_beyond_all_leaves_is_nothing(
+    site: Site, reader: OneDoor
+) -> None:
+    """Whoever asks so gets an empty list, on either back end; numbers that are none get a 400."""
+    assert listed(reader, approved(site), (1 << 53) - 1).frames == ()
+    for after in (1 << 53, 1 << 63, 10**40, -2):
+        assert refusal(lists(reader, approved(site), after)) == (400, "bad-request")

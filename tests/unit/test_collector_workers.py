@@ -26,7 +26,7 @@ from collector.store.files import FileStore
 from collector.workers import crew
 from collector.workers.crew import Crew
 from tests.conftest import Size
-from tests.fakes.site import Site, Workstation, collector_site, refusal, serving
+from tests.fakes.site import Site, Workstation, collector_site, lists, refusal, serving
 from tests.fakes.tls import WAIT_SECONDS
 from wire.collector_http import State
 from wire.frame import join_unsigned, split
@@ -136,7 +136,7 @@ def test_who_is_refused_is_refused_by_the_same_name(staffed: Staffed) -> None:
     assert refusal(home.puts(frame, "nonsense")) == (404, "not-found")
     path = f"/v1/batches/{hash_of(frame).hex()}"
     assert refusal(site.door().request("PUT", path, frame)) == (401, "no-certificate")
-    assert refusal(home.door.request("GET", "/v1/frames")) == (403, "wrong-role")
+    assert refusal(lists(home.door, site.grant())) == (403, "wrong-role")
     assert home.puts(frame).status == 201
     assert home.deletes(frame).status == 200
     assert refusal(home.puts(frame)) == (410, "erased")

@@ -37,7 +37,7 @@ from collector.serving.listeners import credentials_for, served
 from guard.config import Config
 from tests.fakes.organisation import MONTH, Organisation, ed25519
 from tests.fakes.served import ServedGuard, StoppedClock, found_guard
-from tests.fakes.site import Site, Workstation, refusal, serving
+from tests.fakes.site import Site, Workstation, fetches, lists, refusal, serving
 from tests.fakes.tls import WAIT_SECONDS
 from wire.category import Category
 from wire.collector_http import Certified
@@ -117,9 +117,13 @@ def test_each_listener_serves_its_own_and_nothing_of_the_others(
     """A device's certificate at the readers' door is a wrong role; a reader's path is not there."""
     ada = site.workstation()
     devices, readers = (listeners.ports[d] for d in (Door.DEVICES, Door.READERS))
-    paths = {"/v1/state": (200, 404), "/v1/frames": (404, 403), "/metrics": (404, 404)}
+    paths = {
+        ("GET", "/v1/state"): (200, 404),
+        ("POST", "/v1/frames"): (404, 403),
+        ("GET", "/metrics"): (404, 404),
+    }
     for path, statuses in paths.items():
-        asked = [at(site, port, ada).request("GET", path).status for port in (devices, readers)]
+        asked = [at(site, port, ada).request(*path).status for port in (devices, readers)]
         assert tuple(asked) == statuses, path
     both = [
         at(site, p, ada).request("GET", "/v1/log/checkpoint").status for p in (devices, readers)
@@ -132,7 +136,7 @@ def test_nobody_comes_to_the_readers_door_without_a_certificate(
 ) -> None:
     """The connection ends before a request."""
     with pytest.raises(ClientRefusedError):
-        at(site, listeners.ports[Door.READERS]).request("GET", "/v1/frames")
+        at(site, listeners.ports[Door.READERS]).request("POST", "/v1/frames")
     assert at(site, listeners.ports[Door.DEVICES]).request("GET", "/v1/state").status == 200
 
 
@@ -145,7 +149,7 @@ def test_a_collector_without_listeners_of_their_own_serves_readers_with_the_devi
     told = served(bound, site.collector, site.premises, Watch(site.collector))
     with serving(*told):
         answer = at(site, bound.ports[Door.DEVICES], site.workstation()).request(
-            "GET", "/v1/frames"
+            "POST", "/v1/frames"
         )
         assert answer.status == 403
 
@@ -258,8 +262,9 @@ def certified(site: Site, port: int, uri: str) -> OneDoor:
 def test_an_operator_s_certificate_opens_nothing_else(site: Site) -> None:
     """At the devices' and the readers' door it is nobody's."""
     door = site.certify(ed25519(), client_uri("acme", Role.OPERATOR, "prometheus"))
-    for path in ("/v1/frames", "/v1/log/checkpoint", "/v1/rights"):
+    for path in ("/v1/log/checkpoint", "/v1/rights"):
         assert refusal(door.request("GET", path)) == (401, "unknown-client")
+    assert refusal(lists(door, site.grant())) == (401, "unknown-client")
 
 
 def test_in_the_clear_only_this_machine_is_served() -> None:
@@ -359,8 +364,8 @@ def test_no_number_names_anybody(site: Site, listeners: Listeners) -> None:
         with contextlib.closing(at(site, port, ada)) as door:
             door.request("PUT", f"/v1/batches/{name}", frame)
             door.request("GET", f"/v1/{name}/{ada.org.subject.hex()}")
-            door.request("GET", f"/v1/frames/{name}")
-    reader.request("GET", f"/v1/frames/{name}")
+            fetches(door, site.grant(), bytes.fromhex(name))
+    assert fetches(reader, site.grant(), bytes.fromhex(name)).status == 200
     status, text = told.ask("/metrics")
     assert status == 200
     shown = text.decode()

@@ -23,11 +23,13 @@ from wire.collector_http import (
     ReleaseList,
     ReleaseOrder,
     StoredFrame,
+    Terms,
 )
 from wire.errors import NotCoveredError
 from wire.frame import decode_core, split
+from wire.grant import AccessGrant, decode_request
 from wire.guard_http import ReleaseAnswer, ReleaseAnswers, ReleaseRequest
-from wire.ids import BatchHash, GrantHash, PolicyDigest, key_id
+from wire.ids import BatchHash, GrantHash, key_id
 from wire.policy import Policy, encode_policy, policy_digest
 from wire.tlog import Tree
 from wire.xwing import public_key_of
@@ -50,10 +52,8 @@ class CollectorInMemory:
     downloads: int = 0
     ordered: list[BatchHash] = field(default_factory=list)
     breaks_after: int | None = None
-    texts: dict[PolicyDigest, bytes] = field(default_factory=dict)
-
-    def policy_text(self, digest: PolicyDigest) -> bytes | None:
-        return self.texts.get(digest)
+    texts: list[bytes] = field(default_factory=list)
+    terms_asked: int = 0
 
     def hold(self, *sealed: Sealed) -> None:
         self.frames_here |= {one.hash: one for one in sealed}
@@ -61,32 +61,38 @@ class CollectorInMemory:
     def policy(self) -> Policy:
         return ACME.policy()
 
-    def frames(self, category: Category, first_day: str, last_day: str) -> Iterator[StoredFrame]:
+    def frames(self, grant: AccessGrant) -> Iterator[StoredFrame]:
+        asked = decode_request(grant.request)
         for number, (name, one) in enumerate(self.frames_here.items()):
-            if one.core.category is category and first_day <= one.core.day <= last_day:
+            in_time = asked.first_day <= one.core.day <= asked.last_day
+            if one.core.category in asked.categories and in_time:
                 yield StoredFrame(
                     batch_hash=name,
                     index=number,
-                    category=category,
+                    category=one.core.category,
                     day=one.core.day,
                     bytes=len(one.frame),
                 )
 
-    def frame(self, batch: BatchHash) -> bytes | None:
+    def frame(self, grant: AccessGrant, batch: BatchHash) -> bytes | None:
+        assert decode_request(grant.request).reader == READER
         if self.breaks_after is not None and self.downloads >= self.breaks_after:
             raise RetryableError("the line went dead")
         self.downloads += 1
         return None if batch in self.erased else self.frames_here[batch].frame
 
-    def consent(self, grant: GrantHash) -> KeptConsent | None:
-        for one in self.frames_here.values():
-            if one.core.grant == grant and grant not in self.without_consent:
-                return KeptConsent(
-                    record=one.consent.record,
-                    signature=one.consent.signature,
-                    device_key=raw(ACME.device),
-                )
-        return None
+    def terms(self, grant: AccessGrant, batch: BatchHash) -> Terms | None:
+        assert decode_request(grant.request).reader == READER
+        self.terms_asked += 1
+        one = self.frames_here[batch]
+        if one.core.grant in self.without_consent:
+            return None
+        kept = KeptConsent(
+            record=one.consent.record,
+            signature=one.consent.signature,
+            device_key=raw(ACME.device),
+        )
+        return Terms(consent=kept, policies=tuple(self.texts))
 
     def releases(self, order: ReleaseOrder) -> ReleaseList:
         batches = [BatchHash(name) for name in order.batches]
@@ -343,13 +349,13 @@ def test_what_was_dropped_opens_no_more(
     assert not library.has_release(one.hash)
 
 
-def under_another_policy(*, wider: bool) -> tuple[Sealed, dict[PolicyDigest, bytes]]:
+def under_another_policy(*, wider: bool) -> tuple[Sealed, list[bytes]]:
     """Return a batch whose consent was given under another policy than it was recorded under."""
     other = ACME.policy(hold_seconds=1) if wider else ACME.policy(applications=())
     agreed, recorded = encode_policy(ACME.policy()), encode_policy(other)
     consent = ACME.consent(policy_digest(agreed))
     sealed = ACME.seal(policy_digest(recorded), consent=consent)
-    return sealed, {policy_digest(text): text for text in (agreed, recorded)}
+    return sealed, [agreed, recorded]
 
 
 def test_a_batch_under_a_narrower_policy_than_was_agreed_to_is_fetched_and_opens(
@@ -363,6 +369,10 @@ def test_a_batch_under_a_narrower_policy_than_was_agreed_to_is_fetched_and_opens
     assert (tally.fetched, tally.refused) == (1, {})
     opener = Opener(library=library, identity=ACME.identity, today=NOW.date())
     assert opener.open(sealed.hash).checked.consent.policy_digest != sealed.core.policy
+    another = ACME.seal(sealed.core.policy, consent=sealed.consent)
+    collector.hold(another)
+    assert fetch(ACME.grant(), library, collector, guard, now=wall(NOW)).fetched == 1
+    assert collector.terms_asked == 1
 
 
 @pytest.mark.parametrize(("wider", "lost"), [(True, False), (False, True)])
@@ -377,14 +387,14 @@ def test_a_batch_under_a_policy_that_is_not_proved_narrower_is_refused(
     """I10: by name, whether it is wider or nobody has the texts, or hands out others."""
     sealed, texts = under_another_policy(wider=wider)
     lie = encode_policy(ACME.policy(version=7))
-    collector.texts = dict.fromkeys(texts, lie) if lost else texts
+    collector.texts = [lie, lie] if lost else texts
     collector.hold(sealed)
     tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))
     assert (tally.fetched, tally.refused) == (0, {Fault.NOT_CONSENTED: 1})
     library.keep_frame(sealed.hash, sealed.frame)  # and also where it was smuggled in
-    consent = collector.consent(sealed.core.grant)
-    assert consent is not None
-    library.keep_consent(sealed.core.grant, consent)
+    terms = collector.terms(ACME.grant(), sealed.hash)
+    assert terms is not None
+    library.keep_consent(sealed.core.grant, terms.consent)
     opener = Opener(library=library, identity=ACME.identity, today=NOW.date())
     with pytest.raises(FaultError) as caught:
         opener.open(sealed.hash)
