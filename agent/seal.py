@@ -21,6 +21,7 @@ from wire.category import Category
 from wire.frame import LARGEST_BYTES, TRAILER_BYTES, Core, core_hash, encode_core
 from wire.ids import BootInstant, DeviceId, SubjectId, WallInstant, key_id
 from wire.policy import Policy
+from wire.recipients import sealed_to
 from wire.sealing import seal as seal_frame
 from wire.shelf import reseal
 
@@ -53,7 +54,7 @@ class Sealer:
         rule = self.policy.rule(category)
         if guard_key is None or rule is None:
             raise UnsealableError(f"there is no key of the guard for {category} in this month")
-        readers = [decode_recipient(recipient.key) for recipient in self.policy.recipients]
+        readers = [decode_recipient(each.key) for each in sealed_to(self.policy.recipients)]
         subject = decode_recipient(self.subject_key)
         recipients = [*readers, subject]
         core = Core(

@@ -225,7 +225,7 @@ class Organisation:
             *("--guard-key", guard["signing_key"], "--witness", guard["witness"]),
             *("--guard-lease-key", guard["lease_key"]),
             *("--collector-lease-key", collector["lease_key"]),
-            *("--recipient", f"{READER}={reader['recipient']}"),
+            *("--recipient", f"{READER}={reader['entry']}"),
             *("--threshold", "2", "--hold", str(plan.hold_seconds)),
             *("--assessment", "DPIA-2026-DEMO", "--assessment-expires", next_year.isoformat()),
             *("--review", self.governance.facts("review")["digest"]),

@@ -33,6 +33,7 @@ from governance.keys import Role, new_key, read_private, read_public
 from governance.lint import Refusal, lint
 from governance.options import ANY_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
 from governance.receipt import receipt
+from governance.recipients_command import recipient
 from governance.review_command import review
 from governance.roots import next_root
 from governance.wishes import wishes_of
@@ -124,7 +125,7 @@ def keys_new(
     "recipients",
     multiple=True,
     metavar="NAME=KEY|NAME=FILE",
-    help="A reader: its name, and the age1pq... key or its file; repeatable.",
+    help="A reader: its name, and its recipient.json, or the age1pq... key; repeatable.",
 )
 @click.option(
     "--approver",
@@ -196,7 +197,7 @@ def draft_command(file: Path, notice_file: Path | None, **given: object) -> None
     Example:
       assent-govern draft acme/policy.json --controller "Acme Ltd" \\
           --origin https://collector.acme.example:8443 --pin 5f0c... \\
-          --recipient training-team=recipient.txt --application gedit:Gedit
+          --recipient training-team=recipient.json --application gedit:Gedit
     """
     if file.exists():
         raise SetupError(f"{file} is there already; a draft never overwrites a policy")
@@ -389,6 +390,7 @@ cli.add_command(diff)
 cli.add_command(audit)
 cli.add_command(halt)
 cli.add_command(receipt)
+cli.add_command(recipient)
 cli.add_command(review)
 
 

@@ -17,6 +17,7 @@ from wire.errors import UNREADABLE, MalformedError, NotCoveredError
 from wire.grant import AccessGrant, AccessRequest, approve, check_life, decode_request
 from wire.ids import WallInstant
 from wire.policy import Policy
+from wire.recipients import check_opens
 
 
 def read_grant(path: Path) -> AccessGrant:
@@ -69,8 +70,10 @@ def check_against_policy(
     mine = base64.b64encode(key.public_key().public_bytes_raw()).decode("ascii")
     if request.programme != policy.programme or request.purpose != policy.purpose:
         raise RejectedError(f"the policy is for {policy.programme} and {policy.purpose} only")
-    if request.recipient not in {recipient.key for recipient in policy.recipients}:
-        raise RejectedError("the policy does not name this reader's key as a recipient")
+    try:
+        check_opens(policy.recipients, request.recipient)
+    except NotCoveredError as exc:
+        raise RejectedError(str(exc)) from exc
     if mine not in {approver.key for approver in policy.approvers if approver.name == name}:
         raise RejectedError(f"the policy has no approver {name} with this key")
 

@@ -24,7 +24,7 @@ from wire.errors import MalformedError
 from wire.grant import party_of
 from wire.hours import minutes
 from wire.lease import LONGEST_LEASE_SECONDS
-from wire.policy import RECONFIRM_DAYS, Hours, Policy
+from wire.policy import RECONFIRM_DAYS, Hours, KeyState, Policy
 from wire.tlog import ALGORITHM_COSIGNATURE, ALGORITHM_ED25519, parse_verifier_key
 
 TO_FILL_IN: Final = "FILL IN"
@@ -123,7 +123,7 @@ def silent_notice(policy: Policy, _today: date) -> Iterator[str]:
         "the controller": policy.controller.name,
         "the representatives": policy.representatives.name,
         "who runs the guard": policy.guard.run_by,
-    } | {f"reader {number}": r.name for number, r in enumerate(policy.recipients, 1)}
+    } | {f"reader {number}": r for number, r in enumerate(policy.readers, 1)}
     for who, name in must_name.items():
         if " ".join(name.split()) not in notice:
             yield f"notice does not name {who} ({name})"
@@ -225,8 +225,8 @@ def lease(policy: Policy, _today: date) -> Iterator[str]:
 
 
 def no_recipient(policy: Policy, _today: date) -> Iterator[str]:
-    if not policy.recipients:
-        yield "recipients are empty"
+    if not any(r.state is KeyState.SEALED_TO for r in policy.recipients):
+        yield "recipients name no key to which new batches are sealed"
     for recipient in policy.recipients:
         try:
             decode_recipient(recipient.key)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from governance.checks import hours_in_words
 from wire.category import registry
 from wire.grant import AccessRequest
-from wire.policy import RECONFIRM_DAYS, CategoryRule, Policy
+from wire.policy import RECONFIRM_DAYS, CategoryRule, KeyState, Policy, Recipient
 
 
 def policy_in_words(policy: Policy) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
         f"Held on the device for {policy.hold_seconds} s before it may leave",
         f"A device goes on for {policy.lease_seconds} s without hearing from collector and guard",
         f"Goes to {policy.collector.origin} and nowhere else",
-        f"Readers: {', '.join(r.name for r in policy.recipients)}; each access needs "
+        f"Readers: {', '.join(map(_key_in_words, policy.recipients))}; each access needs "
         f"{policy.approval_threshold} of "
         + ", ".join(f"{a.name} ({a.party})" for a in policy.approvers)
         + ", of as many parties",
@@ -40,6 +40,11 @@ def policy_in_words(policy: Policy) -> tuple[str, ...]:
     ]
     lines += [f"  {line}" for line in policy.notice.splitlines() if line]
     return tuple(lines)
+
+
+def _key_in_words(key: Recipient) -> str:
+    said = key.name if key.state is KeyState.SEALED_TO else f"{key.name} ({key.state})"
+    return f"{said}, a key that follows {key.follows[:8]}" if key.follows else said
 
 
 def _rule_in_words(rule: CategoryRule) -> str:

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
+
 from base.errors import SetupError, line_of
+from wire.errors import UNREADABLE, MalformedError
+from wire.policy import Recipient
 
 
 def read(path: Path) -> bytes:
@@ -29,3 +33,16 @@ def read_text(path: Path) -> str:
         return read(path).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise SetupError(f"{path} is no text in UTF-8") from exc
+
+
+def read_recipient(path: Path) -> Recipient:
+    """Return what a reader says of its key.
+
+    Raises:
+        MalformedError: It is none.
+
+    """
+    try:
+        return msgspec.json.decode(read(path), type=Recipient)
+    except UNREADABLE as exc:
+        raise MalformedError(f"{path} is no recipient.json of assent-reader: {exc}") from exc

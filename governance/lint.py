@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from governance import checks, watching
+from governance import checks, reader_keys, watching
 from wire.category import Category
 from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import RECONFIRM_DAYS, Policy
@@ -203,8 +203,26 @@ RULES: Final = (
     Rule(
         name="no-recipient",
         why="A batch is sealed to its readers; without a reader's key nobody could open it.",
-        mend="Add the recipient (age1pq...) that `assent-reader keygen` prints.",
+        mend="Add the recipient.json that `assent-reader keygen` or `keys rotate` wrote.",
         broken=checks.no_recipient,
+    ),
+    Rule(
+        name="two-keys-of-a-reader",
+        why="A reader needs one key; with two, nobody can tell a change of key from a new reader.",
+        mend="Seal to the newer one, and let the older one open (`assent-govern recipient`).",
+        broken=reader_keys.two_sealed_to,
+    ),
+    Rule(
+        name="key-in-two-states",
+        why="A key that is revoked and is not would be decided by whoever reads it.",
+        mend="Name each key once; revoked is for good.",
+        broken=reader_keys.contradicting,
+    ),
+    Rule(
+        name="follows-nothing",
+        why="Only the holder of the key before can say that the reader is still the same.",
+        mend="Take the entry from the reader's recipient.json, and keep the key before it listed.",
+        broken=reader_keys.follows_nothing,
     ),
     Rule(
         name="guard-run-by-controller",

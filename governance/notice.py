@@ -32,7 +32,7 @@ def words_of(policy: Policy) -> Mapping[str, str]:
         "controller_contact": policy.controller.contact,
         "representatives": policy.representatives.name,
         "representatives_contact": policy.representatives.contact,
-        "readers": _listed([recipient.name for recipient in policy.recipients]) or "nobody yet",
+        "readers": _listed(policy.readers) or "nobody yet",
         "guard": policy.guard.name,
         "guard_run_by": policy.guard.run_by,
         "hold": _span(policy.hold_seconds),

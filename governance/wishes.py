@@ -8,7 +8,7 @@ import msgspec
 
 from base.errors import SetupError
 from governance.draft import Wishes
-from governance.files import read_text
+from governance.files import read_recipient, read_text
 from governance.keys import Role, read_public
 from wire.policy import Application, Approver, Recipient, Weekday
 
@@ -41,7 +41,13 @@ def wishes_of(given: Mapping[str, object]) -> Wishes:
 
 def _recipient(text: str) -> Recipient:
     name, key = _pair(text, "recipient")
-    return Recipient(name=name, key=key if key.startswith("age1") else read_text(Path(key)).strip())
+    said = key if key.startswith("age1") else read_text(Path(key)).strip()
+    if not said.startswith("{"):
+        return Recipient(name=name, key=said)
+    entry = read_recipient(Path(key))
+    if entry.name != name:
+        raise SetupError(f"{key} is of the reader {entry.name}, not {name}")
+    return msgspec.structs.replace(entry, follows="", word="")  # there is none before it yet
 
 
 def _approver(path: Path) -> Approver:

@@ -21,11 +21,12 @@ from base.paths import paths_for
 from base.process import become_undumpable
 from reader.export import jsonl
 from reader.fetch import Collector, Guard, Tally, fetch
-from reader.keys import make_keys
+from reader.keys import Key, all_keys, named, of_period
+from reader.keys_command import keygen, keys_command
 from reader.library import Library
 from reader.opening import Fault, Opened
 from reader.premises import PEERS, Premises, connect
-from reader.request import check_request, new_request_id, valid_until
+from reader.request import check_request, of_keys, valid_until
 from reader.verify import Opener, Report
 from wire.category import Category
 from wire.errors import UNREADABLE, MalformedError, WireError
@@ -58,32 +59,8 @@ def cli() -> None:
 # --- set up -------------------------------------------------------------------------------
 
 
-@cli.command()
-@click.option("--name", required=True, help="What certificates and requests call this reader.")
-@JSON
-def keygen(name: str, as_json: bool) -> None:
-    """Make the identity that opens, and the key that calls.
-
-    Keep a copy of identity.txt offline: without it nothing that was sealed to it opens again.
-
-    \b
-    Example:
-      assent-reader keygen --name training-team
-    """
-    premises = _premises()
-    facts = {
-        "name": name,
-        "recipient": make_keys(premises, name),
-        "recipient_file": str(premises.recipient_file),
-        "csr": str(premises.request_file),
-    }
-    if as_json:
-        click.echo(msgspec.json.encode(facts))
-        return
-    click.echo(facts["recipient"])
-    click.echo(f"recipient  {premises.recipient_file}  for the policy (above)", err=True)
-    click.echo(f"csr        {premises.request_file}  for collector and guard", err=True)
-    click.echo(f"identity   {premises.identity_file}  yours alone; keep a copy", err=True)
+cli.add_command(keygen)
+cli.add_command(keys_command)
 
 
 @cli.command("connect")
@@ -139,8 +116,9 @@ def connect_command(
 @click.option("--to", "last_day", required=True, metavar="YYYY-MM-DD", help="Last day, included.")
 @click.option("--why", required=True, help="What for; the approvers read it before they sign.")
 @click.option("--days", "valid_days", default=30, show_default=True, help="How long it is valid.")
+@click.option("--key", default="", help="The key to ask for; else those of the period.")
 @click.option("--out", required=True, type=ANY_FILE)
-def request_command(
+def request_command(  # noqa: PLR0913, PLR0917 - an argument is an option
     programme: str,
     purpose: str,
     categories: tuple[str, ...],
@@ -148,11 +126,13 @@ def request_command(
     last_day: str,
     why: str,
     valid_days: int,
+    key: str,
     out: Path,
 ) -> None:
     """Write a request for access.
 
-    It opens nothing until the approvers have signed it.
+    It opens nothing until the approvers have signed it. A request is for one key; where your
+    key was changed within the period, there is one more for the older key.
 
     \b
     Example:
@@ -161,9 +141,9 @@ def request_command(
     """
     premises = _premises()
     asked = AccessRequest(
-        request_id=new_request_id(),
+        request_id="",
         reader=premises.settings().name,
-        recipient=premises.recipient(),
+        recipient="",
         programme=programme,
         purpose=purpose,
         categories=tuple(sorted({Category(category) for category in categories})),
@@ -173,8 +153,9 @@ def request_command(
         why=why.strip(),
     )
     check_request(asked)
-    replace(out, encode_request(asked), mode=0o644)
-    click.echo(f"{out}  request {asked.request_id}, valid until {_day(asked.expires_at)}")
+    for path, one in of_keys(asked, out, _keys_for(premises, key, first_day, last_day)):
+        replace(path, encode_request(one), mode=0o644)
+        click.echo(f"{path}  request {one.request_id}, valid until {_day(one.expires_at)}")
     click.echo(f"next: each approver runs assent-govern approve {out} ...")
 
 
@@ -348,7 +329,14 @@ def _library(premises: Premises) -> Library:
 
 def _opener(premises: Premises) -> Opener:
     library = _library(premises)
-    return Opener(library=library, identity=premises.identity(), today=_today())
+    newest, *older = (key.identity for key in all_keys(premises))
+    return Opener(library=library, identity=newest, older=tuple(older), today=_today())
+
+
+def _keys_for(premises: Premises, key: str, first_day: str, last_day: str) -> tuple[Key, ...]:
+    """Return the key that was asked for, or those of the period; then the newest at least."""
+    every = all_keys(premises)
+    return (named(every, key),) if key else of_period(every, first_day, last_day) or every[:1]
 
 
 def _knows(premises: Premises, peer: str) -> bool:
@@ -379,6 +367,8 @@ def _say_tally(tally: Tally) -> None:
     click.echo(f"{tally.released} released now, {tally.here_already} before")
     if tally.erased:
         click.echo(f"{tally.erased} erased meanwhile")
+    if tally.other_key:
+        click.echo(f"{tally.other_key} sealed to another key: ask with that one (request --key)")
 
 
 def _show_report(report: Report, *, as_json: bool) -> None:

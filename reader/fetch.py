@@ -15,9 +15,11 @@ import msgspec
 from base.door import Response
 from base.errors import RejectedError, RetryableError, SetupError
 from base.https import OneDoor
+from reader.keys import recipients_of
 from reader.library import Kept, Library
 from reader.opening import FaultError, check_sealed
 from reader.premises import Premises
+from wire.age import decode_recipient
 from wire.collector_http import (
     FrameList,
     FrameOrder,
@@ -35,7 +37,7 @@ from wire.errors import UNREADABLE, WireError
 from wire.frame import Core, decode_core, split
 from wire.grant import AccessGrant, access_digest, verify_access
 from wire.guard_http import LoggedBatch, ReleaseAnswer, ReleaseAnswers, ReleaseRequest
-from wire.ids import BatchHash, PolicyDigest, WallInstant
+from wire.ids import BatchHash, PolicyDigest, WallInstant, key_id
 from wire.policy import TARGET_NAME, Policy, decode_policy, policy_digest
 from wire.quorum import verify_quorum
 from wire.tlog import verify_checkpoint
@@ -91,6 +93,7 @@ class Tally:
     released: int = 0
     here_already: int = 0
     erased: int = 0
+    other_key: int = 0  # sealed to another key of ours, or of another reader: not asked for
     refused: dict[str, int] = field(default_factory=dict)
 
     def refuse(self, why: str) -> None:
@@ -139,8 +142,11 @@ def fetch(
         if _keep_frame(BatchHash(stored.batch_hash), asked, tally, today):  # 2
             usable.append(BatchHash(stored.batch_hash))
     progress("frames", len(listed), len(listed))
-    wanted = [batch for batch in usable if not library.has_release(batch)]
-    tally.here_already = len(usable) - len(wanted)
+    waiting = [batch for batch in usable if not library.has_release(batch)]
+    tally.here_already = len(usable) - len(waiting)
+    mine = key_id(decode_recipient(request.recipient))
+    wanted = [batch for batch in waiting if mine in recipients_of(library.frame(batch))]
+    tally.other_key = len(waiting) - len(wanted)
     for start in range(0, len(wanted), BATCHES_AT_ONCE):
         progress("releases", start, len(wanted))
         some = wanted[start : start + BATCHES_AT_ONCE]

@@ -2,7 +2,9 @@
 
     config/  reader.toml              its name
              identity.txt             opens what is released to us; stock age reads it too
-             recipient.txt            goes into the policy
+             recipient.txt            its public half
+             recipient.json           what the policy is to say of it
+             older/ keys.json         identities of before, and when each was made
              client.key reader.csr    who we are to collector and guard; both certify the csr
              collector/ guard/        how to reach each: door.toml ca.pem client.pem
     state/   policy/                  the signed policy, as last fetched
@@ -27,6 +29,7 @@ from base.paths import Paths
 from base.pki import check_issued, load_ed25519
 from wire.age import decode_identity
 from wire.errors import UNREADABLE, WireError
+from wire.sealing import recipient_of
 
 T = TypeVar("T")
 
@@ -70,6 +73,21 @@ class Premises:
         return self.paths.config / "recipient.txt"
 
     @property
+    def entry_file(self) -> Path:
+        """What the policy is to say of the newest key."""
+        return self.paths.config / "recipient.json"
+
+    @property
+    def older_folder(self) -> Path:
+        """Identities that are kept to open what was sealed to them."""
+        return self.paths.config / "older"
+
+    @property
+    def dates_file(self) -> Path:
+        """When each identity was made."""
+        return self.paths.config / "keys.json"
+
+    @property
     def client_key(self) -> Path:
         """Who we are to collector and guard."""
         return self.paths.config / "client.key"
@@ -102,29 +120,34 @@ class Premises:
         hint = f"run assent-reader connect {name} first"
         return _read(self.peer(name) / "door.toml", DoorSettings, hint)
 
-    def identity(self) -> str:
-        """Return the identity.
+    def older_identities(self) -> list[Path]:
+        """Return the files of those."""
+        return sorted(self.older_folder.glob("*.txt"))
+
+    def identity(self, path: Path | None = None) -> str:
+        """Return the identity in *path*, or the newest one.
 
         Raises:
             SetupError: There is none, or what is there is none any more.
 
         """
-        identity = _text(self.identity_file)
+        path = path or self.identity_file
+        identity = _text(path)
         try:
             decode_identity(identity)
         except WireError as exc:
             # Unsaid, every batch would only seem to wait for its release.
-            raise SetupError(f"{self.identity_file} is damaged: restore your copy of it") from exc
+            raise SetupError(f"{path} is damaged: restore your copy of it") from exc
         return identity
 
     def recipient(self) -> str:
-        """Return the recipient that goes with the identity.
+        """Return the recipient that goes with the newest identity.
 
         Raises:
             SetupError: There is none.
 
         """
-        return _text(self.recipient_file)
+        return recipient_of(self.identity())
 
 
 def check_name(name: str) -> None:

@@ -1,10 +1,15 @@
 """A request for access, before anybody has approved it."""
 
 import secrets
+from collections.abc import Iterator, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from base.errors import SetupError
+from reader.keys import SHORT, Key
 from wire.grant import LONGEST_GRANT_DAYS, AccessRequest
 from wire.ids import WallInstant
 
@@ -14,6 +19,18 @@ _DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000
 def new_request_id() -> str:
     """Return a name for a request that no other one has."""
     return secrets.token_hex(16)
+
+
+def of_keys(
+    asked: AccessRequest, out: Path, keys: Sequence[Key]
+) -> Iterator[tuple[Path, AccessRequest]]:
+    """Yield *asked* for each of *keys*, and its file: *out* for the first, beside it for others."""
+    for number, key in enumerate(keys):
+        path = out if not number else out.with_name(f"{out.stem}.{key.id[:SHORT]}{out.suffix}")
+        yield (
+            path,
+            msgspec.structs.replace(asked, request_id=new_request_id(), recipient=key.recipient),
+        )
 
 
 def valid_until(now: WallInstant, days: int) -> WallInstant:

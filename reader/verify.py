@@ -3,25 +3,34 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import TypeAlias
 
+from reader.keys import recipients_of
 from reader.library import Library
 from reader.opening import Fault, FaultError, Opened, open_batch
+from wire.age import decode_identity
 from wire.category import Category
 from wire.errors import WireError
 from wire.frame import decode_core, split
-from wire.ids import BatchHash, GrantHash
+from wire.ids import BatchHash, GrantHash, KeyId, key_id
+from wire.xwing import public_key_of
 
 Result: TypeAlias = Opened | FaultError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opener:
-    """Opens batches of one library with one identity, as of one day."""
+    """Opens batches of one library as of one day, each with the identity that its core names.
+
+    `older` are identities of before; a batch that names none of ours is tried with the newest,
+    which says what is wrong with it.
+    """
 
     library: Library
     identity: str
     today: date
+    older: tuple[str, ...] = ()
 
     def open(self, batch: BatchHash) -> Opened:
         """Return the batch in the clear.
@@ -38,10 +47,15 @@ class Opener:
             batch,
             self.library.consent(_grant(frame)),
             kept.released if kept is not None else None,
-            identity=self.identity,
+            identity=self._identity(frame),
             today=self.today,
             policy_of=self.library.policy,
         )
+
+    def _identity(self, frame: bytes) -> str:
+        sealed_to = recipients_of(frame)
+        mine = (i for i in (self.identity, *self.older) if _key_id(i) in sealed_to)
+        return next(mine, self.identity)
 
     def each(self) -> Iterator[tuple[BatchHash, Result]]:
         """Yield every batch here, opened, or with what is wrong with it."""
@@ -93,6 +107,11 @@ class Report:
             at = opening.wall + event.at - opening.boot
             of.first = at if of.first is None else min(of.first, at)
             of.last = at if of.last is None else max(of.last, at)
+
+
+@lru_cache(maxsize=64)
+def _key_id(identity: str) -> KeyId:
+    return key_id(public_key_of(decode_identity(identity)))
 
 
 def _grant(frame: bytes) -> GrantHash:

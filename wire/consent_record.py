@@ -103,7 +103,7 @@ def record_of(
         prohibited=policy.prohibited_purposes,
         category=category,
         level=rule.level,
-        recipients=tuple(recipient.name for recipient in policy.recipients),
+        recipients=policy.readers,
         guard=policy.guard.run_by,
         origin=policy.collector.origin,
         retention_days=rule.retention_days,

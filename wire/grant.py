@@ -24,6 +24,7 @@ from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.frame import is_day
 from wire.ids import GrantHash, WallInstant
 from wire.policy import Approver, Policy
+from wire.recipients import check_opens
 
 CONSENT_LABEL: Final = b"assent/consent-record/v1\0"
 ACCESS_LABEL: Final = b"assent/access-request/v1\0"
@@ -179,8 +180,7 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
         raise NotCoveredError(f"the grant is for programme {request.programme}")
     if request.purpose in policy.prohibited_purposes or request.purpose != policy.purpose:
         raise NotCoveredError(f"the policy does not allow the purpose {request.purpose}")
-    if request.recipient not in {r.key for r in policy.recipients}:
-        raise NotCoveredError("the policy does not name this reader's key as a recipient")
+    check_opens(policy.recipients, request.recipient)
     return request
 
 

@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar
 from wire.category import Category, registry
 from wire.hours import minutes
 from wire.policy import Application, Approver, CategoryRule, Hours, Policy, Recipient, Witness
+from wire.recipients import is_no_wider, may_stay
 
 T = TypeVar("T")
 
@@ -31,13 +32,15 @@ class Field(Generic[T]):
 
     `narrows(old, new)` is true only where *new* is proved to ask for no more.  `words` say
     to a data subject what the field is.  `sealed` says that a batch on the device carries
-    what it was recorded under, so that a narrower policy forbids it (`forbids`).
+    what it was recorded under, so that a narrower policy forbids it (`forbids`), but where
+    `stays(new, recorded)` says that it may remain.
     """
 
     name: str
     words: str
     narrows: Callable[[T, T], bool]
     sealed: bool = False
+    stays: Callable[[T, T], bool] | None = None
 
 
 def _no_later(old: str, new: str) -> bool:
@@ -119,8 +122,9 @@ GENERAL: Final[tuple[Field[Policy], ...]] = (
     Field(
         name="recipients",
         words="who can open it",
-        narrows=lambda old, new: set(new.recipients) <= set(old.recipients),
+        narrows=lambda old, new: is_no_wider(old.recipients, new.recipients),
         sealed=True,
+        stays=lambda new, recorded: may_stay(new.recipients, recorded.recipients),
     ),
     Field(
         name="guard.name",
@@ -273,7 +277,7 @@ OF_RULE: Final[tuple[Field[CategoryRule], ...]] = (
 
 WHOLE: Final[Mapping[type, tuple[str, ...]]] = {
     Application: ("process", "window_class"),
-    Recipient: ("name", "key"),
+    Recipient: ("name", "key", "state", "signs", "follows", "word"),
     Approver: ("name", "party", "key"),
     Hours: ("days", "begin", "end"),
     Witness: ("name", "party", "key"),
@@ -308,7 +312,8 @@ def forbids(new: Policy, recorded: Policy, category: Category) -> tuple[str, ...
     was taken off the list, every batch from before may show it.
     """
     beyond = widened(new, recorded)[category]
-    return tuple(name for name in beyond if name in _SEALED)
+    stays = {f.name for f in GENERAL if f.stays is not None and f.stays(new, recorded)}
+    return tuple(name for name in beyond if name in _SEALED and name not in stays)
 
 
 def words(names: tuple[str, ...]) -> str:

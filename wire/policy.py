@@ -102,11 +102,28 @@ class Hours(_Part, frozen=True, kw_only=True):
     end: Annotated[str, msgspec.Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z")]
 
 
-class Recipient(_Part, frozen=True, kw_only=True):
-    """A reader: `key` is an age1pq... recipient."""
+class KeyState(StrEnum):
+    """What a reader's key may still do; `wire.recipients` has the rules."""
+
+    SEALED_TO = "sealed-to"
+    OPENS = "opens"
+    REVOKED = "revoked"
+
+
+class Recipient(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A reader's key: `key` is an age1pq... recipient; of one reader there may be several.
+
+    `signs` is base64 of the raw Ed25519 key by which its holder says what follows it.  A key
+    that `follows` another names it by its key id, hexadecimal, and brings that one's `word`,
+    base64.  What is not said is not written, so that earlier versions read what they know.
+    """
 
     name: str
     key: str
+    state: KeyState = KeyState.SEALED_TO
+    signs: str = ""
+    follows: str = ""
+    word: str = ""
 
 
 class Guard(_Part, frozen=True, kw_only=True):
@@ -189,6 +206,12 @@ class Policy(_Part, frozen=True, kw_only=True):
     witnesses: tuple[Witness, ...] = ()  # of the log, beside the guard's own
     quorum: int = 1  # of witnesses' parties, the guard's among them, before each release
 
+    @property
+    def readers(self) -> tuple[str, ...]:
+        """The names of those who can open something, each once."""
+        able = (r.name for r in self.recipients if r.state is not KeyState.REVOKED)
+        return tuple(dict.fromkeys(able))
+
     def rule(self, category: Category) -> CategoryRule | None:
         """Return the rule for *category*, or None when the policy does not ask for it."""
         return next((r for r in self.categories if r.category is category), None)
@@ -213,7 +236,7 @@ class Policy(_Part, frozen=True, kw_only=True):
         return (
             f"{entry.levels[rule.level]}\nNever recorded: {entry.never}\n{needed}"
             f"Used {self.purpose.words}, never for {_listed(prohibited, 'or')}. "
-            f"Opened by {_listed([r.name for r in self.recipients], 'and')}, each time only "
+            f"Opened by {_listed(self.readers, 'and')}, each time only "
             f"after {self.guard.name}, run by {self.guard.run_by}, has found it logged. "
             f"Kept for {days}."
         )

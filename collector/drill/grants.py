@@ -24,6 +24,7 @@ from wire.errors import UNREADABLE, WireError
 from wire.grant import AccessGrant, AccessRequest, Approval, decode_request, longest_grant
 from wire.ids import WallInstant
 from wire.policy import Policy
+from wire.recipients import sealed_to
 
 LAST_DAY: Final = "2000-12-31"  # there was no such program; no batch is of that day or before
 WHY: Final = "for drills: an approved grant for days of nothing, which must open nothing"
@@ -61,7 +62,7 @@ def _like(policy: Policy, expires_at: WallInstant) -> AccessRequest:
     return AccessRequest(
         request_id=NAME,
         reader=NAME,
-        recipient=policy.recipients[0].key,
+        recipient=(*sealed_to(policy.recipients), *policy.recipients)[0].key,
         programme=policy.programme,
         purpose=policy.purpose,
         categories=tuple(Category),

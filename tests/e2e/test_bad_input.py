@@ -249,8 +249,7 @@ GUARD: Final = (
 FETCH: Final = ("fetch", "--grant", "grant.json")
 READER: Final = (
     Case("config/reader.toml", STATUS),
-    # Shown as it is; opens nothing.
-    Case("config/recipient.txt", STATUS, harmless=(truncated, empty, foreign)),
+    Case("config/keys.json", ("keys", "list"), has_version=True),
     Case("config/identity.txt", ("verify",), (ExitCode.SETUP, ExitCode.REJECTED)),
     Case("config/collector/door.toml", STATUS),
     Case("config/guard/door.toml", STATUS),
@@ -288,7 +287,7 @@ PROGRAMS: Final = {
 # What lies in a program's folders and is none of its files to read, or is in another table.
 ELSEWHERE: Final = re.compile(
     r"logs/.*|run/.*|port(\.\w+)?|output\.log|.*-(shm|wal)|state/(agent\.)?lock"
-    r"|config/(guard/client\.csr|reader\.csr)"  # for the other party
+    r"|config/(guard/client\.csr|reader\.csr|recipient\.(txt|json))"  # for the other party
     r"|state/objects/.*"  # sealed: what is wrong with one shows at guard and reader
     r"|state/(device\.pem|tuf/.*)"  # unit/test_agent_files.py
     r"|given/acme/.*"  # unit/test_policy_files.py

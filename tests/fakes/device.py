@@ -24,6 +24,7 @@ from wire.guard_http import KeyAnswer, KeyRequest, verify_key
 from wire.ids import BatchHash, BootInstant, DeviceId, SubjectId, WallInstant, key_id
 from wire.policy import Policy, decode_policy, policy_digest
 from wire.receipt import decode_receipt, verify_receipt
+from wire.recipients import sealed_to
 from wire.sealing import new_identity, seal, sign
 from wire.xwing import public_key_of
 
@@ -91,7 +92,7 @@ class Device:
     def seal(self, consent: SignedConsent, guard_key: bytes, *events: Event) -> bytes:
         """Return a frame of *events* under *consent*."""
         record = decode_record(consent.record)
-        recipients = [decode_recipient(r.key) for r in self.policy.recipients]
+        recipients = [decode_recipient(r.key) for r in sealed_to(self.policy.recipients)]
         recipients.append(public_key_of(decode_identity(self.identity)))
         core = Core(
             origin=self.enrolment.origin,

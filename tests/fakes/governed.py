@@ -5,17 +5,22 @@ import time
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agent.receipts import public_pem
 from base.command import outcome
 from governance.__main__ import cli
 from tests.fakes.audited import some_weeks
 from tests.fakes.organisation import CONTROLLER, COUNCIL, READER, Organisation
+from wire.age import encode_identity
 from wire.category import Category
 from wire.consent_receipt import Evidence, write_consent_receipt
 from wire.errors import WireError
 from wire.grant import encode_request
 from wire.ids import WallInstant
 from wire.policy import encode_policy, policy_digest
+from wire.sealing import new_identity
+from wire.succession import entry_of
 
 PARTIES: Final = (("ada", CONTROLLER, "Ada"), ("grace", COUNCIL, "Grace"))
 DAY: Final = 24 * 3600 * 10**9
@@ -24,10 +29,14 @@ SOON: Final = WallInstant(time.time_ns() + 30 * DAY)
 
 def governed(home: Path) -> Path:
     """Fill *home*; return it."""
-    acme = Organisation()
+    acme = Organisation(identity=encode_identity(bytes(range(32))))
     (home / "passphrase.txt").write_text("correct horse battery staple\nnote\n")
     (home / "notice.txt").write_text("We record what you do in gedit.\nAsk us anything.\n")
     (home / "recipient.txt").write_text(acme.recipient + "\n")
+    first = entry_of(READER, acme.identity)
+    (home / "first.json").write_bytes(msgspec.json.encode(first))
+    following = entry_of(READER, new_identity(), acme.identity)
+    (home / "recipient.json").write_bytes(msgspec.json.encode(following))
     locked = ("--passphrase-file", home / "passphrase.txt")
     for role in ("policy", "approver"):
         for who, party, name in PARTIES:
@@ -63,7 +72,7 @@ def _draft(acme: Organisation, home: Path) -> None:
         *("--guard-lease-key", policy.guard.lease_key),
         *("--guard-run-by", "Council Trust", "--guard-key", policy.guard.signing_key),
         *("--witness", policy.guard.witness),
-        *("--recipient", f"{READER}={home / 'recipient.txt'}"),
+        *("--recipient", f"{READER}={home / 'first.json'}"),
         *("--approver", home / "ada/approver-key.public.json"),
         *("--approver", home / "grace/approver-key.public.json"),
         *("--application", "gedit:Gedit", "--hours", "mon-fri=08:00-18:00"),

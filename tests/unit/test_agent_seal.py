@@ -10,6 +10,7 @@ from agent.handover import Permit, Rolled
 from agent.seal import Sealer, UnsealableError
 from base.clock import NANOSECONDS, Now
 from tests.fakes.organisation import Organisation
+from wire.age import decode_identity
 from wire.batch import Batch, decode_batch
 from wire.category import Category
 from wire.errors import NotForUsError
@@ -17,6 +18,7 @@ from wire.event import Event, Frame, Key, Rectangle
 from wire.frame import core_hash, decode_core, split_unsigned
 from wire.ids import BootInstant, DeviceId, GrantHash, PolicyDigest, key_id
 from wire.opening import open_body, open_released
+from wire.policy import KeyState, Recipient
 from wire.sealing import new_identity, recipient_of
 from wire.shelf import unshelve
 from wire.xwing import public_key_of
@@ -85,6 +87,22 @@ def test_the_core_says_where_the_batch_belongs_and_what_allowed_it() -> None:
     kept = datetime.fromisoformat(core.expires) - datetime.fromisoformat(core.day)
     assert kept.days == rule.retention_days
     assert sealed.expires == core.expires
+
+
+def test_a_batch_is_sealed_to_keys_that_are_sealed_to_and_to_no_other() -> None:
+    """A key that only opens, or is revoked, opens nothing that is sealed from now on."""
+    old, new, gone = (new_identity() for _ in range(3))
+    states = {old: KeyState.OPENS, new: KeyState.SEALED_TO, gone: KeyState.REVOKED}
+    keys = [Recipient(name="team", key=recipient_of(i), state=s) for i, s in states.items()]
+    policy = msgspec.structs.replace(POLICY, recipients=(*keys, keys[1]))  # named twice is once
+    sealed = sealer(policy=policy).seal(rolled())
+    core = decode_core(split_unsigned(sealed.unsigned)[0])
+    mine = (new, ORGANISATION.subject_identity)
+    assert core.recipients == tuple(key_id(public_key_of(decode_identity(i))) for i in mine)
+    assert opened(sealed.unsigned, new).events == rolled().events
+    for identity in (old, gone):
+        with pytest.raises(NotForUsError):
+            opened(sealed.unsigned, identity)
 
 
 @pytest.mark.parametrize(

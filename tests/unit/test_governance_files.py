@@ -61,6 +61,8 @@ HALT_LOCKED: Final = f"halt rotated unheard --key locked/policy-key.pem {LOCKED}
 DIFF: Final = "diff policy/policy.json empty/policy.json"
 REVIEW: Final = "review --policy policy/policy.json --out review.txt"
 SIGN_ROTATED: Final = "sign rotated --key grace/policy-key.pem --yes"
+ROTATE: Final = "recipient rotate policy/policy.json recipient.json"
+REVOKE: Final = "recipient revoke policy/policy.json e46974b7"
 DRAFT: Final = "draft new.json --controller Acme"
 RECEIPT: Final = "receipt verify receipt.json --key device.pem"
 AUDIT: Final = (
@@ -121,6 +123,13 @@ FILES: Final = (
         harmless=TEXT,
         later=False,
     ),
+    Case(
+        file="first.json",
+        words=f"{DRAFT} --recipient training-team=first.json",
+        harmless=(empty,),
+    ),
+    Case(file="recipient.json", words=ROTATE),
+    *(Case(file="policy/policy.json", words=words) for words in (ROTATE, REVOKE)),
     Case(file="request.json", words=APPROVE),
     Case(file="grant.json", words=APPROVE.replace("request.json", "grant.json")),
     Case(file="grant.json", words=APPROVE.replace("new.json", "grant.json")),

@@ -18,6 +18,7 @@ from wire.policy import (
     Assessment,
     CategoryRule,
     Hours,
+    KeyState,
     Party,
     Policy,
     Recipient,
@@ -26,10 +27,14 @@ from wire.policy import (
     decode_policy,
     encode_policy,
 )
+from wire.sealing import new_identity
+from wire.succession import entry_of
 from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
 
 ORGANISATION: Final = Organisation()
 GOOD: Final = ORGANISATION.policy()
+FIRST, LATER, OTHER = (new_identity() for _ in range(3))
+OLD, NEW = entry_of(READER, FIRST), entry_of(READER, LATER, FIRST)
 TODAY: Final = NOW.date()
 
 
@@ -65,6 +70,10 @@ def third_approver(**changes: object) -> Policy:
 def approvers_of_one_party() -> Policy:
     ada, grace = GOOD.approvers
     return changed(approvers=(ada, msgspec.structs.replace(grace, party=f"{CONTROLLER} ")))
+
+
+def state(of: Recipient, to: KeyState = KeyState.SEALED_TO, **changes: str) -> Recipient:
+    return msgspec.structs.replace(of, state=to, **changes)
 
 
 def screen(**changes: object) -> Policy:
@@ -165,6 +174,26 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
     "no-recipient": [
         lambda: changed(recipients=()),
         lambda: changed(recipients=(Recipient(name=READER, key="age1pq1nonsense"),)),
+        lambda: changed(recipients=(state(OLD, KeyState.OPENS),)),
+        lambda: changed(recipients=(state(OLD, KeyState.REVOKED),)),
+    ],
+    "two-keys-of-a-reader": [lambda: changed(recipients=(OLD, entry_of(READER, LATER)))],
+    "key-in-two-states": [
+        lambda: changed(recipients=(OLD, state(OLD, KeyState.REVOKED), NEW)),
+        lambda: changed(recipients=(state(OLD, KeyState.OPENS, key=OLD.key.upper()), OLD)),
+    ],
+    "follows-nothing": [
+        lambda: changed(recipients=(NEW,)),
+        lambda: changed(recipients=(state(OLD, KeyState.OPENS, signs=""), NEW)),
+        lambda: changed(recipients=(state(OLD, KeyState.OPENS), state(NEW, word=NEW.signs))),
+        lambda: changed(recipients=(OLD, state(NEW, KeyState.OPENS))),
+        lambda: changed(
+            recipients=(
+                state(OLD, KeyState.OPENS),
+                NEW,
+                state(entry_of(READER, OTHER, FIRST), KeyState.OPENS),
+            )
+        ),
     ],
     "guard-run-by-controller": [
         lambda: guard(run_by=f"{CONTROLLER.lower()} "),
@@ -228,6 +257,8 @@ CASES: Final = [
 ALSO: Final = {
     "bad-key": {"same-key-twice"},
     "no-representatives": {"silent-notice"},
+    "key-in-two-states": {"same-key-twice", "no-recipient", "follows-nothing"},
+    "follows-nothing": {"two-keys-of-a-reader"},
     "guard-run-by-controller": {"silent-notice"},
     "same-key-twice": {"threshold-too-low", "quorum-out-of-reach"},
     "witness-not-independent": {"quorum-out-of-reach"},
