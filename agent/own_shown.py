@@ -224,7 +224,7 @@ def deletions(file: Path, *, each: bool, as_json: bool) -> None:
 
 
 _ENDED: Final = {
-    Kind.DELETION: "erased on your demand",
+    Kind.DELETION: "erased, on your demand or by the guard",
     Kind.TOMBSTONE: "deleted by your device",
     Kind.EXPIRY: "gone because their last day was over",
 }

@@ -172,7 +172,7 @@ ROUTES: Final = (
         "Have own batches logged and given back, on the rights key's order; also during a halt",
         takes=SignedReturn,
         gives=Returned,
-        refuses=(*PERSONAL, Why.ERASED, Why.GUARD_UNREACHABLE),
+        refuses=(*PERSONAL, Why.ERASED, Why.GUARD_UNREACHABLE, Why.WITNESSES_MISSING),
     ),
     row(
         "GET /v1/state",

@@ -22,12 +22,12 @@ from wire.ids import BatchHash, CoreHash, WallInstant, key_id
 from wire.leaf import SALT_BYTES, Kind, entry, release_payload
 from wire.me import ORDER_SECONDS, ReturnOrder, check_fresh, verify_return
 from wire.policy import Policy
+from wire.quorum import verify_quorum
 from wire.shelf import reseal, unshelve
 from wire.tlog import (
     Checkpoint,
     leaf_hash,
     verify_checkpoint,
-    verify_cosignature,
     verify_inclusion,
 )
 
@@ -55,7 +55,8 @@ def give_back(
     For the order:
 
     1. the rights key signed it, for the policy's collector, at most a day ago;
-    2. the checkpoint is signed by the policy's log and cosigned by this guard.
+    2. the checkpoint is signed by the policy's log and cosigned by this guard, and by as many
+       of the policy's witnesses as it asks for.
 
     For each batch:
 
@@ -76,7 +77,7 @@ def give_back(
         return Refused(refusal=Refusal.ORDER_REFUSED, why=str(exc))
     try:
         checkpoint = verify_checkpoint(asked.checkpoint, policy.collector.log)  # 2
-        verify_cosignature(asked.checkpoint, policy.guard.witness)
+        verify_quorum(asked.checkpoint, policy)
     except WireError as exc:
         return Refused(refusal=Refusal.CHECKPOINT_FOREIGN, why=str(exc))
     permit = _Permit(

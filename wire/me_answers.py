@@ -77,7 +77,8 @@ class OwnDemand(msgspec.Struct, frozen=True, kw_only=True):
 class OwnTombstone(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that is gone, and why: `kind` of its leaf says what `of` is.
 
-    `deletion`: `of` is the SHA-256 of the demand, as in its `signed.request`.  `tombstone`: the
+    `deletion`: `of` is the SHA-256 of the demand, as in its `signed.request`, or of what the
+    guard signed that it has erased by its own hand.  `tombstone`: the
     device deleted it.  `expiry`: `of` is its last day.
     """
 

@@ -19,6 +19,7 @@ from collector.index.tables import (
     consents,
     expiries,
     leaves,
+    orders,
     policies,
     releases,
     requests,
@@ -160,10 +161,14 @@ def own_deletions(collector: Collector, query: Query) -> OwnDeletions:
 def _gone_of(subject: bytes) -> ColumnElement[bool]:
     """Return what says that a tombstone is in the place of a batch of *subject*."""
     by_demand = select(requests.c.leaf).where(requests.c.subject == subject)
+    by_guard = select(orders.c.leaf).where(orders.c.subject == subject)
     own = select(consents.c.device).where(consents.c.subject == subject)
     others = select(consents.c.device).where(consents.c.subject != subject)
     by_device = and_(tombstones.c.device.in_(own), tombstones.c.device.not_in(others))
-    return and_(tombstones.c.stored, or_(tombstones.c.leaf.in_(by_demand), by_device))
+    return and_(
+        tombstones.c.stored,
+        or_(tombstones.c.leaf.in_(by_demand), tombstones.c.leaf.in_(by_guard), by_device),
+    )
 
 
 def _demanded(connection: Connection, subject: bytes) -> Sequence[Row[Any]]:
@@ -180,7 +185,8 @@ def _demanded(connection: Connection, subject: bytes) -> Sequence[Row[Any]]:
 def _demands_at(connection: Connection, rows: Sequence[Row[Any]]) -> dict[int, bytes]:
     numbers = {row.leaf for row in rows}
     asked = select(requests.c.leaf, requests.c.digest).where(requests.c.leaf.in_(numbers))
-    return {row.leaf: row.digest for row in connection.execute(asked)}
+    by_guard = select(orders.c.leaf, orders.c.digest).where(orders.c.leaf.in_(numbers))
+    return {row.leaf: row.digest for row in connection.execute(asked.union_all(by_guard))}
 
 
 def _demand(collector: Collector, row: Row[Any], size: int) -> OwnDemand:

@@ -49,7 +49,7 @@ def give_back(collector: Collector, signed: SignedReturn, order: ReturnOrder) ->
         rows = [_own(connection, order, batch, now) for batch in order.batches]
         _keep(connection, signed, order)
         numbers = [_logged(connection, row, signed, order, now) for row in rows]
-    note = collector.witnessed.now(now)
+    note = collector.witnessed.by_quorum(now)
     with collector.index.reading() as connection:
         leaves = [collector.log.leaf(connection, number) for number in numbers]
     shown = _shown(collector, order.batches, leaves, note)

@@ -23,6 +23,7 @@ from collector.rights.orders import follow, obey
 from guard.keys import Keys
 from tests.conftest import NewPlace
 from tests.fakes.organisation import ed25519, raw
+from tests.fakes.own import believed, told
 from tests.fakes.site import TENANT, Site, Workstation, collector_site, refusal, today
 from tests.fakes.workstation import Workstation as Desk
 from tests.fakes.workstation import capturing, eventually, nothing_is_open, play, running
@@ -33,6 +34,8 @@ from wire.errors import ForgedError, MalformedError, NotCoveredError, WireError
 from wire.guard_http import MOST_ORDERS, GuardState, Obeyed, OrdersRequest
 from wire.guard_order import ORDER_LABEL, Order, SignedOrder, sign_order, verify_order
 from wire.ids import BatchHash, SubjectId, WallInstant
+from wire.me import About
+from wire.me_answers import OwnDeletions, check_tombstone, head_of
 from wire.rights import Requests
 
 MONTH = today()[:7]
@@ -396,3 +399,14 @@ def test_an_order_that_is_none_is_refused(
         verify_order(sign_order(msgspec.structs.replace(order, **changes), guard), origin, key)
     with pytest.raises(ForgedError):
         verify_order(sign_order(order, ed25519()), origin, key)
+
+
+def test_the_person_sees_what_the_guard_erased_with_its_proof(site: Site, ada: Workstation) -> None:
+    """Among what is gone, by the leaf of the guard's own order."""
+    frame = sent(ada)
+    forgets(site, ada.org.subject)
+    follow(site.collector)
+    page = told(ada, About.DELETIONS, OwnDeletions)
+    (gone,) = page.tombstones
+    assert gone.batch_hash == hashlib.sha256(frame).digest()
+    check_tombstone(gone, head_of(page.checkpoint, believed(ada)))
