@@ -280,6 +280,7 @@ def halt_command(why: str | None, statement: Path | None) -> None:
     if (why is None) == (statement is None):
         raise click.UsageError("say why in one line, or give a party's --statement")
     premises = our_premises()
+    premises.check_lock()
     by, installed = f"the guard {premises.config().name}", load(premises.policy_file)
     if statement is not None:
         if installed is None:
@@ -304,7 +305,9 @@ def stop(why: str) -> None:
     Example:
       assent-guard stop "the log's last entries are being looked at"
     """
-    changed = Halts(our_premises().halt_file).stop(_one_line(why), _now())
+    premises = our_premises()
+    premises.check_lock()
+    changed = Halts(premises.halt_file).stop(_one_line(why), _now())
     click.echo("The programme stands still." if changed else "It was stopped already.")
 
 
@@ -317,6 +320,7 @@ def go_on() -> None:
       assent-guard go-on
     """
     premises = our_premises()
+    premises.check_lock()
     halts = Halts(premises.halt_file)
     click.echo("The stop is over." if halts.go_on() else "Nobody had stopped it here.")
     left = halts.state(load(premises.policy_file))

@@ -27,7 +27,7 @@ def backup(file: Path) -> None:
       assent-guard backup /media/safe/keys-2027-03-01
     """
     premises = our_premises()
-    premises.config()
+    premises.check_lock()
     require_plausible_clock()
     require_kept(premises.keys_file)
     now = SystemClock().now().wall
@@ -54,7 +54,7 @@ def restore_command(file: Path, erasures_lost: bool) -> None:
       assent-guard restore /media/safe/keys-2027-03-01
     """
     premises = our_premises()
-    premises.config()
+    premises.check_lock()
     require_plausible_clock()
     now = WallInstant(SystemClock().now().wall)
     with premises.alone():

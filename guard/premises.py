@@ -147,10 +147,19 @@ class Premises:
             SetupError: It is missing or damaged, or of a later version of this program.
 
         """
-        if self.config().witness_only:
-            raise SetupError("this is a witness alone: it holds no keys, and has none to erase")
+        self.check_lock()
         require_kept(self.keys_file)
         return Keys(self.keys_file)
+
+    def check_lock(self) -> None:
+        """Check that this is the second lock, and not a witness alone.
+
+        Raises:
+            SetupError: It is one.
+
+        """
+        if self.config().witness_only:
+            raise SetupError("this is a witness alone: it holds no keys, and halts nobody")
 
     def witness(self) -> Witness:
         """Return the witness.

@@ -1,4 +1,4 @@
-"""The collector's one way out: to the guard, for keys and for cosignatures.
+"""The collector's one way out: to the guard and to witnesses, for keys and for cosignatures.
 
 Protocol: docs/spec/guard-http-v1.md.  What the guard answers is checked here as far as the
 collector can: a key by the signature that the policy names, a cosignature likewise.
@@ -14,7 +14,7 @@ import msgspec
 from base.door import DoorError, Response
 from base.errors import SetupError
 from base.https import OneDoor
-from collector.config import GuardConfig
+from collector.config import GuardConfig, WitnessConfig
 from collector.log import Log
 from collector.premises import Premises
 from collector.refusal import RefusedError, Why
@@ -39,6 +39,7 @@ from wire.tlog import verify_checkpoint, verify_cosignature
 _log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 30
 LARGEST_ANSWER_BYTES: Final = 4 << 20  # the headers of one order; all else is small
+LARGEST_LINE_BYTES: Final = 4 << 10  # of a witness: a signature line, or a size
 _CORRECTIONS: Final = 2  # another collector of the same log may advance the witness meanwhile
 
 
@@ -236,6 +237,22 @@ class GuardClient:
                 f"the guard refused with status {answer.status}; ask who runs both",
                 retry_after_seconds=RETRY_SECONDS,
             )
+
+
+def witness_door(config: WitnessConfig, authority: str) -> OneDoor:
+    """Return the way to one more witness, whose answers are short.
+
+    Raises:
+        SetupError: Its origin or a pin is none, or the authority cannot be used.
+
+    """
+    return OneDoor(
+        config.origin,
+        config.tls_pins,
+        authority,
+        timeout=config.timeout_seconds,
+        largest_answer_bytes=LARGEST_LINE_BYTES,
+    )
 
 
 def _size(body: bytes) -> int:

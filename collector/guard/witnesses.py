@@ -15,14 +15,13 @@ from typing import Final
 
 from base.door import DoorError
 from base.errors import SetupError
-from base.https import OneDoor
 from collector.config import WitnessConfig
+from collector.guard.client import witness_door
 from collector.log import Log
 from collector.premises import Premises
 
 _log: Final = logging.getLogger(__name__)
 
-LARGEST_ANSWER_BYTES: Final = 4 << 10  # a signature line, or a size
 PATIENCE_SECONDS: Final = 10.0  # for all of them together
 LONGEST_SIZE: Final = 19  # digits of 2^63
 _CORRECTIONS: Final = 2
@@ -44,13 +43,7 @@ class WitnessDoor:
         except (OSError, ValueError) as exc:
             raise SetupError(f"{path} is unreadable; run connect-witness again") from exc
         self.origin = config.origin
-        self._door = OneDoor(
-            config.origin,
-            config.tls_pins,
-            authority,
-            timeout=config.timeout_seconds,
-            largest_answer_bytes=LARGEST_ANSWER_BYTES,
-        )
+        self._door = witness_door(config, authority)
         self._busy = threading.Lock()
         self._seen = 0  # how much of the log, as far as we know; it corrects us
 

@@ -376,6 +376,35 @@ def test_the_guard_is_connected_once(
     assert "already" in fails(capsys, *arguments, "--pin", "cd" * 32, *files)[1]
 
 
+def test_further_witnesses_are_connected_one_by_one(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with its pin and its authority; again changes nothing, another pin is refused."""
+    initialised()
+    ca, nonsense = tmp_path / "ca.pem", tmp_path / "nonsense"
+    ca.write_bytes(Authority.create("a witness").pem)
+    nonsense.write_text("no certificate")
+    for name in ("union", "lab", "union"):
+        url = f"https://{name}.example:8444/"
+        does("connect-witness", url, "--pin", "ab" * 32, "--ca", str(ca))
+    config = read_config(home / "config" / "config.toml")
+    assert [each.origin for each in config.witnesses] == [
+        "https://union.example:8444",
+        "https://lab.example:8444",
+    ]
+    kept = our_premises().witness_authority("https://lab.example:8444")
+    assert kept.read_bytes() == ca.read_bytes()
+    url = "https://union.example:8444"
+    for pin, file, said in (
+        ("cd" * 32, ca, "already"),
+        ("ab" * 32, nonsense, "no certificate"),
+        ("ab", ca, "pin"),
+    ):
+        code, line = fails(capsys, "connect-witness", url, "--pin", pin, "--ca", str(file))
+        assert code == ExitCode.SETUP
+        assert said in line
+
+
 def test_what_does_not_belong_together_is_not_kept(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -26,6 +26,8 @@ from guard.trust import PolicySet, check_successor, load, read_policy_set
 from tests.fakes.organisation import NOW, WITNESS_NAME, Organisation, PolicyFolder
 from tests.fakes.served import found_guard
 from wire.errors import ForgedError, WireError
+from wire.policy import Witness
+from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
 
 INIT = (
     *("init", "--origin", "https://127.0.0.1:8444", "--tenant", "acme"),
@@ -161,6 +163,40 @@ def test_forgetting_a_subject_needs_a_whole_pseudonym(home: Path) -> None:
     assert guard("forget", "--subject", "zz" * 16, "--yes") == ExitCode.USAGE
     assert guard("forget", "--subject", "00" * 16, "--month", "2027-13", "--yes") == ExitCode.USAGE
     assert guard("forget", "--subject", "00" * 16, "--month", "2027-03", "--yes") == ExitCode.DONE
+
+
+def test_a_witness_alone_has_no_keys_and_acts_on_a_policy_that_names_it(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is set up, told whose log it watches, and can neither erase nor certify a lease."""
+    assert guard(*INIT, "--witness-only", "--json") == ExitCode.DONE
+    card = json.loads(capsys.readouterr().out)
+    assert (card["signing_key"], card["lease_key"]) == ("", "")
+    assert not {"signing.key", "lease.key"} & {f.name for f in (home / "config").iterdir()}
+    assert not (home / "state" / "keys.sqlite").exists()
+    org = Organisation()
+    named = Witness(name="union", party="The Union", key=card["witness"])
+    other = verifier_key("union.example", ALGORITHM_COSIGNATURE, bytes(range(32)))
+    strange = msgspec.structs.replace(named, key=other)
+    now = datetime.now(UTC)
+    for each, ends in ((strange, ExitCode.REJECTED), (named, ExitCode.DONE)):
+        folder = tmp_path / each.key.encode().hex()[-8:] / "policy"
+        org.publish(folder, org.policy(witnesses=(each,), quorum=2), at=now)
+        assert guard("trust", folder, "--yes") == ends
+    capsys.readouterr()
+    assert guard("status") == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "witness" in said
+    assert "keys" not in said
+    for refused in (
+        ("forget", "--subject", "00" * 16, "--yes"),
+        ("backup", tmp_path / "copy"),
+        ("halt", "why"),
+        ("stop", "why"),
+        ("go-on",),
+    ):
+        assert guard(*refused) == ExitCode.SETUP
+        assert "witness alone" in capsys.readouterr().err
 
 
 def test_the_program_serves_and_stops(home: Path, tmp_path: Path) -> None:
