@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 LEAST: Final = 10  # people, as in the promise that nothing is told of one
+THINGS: Final = 1_000  # batches: a device hands in some hundreds a day
 BOUNDS: Final = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)  # seconds; above them is one class more
 
 C = TypeVar("C", bound=Hashable)
@@ -20,6 +21,18 @@ C = TypeVar("C", bound=Hashable)
 def in_tens(count: int) -> int:
     """Return *count* as far as it may be shown: in steps of ten, nothing below ten."""
     return count // LEAST * LEAST
+
+
+def people_in_words(count: int) -> str:
+    """Return how many people as far as it may be told: none, one and nine are the same."""
+    low = in_tens(count)
+    return f"{low} to {low + LEAST - 1}" if low else f"fewer than {LEAST}"
+
+
+def things_in_words(count: int) -> str:
+    """Return how many batches or keys: in thousands, so that nobody's day is the difference."""
+    low = count // THINGS * THINGS
+    return f"{low:,} to {low + THINGS - 1:,}" if low else f"fewer than {THINGS:,}"
 
 
 @dataclass(slots=True)

@@ -354,6 +354,9 @@ def status(as_json: bool) -> None:
     for name, count in found.counts.items():
         click.echo(f"{name:10} {count}")
     click.echo(f"{'witnessed':10} {found.witnessed}")
+    click.echo(f"{'releases':10} {found.releases}")
+    if found.notices_wait:
+        click.echo("notices wait to be delivered: see notify_command")
     for name, count in found.in_tens.items():
         click.echo(f"{name:10} {f'{count} or more' if count else f'fewer than {LEAST}'}")
 

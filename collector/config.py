@@ -32,6 +32,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     device_uploads_per_minute: NotNegative = 240
     device_requests_per_minute: NotNegative = 600
     device_bytes_per_day: NotNegative = 16 << 30
+    # A reader asks for each frame and for the log; who shows no certificate enrols, renews or
+    # demands a right, once in days.  Many workstations may come from one address.
+    reader_requests_per_minute: NotNegative = 6_000
+    stranger_requests_per_minute: NotNegative = 600
 
 
 class Operators(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,6 +166,8 @@ listen = {listen}
 # device_uploads_per_minute = 240       # of one device; with more, it gets 429 and waits
 # device_requests_per_minute = 600      # of one device: questions, and noes, each
 # device_bytes_per_day = 17179869184    # of one device
+# reader_requests_per_minute = 6000     # of one reader
+# stranger_requests_per_minute = 600    # from one address: enrolments, renewals, demands
 """
 
 SQLITE: Final = """\

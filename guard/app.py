@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from base.api import Body, Door, Media, Operation
 from base.clock import NANOSECONDS
+from base.crowd import things_in_words
 from base.metrics import PATH
 from base.pki import Role
 from guard import orders
@@ -114,7 +115,6 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
     if request.demand is not Demand.ERASE:
         raise Answered(403, "this request asks for no erasure")
     gone = guard.keys.erase(signed.digest, request, guard.now())
-    _log.info("erased %d keys on a data subject's request", gone.keys)
     pending_until = WallInstant(gone.erased_at + BACKUP_DAYS * 24 * 3600 * NANOSECONDS)
     erasure = Erasure(
         request=signed.digest,
@@ -164,7 +164,8 @@ def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers
         raise Answered(403, outcome.why, refused=outcome.refusal)
     answers = tuple(map(_answer, asked.batches, outcome))
     given = sum(answer.released is not None for answer in answers)
-    _log.info("released %d of %d batches", given, len(answers))
+    refused = "" if given == len(answers) else "; some were refused"
+    _log.info("a release of batches: %s%s", things_in_words(given), refused)
     return ReleaseAnswers(batches=answers)
 
 

@@ -1,23 +1,24 @@
 """What of an exposure may be told to whom.
 
-The operator on the machine, the supervisory authority and the people concerned need numbers as
-they are.  Whatever goes further has none of fewer than ten people, none that lets one be
-subtracted, and no pseudonym: the same as every other number of ours (`base.crowd`).
+Who runs the collector and has to notify people needs numbers as they are, and the people concerned
+their own.  Whatever goes further (to the authority, to the council, to everybody) has people in
+tens, batches in thousands, months for days, nothing of fewer than ten people, nothing that is left
+when the rest is subtracted, and no pseudonym (`base.crowd`).
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 import msgspec
 
-from base.crowd import LEAST, in_tens
-from collector.exposure.report import Access, Exposure
+from base.crowd import LEAST, people_in_words, things_in_words
+from collector.exposure.report import Access, Exposure, OfCategory
+from wire.category import Category
 from wire.linked import instant
 
 Told: TypeAlias = int | str
-_People: TypeAlias = Callable[[int], Told]
-_Of: TypeAlias = Callable[[int, int], Told]
-FEWER: str = f"fewer than {LEAST}"
+OF_FEWER: Final = f"of fewer than {LEAST} people"
 
 
 class CategoryTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,45 +75,85 @@ class ExposureTold(msgspec.Struct, frozen=True, kw_only=True):
 
 def told(found: Exposure, *, public: bool) -> ExposureTold:
     """Return *found* as it may be told: to everybody if it is *public*."""
-    few = public and len(found.subjects) < LEAST
-
-    def people(count: int) -> Told:
-        if not public or not count:
-            return count
-        return FEWER if count < LEAST else f"at least {in_tens(count)}"
-
-    def of(subjects: int, count: int) -> Told:
-        """Return a count of what so many people have: a few people's is theirs alone."""
-        hidden = public and (few or subjects < LEAST) and count
-        return f"of {FEWER} people" if hidden else count
-
+    everybody = len(found.subjects)
+    say = _Say(public=public)
     return ExposureTold(
         since=instant(found.since),
         until=instant(found.until),
-        subjects=people(len(found.subjects)),
-        batches=of(len(found.subjects), found.batches),
+        subjects=say.people(everybody),
+        batches=say.things(everybody, found.batches),
         encrypted=not found.plain,
-        sealed=of(len(found.subjects), found.sealed),
-        plaintext=of(len(found.subjects), found.plain),
-        missing=of(len(found.subjects), found.missing),
-        erased_batches=of(len(found.erased_of), found.erased),
-        erased_subjects=people(len(found.erased_of)),
-        categories=tuple(
-            CategoryTold(
-                category=category,
-                subjects=people(len(each.subjects)),
-                batches=of(len(each.subjects), each.batches),
-                first_day=each.first_day,
-                last_day=each.last_day,
-            )
-            for category, each in sorted(found.categories.items())
-        ),
-        accesses=tuple(_access(each, people, of) for each in found.accesses),
+        sealed=say.things(everybody, found.sealed),
+        plaintext=say.things(everybody, found.plain),
+        missing=say.things(everybody, found.missing),
+        erased_batches=say.things(len(found.erased_of), found.erased),
+        erased_subjects=say.people(len(found.erased_of)),
+        categories=_of_all(found) if public else tuple(_as_they_are(found)),
+        accesses=tuple(_access(each, len(found.erased_of), say) for each in found.accesses),
         holes=_holes(found),
     )
 
 
-def _access(access: Access, people: _People, of: _Of) -> AccessTold:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Say:
+    """Numbers as they are, or as everybody may be told."""
+
+    public: bool
+
+    def people(self, count: int) -> Told:
+        return people_in_words(count) if self.public else count
+
+    def things(self, people: int, count: int) -> Told:
+        """Return a count of what so many people have: a few people's is theirs alone."""
+        if not self.public:
+            return count
+        return OF_FEWER if people < LEAST else things_in_words(count)
+
+
+def _as_they_are(found: Exposure) -> Iterator[CategoryTold]:
+    for category, each in sorted(found.categories.items()):
+        yield CategoryTold(
+            category=category,
+            subjects=len(each.subjects),
+            batches=each.batches,
+            first_day=each.first_day,
+            last_day=each.last_day,
+        )
+
+
+def _of_all(found: Exposure) -> tuple[CategoryTold, ...]:
+    """Return every category there is, so that none of them is told by its absence."""
+    hidden = hidden_categories(found)
+    return tuple(
+        CategoryTold(
+            category=category,
+            subjects=people_in_words(len(each.subjects)),
+            batches=OF_FEWER if category in hidden else things_in_words(each.batches),
+            first_day="" if category in hidden else each.first_day[:7],  # a day is somebody's
+            last_day="" if category in hidden else each.last_day[:7],
+        )
+        for category in Category
+        for each in (found.categories.get(category, OfCategory()),)
+    )
+
+
+def hidden_categories(found: Exposure) -> set[Category]:
+    """Return those of which no batches are told.
+
+    What is left of the total after all that are told belongs to the others together: so one more
+    is kept back, and another, until those others are ten people.
+    """
+    hidden, theirs = set[Category](), set[bytes]()
+    of = {each: found.categories.get(each, OfCategory()) for each in Category}
+    for category in sorted(Category, key=lambda each: (len(of[each].subjects), each)):
+        if len(of[category].subjects) >= LEAST and (not hidden or len(theirs) >= LEAST):
+            break
+        hidden.add(category)
+        theirs |= of[category].subjects
+    return hidden
+
+
+def _access(access: Access, erased_of: int, say: _Say) -> AccessTold:
     subjects = len(access.subjects)
     return AccessTold(
         reader=access.reader,
@@ -122,9 +163,9 @@ def _access(access: Access, people: _People, of: _Of) -> AccessTold:
         why=access.why,
         first_at=instant(access.first_at),
         last_at=instant(access.last_at),
-        batches=of(subjects, access.batches),
-        subjects=people(subjects),
-        of_erased=of(subjects, access.gone),
+        batches=say.things(subjects, access.batches),
+        subjects=say.people(subjects),
+        of_erased=say.things(erased_of, access.gone),  # whose they were, nobody knows any more
     )
 
 
@@ -155,7 +196,7 @@ def in_words(said: ExposureTold) -> Sequence[str]:
     ]
     lines += [
         f"{one.category:10}  people {one.subjects}, batches {one.batches}, "
-        f"{one.first_day} to {one.last_day}"
+        f"{one.first_day or '?'} to {one.last_day or '?'}"
         for one in said.categories
     ]
     lines += [

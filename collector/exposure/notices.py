@@ -1,8 +1,9 @@
 """The notices of an exposure: to each person, to the supervisory authority, to the council.
 
 Plain text, to be read before it is sent.  To people as GDPR, article 34 asks: what happened, what
-of theirs, what follows, what they can do.  To the authority the fields of article 33(3).  The
-council is told in numbers of ten people and more, as everybody but those concerned.
+of theirs, what follows, what they can do.  To the authority the fields of article 33(3), which asks
+for approximate numbers.  Both it and the council are told of ten people and more; the numbers as
+they are stand in one file, for whoever has to send all this.
 """
 
 from pathlib import Path
@@ -23,6 +24,7 @@ from wire.policy import Policy
 PEOPLE: Final = "people"
 AUTHORITY: Final = "authority.txt"
 COUNCIL: Final = "council.txt"
+EXACT: Final = "exact.txt"  # to be sent to nobody
 
 
 def write_notices(
@@ -37,6 +39,7 @@ def write_notices(
             durable.replace(people / f"{subject.hex()}.txt", text.encode())
     durable.replace(folder / AUTHORITY, to_authority(found, policy, now).encode())
     durable.replace(folder / COUNCIL, to_council(found, policy).encode())
+    durable.replace(folder / EXACT, to_whoever_answers(found).encode())
     return len(found.people) + 2
 
 
@@ -71,14 +74,16 @@ def to_person(found: Exposure, subject: bytes, policy: Policy, to: tuple[str, ..
 
 def to_authority(found: Exposure, policy: Policy, now: WallInstant) -> str:
     """Return the notification to the supervisory authority: GDPR, article 33(3)(a) to (d)."""
+    said = told(found, public=True)
     categories = ", ".join(registry()[each].title.lower() for each in sorted(found.categories))
     likely = (
         "Each object was read and is a sealed frame as its device signed it; opening one takes "
         "the reader's key and the guard, who opens only against an entry in a witnessed log. What "
         "was readable is metadata: pseudonyms, categories, days, sizes."
         if not found.plain
-        else f"{found.plain} objects are not the frames that their devices sealed and have to be "
-        "taken for plaintext: what people typed, pointed at or saw may be readable in them."
+        else "There are objects that are not the frames that their devices sealed and have to be "
+        f"taken for plaintext ({said.plaintext}): what people typed, pointed at or saw may be "
+        "readable in them."
     )
     paragraphs = [
         "Notification of a personal data breach (Regulation (EU) 2016/679, article 33)",
@@ -89,13 +94,17 @@ def to_authority(found: Exposure, policy: Policy, now: WallInstant) -> str:
         ),
         "(a) Nature of the breach\n"
         + _happened(found)
-        + f"\nData subjects concerned: {len(found.subjects)}. Categories: "
-        f"{categories or 'none'}. Records concerned: {found.batches} batches"
-        + (f"; {found.erased} more were erased meanwhile." if found.erased else "."),
+        + f"\nData subjects concerned, approximately: {said.subjects}. Categories: "
+        f"{categories or 'none'}. Records concerned, approximately: {said.batches} (batches)"
+        + (f"; erased meanwhile: {said.erased_batches}." if found.erased else "."),
         f"(b) Contact point\n{policy.controller.contact}",
         f"(c) Likely consequences\n{likely}",
         f"(d) Measures\n{_measures(found)}",
-        "What the log shows\n" + "\n".join(in_words(told(found, public=False))),
+        "What the log shows\n" + "\n".join(in_words(said)),
+        (
+            "Numbers are approximate, as article 33(3)(a) asks for, and nothing is told of fewer "
+            "than ten people. The controller has them as they are."
+        ),
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -112,11 +121,17 @@ def to_council(found: Exposure, policy: Policy) -> str:
         "\n".join(in_words(told(found, public=True))),
         (
             "Numbers of fewer than ten people are not told. Everybody concerned gets a notice of "
-            "their own, and the supervisory authority all of it. You can halt the programme "
+            "their own, and the supervisory authority these numbers. You can halt the programme "
             "(assent-govern halt), and check what this says with an auditor (assent-govern audit)."
         ),
     ]
     return "\n\n".join(paragraphs) + "\n"
+
+
+def to_whoever_answers(found: Exposure) -> str:
+    """Return the numbers as they are."""
+    first = "For whoever has to notify people, and for nobody else: the numbers as they are."
+    return "\n\n".join((first, "\n".join(in_words(told(found, public=False))))) + "\n"
 
 
 def _measures(found: Exposure) -> str:

@@ -191,8 +191,8 @@ class Watch:
             if said.halted and call_halt(connection, said.why, collector.now(), said.by):
                 _log.warning("the guard has halted the programme")
             self._follow_stop(connection, said.stopped)
-        if left := pass_on_all(collector):
-            _log.warning("%d erasures are not confirmed by the guard", left)
+        if pass_on_all(collector):
+            _log.warning("there are erasures that the guard has not confirmed")
 
     def _follow_stop(self, connection: Connection, why: str) -> None:
         now = self._collector.now()

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, Table, func, select
 
-from base.crowd import in_tens
+from base.crowd import in_tens, things_in_words
 from collector import halt
 from collector.index.tables import (
     checkpoints,
@@ -27,7 +27,6 @@ from wire.ids import WallInstant
 _COUNTED: Final = {
     "readers": readers,
     "policies": policies,
-    "releases": releases,
     "leaves": leaves,  # how long the log is, everybody who has a certificate may ask
 }
 _IN_TENS: Final = {
@@ -51,6 +50,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     policy_version: int
     counts: dict[str, int]
     in_tens: dict[str, int]  # rounded down: 0 is fewer than ten
+    releases: str  # of batches, in thousands
+    notices_wait: bool  # one that is not delivered means that nobody delivers them
     witnessed: int  # leaves that a witness has cosigned
 
 
@@ -70,8 +71,6 @@ def status(
     """Return the facts of this moment."""
     state, policy = halt.state(connection), latest(connection)
     counts = {name: _count(connection, table) for name, table in _COUNTED.items()}
-    # Each one, since a single notice that waits means that nobody delivers them.
-    counts["notices not delivered"] = untold(connection)
     witnessed = connection.execute(
         select(func.coalesce(func.max(checkpoints.c.size), 0))
     ).scalar_one()
@@ -88,6 +87,8 @@ def status(
         policy_version=policy.policy.version if policy else 0,
         counts=counts,
         in_tens={name: in_tens(_count(connection, table)) for name, table in _IN_TENS.items()},
+        releases=things_in_words(_count(connection, releases)),
+        notices_wait=bool(untold(connection)),
         witnessed=int(witnessed),
     )
 

@@ -34,5 +34,5 @@ def clear(collector: Collector) -> int:
             entomb(connection, DeviceId(row.device), BatchHash(row.batch), now, row.expires)
     if gone:
         sweep_all(collector.index, collector.store, gone, now)
-        _log.info("%d batches were kept for as long as they may be, and are gone", len(gone))
+        _log.info("batches were kept for as long as they may be, and are gone")
     return len(gone)

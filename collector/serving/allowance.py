@@ -1,8 +1,9 @@
-"""How much one device may ask and send; what is more gets 429 and the time to wait.
+"""How much one party may ask and send; what is more gets 429 and the time to wait.
 
 Each device has buckets that fill evenly: as many requests of a kind as in one minute, as many
 bytes as in one day.  A no (a deletion, a withdrawal) has a bucket of its own, so that nothing
-else holds it up.  The buckets are in memory alone, so there is no list of who sends how much;
+else holds it up.  A reader has one, by its name, and so has an address from which somebody comes
+without a certificate.  The buckets are in memory alone, so there is no list of who sends how much;
 a collector that is started again begins with full ones, and each of several has its own.
 """
 
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv6Address, ip_address
 from typing import Final, TypeAlias
 
 from base.clock import NANOSECONDS
@@ -29,9 +31,15 @@ class Asks(StrEnum):
     UPLOADS = "uploads"
     NOES = "noes"
     QUESTIONS = "questions"
+    OF_READERS = "questions of readers"
+    OF_STRANGERS = "requests without a certificate"
+    DEMANDS = "demands without a certificate"  # apart: nothing else holds up a no
 
 
 _BYTES: Final = "bytes"
+_DEVICE: Final = " from one device"
+_ADDRESS: Final = " from one address"
+_FROM: Final = {Asks.OF_READERS: "", Asks.OF_STRANGERS: _ADDRESS, Asks.DEMANDS: _ADDRESS}
 Kind: TypeAlias = Asks | str
 
 
@@ -60,16 +68,16 @@ class _Bucket:
 
 @dataclass(kw_only=True)
 class Allowances:
-    """The buckets of all devices.  May be used by several threads."""
+    """The buckets of all parties.  May be used by several threads."""
 
     limits: Limits
     now: Callable[[], int]
-    _buckets: dict[tuple[DeviceId, Kind], _Bucket] = field(default_factory=dict)
+    _buckets: dict[tuple[bytes, Kind], _Bucket] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _forget_at: int = FORGET_AFTER
 
-    def spend(self, device: DeviceId, asks: Asks) -> None:
-        """Take one request out.
+    def spend(self, party: bytes, asks: Asks) -> None:
+        """Take one request of *party* out: a device, a reader, an address.
 
         Raises:
             RefusedError: There is none left; or it is an upload, and no bytes are.
@@ -77,15 +85,15 @@ class Allowances:
         """
         with self._lock:
             if asks is Asks.UPLOADS:
-                self._check_bytes(device)
+                self._check_bytes(party)
             rate = self._rate(asks)
             if rate is None:
                 return
-            bucket = self._bucket(device, asks, rate)
+            bucket = self._bucket(party, asks, rate)
             if bucket.left < 1:
                 raise RefusedError(
                     Why.TOO_MANY,
-                    f"at most {rate.most} {asks} in {rate.seconds} s from one device",
+                    f"at most {rate.most} {asks} in {rate.seconds} s{_FROM.get(asks, _DEVICE)}",
                     retry_after_seconds=rate.waits(1 - bucket.left),
                 )
             bucket.left -= 1
@@ -97,7 +105,7 @@ class Allowances:
             if rate is not None:
                 self._bucket(device, _BYTES, rate).left -= size_bytes
 
-    def _check_bytes(self, device: DeviceId) -> None:
+    def _check_bytes(self, device: bytes) -> None:
         rate = self._rate(_BYTES)
         if rate is None:
             return
@@ -114,17 +122,21 @@ class Allowances:
         limits = self.limits
         if kind == _BYTES:
             rate = Rate(limits.device_bytes_per_day, DAY_SECONDS)
+        elif kind == Asks.OF_READERS:
+            rate = Rate(limits.reader_requests_per_minute, 60)
+        elif kind in (Asks.OF_STRANGERS, Asks.DEMANDS):
+            rate = Rate(limits.stranger_requests_per_minute, 60)
         elif kind == Asks.UPLOADS:
             rate = Rate(limits.device_uploads_per_minute, 60)
         else:
             rate = Rate(limits.device_requests_per_minute, 60)
         return rate if rate.most else None
 
-    def _bucket(self, device: DeviceId, kind: Kind, rate: Rate) -> _Bucket:
+    def _bucket(self, party: bytes, kind: Kind, rate: Rate) -> _Bucket:
         now = self.now()
         if len(self._buckets) >= self._forget_at:
             self._forget_full(now)
-        bucket = self._buckets.setdefault((device, kind), _Bucket(left=rate.most, at=now))
+        bucket = self._buckets.setdefault((party, kind), _Bucket(left=rate.most, at=now))
         bucket.fill(rate, now)
         return bucket
 
@@ -137,3 +149,14 @@ class Allowances:
             if rate is None or bucket.left >= rate.most:
                 del self._buckets[key]
         self._forget_at = len(self._buckets) + FORGET_AFTER
+
+
+def address_of(host: str) -> bytes:
+    """Return what counts as one address: of IPv6 the network, which one customer has whole."""
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return host.encode()
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
+        return found.packed[:8]
+    return (getattr(found, "ipv4_mapped", None) or found).packed

@@ -30,7 +30,7 @@ from collector.ingest.grouped import Grouped
 from collector.ingest.intake import EXTENSION, Bounds, Here, Intake, bounded
 from collector.ingest.receive import Knock, Knocked, Receiver, Stored, Upload
 from collector.refusal import RefusedError, Why
-from collector.serving.allowance import Allowances, Asks
+from collector.serving.allowance import Allowances, Asks, address_of
 from collector.serving.asked import Asked, asked_of
 from collector.serving.places import Places
 from wire.collector_http import PROTOCOL, PROTOCOL_HEADER, ErrorAnswer
@@ -95,10 +95,18 @@ def running(request: Request) -> Running:
     return found
 
 
-def open_to_all(act: Callable[[Collector, Asked], Response]) -> Endpoint:
-    """Return the endpoint of *act*, which asks for no certificate."""
+def open_to_all(
+    act: Callable[[Collector, Asked], Response], asks: Asks | None = Asks.OF_STRANGERS
+) -> Endpoint:
+    """Return the endpoint of *act*, which asks for no certificate.
+
+    Whoever asks is counted by the address that they come from, before their body is read.
+    """
 
     async def endpoint(request: Request) -> Response:
+        if asks is not None and not request.scope.get(DRILL):
+            address = address_of(request.client.host if request.client else "")
+            running(request).allowances.spend(address, asks)
         asked = asked_of(request, await body(request, SMALL_BYTES))
         return await run_in_threadpool(act, running(request).collector, asked)
 
@@ -143,7 +151,7 @@ def admit(request: Request, caller: Caller, asks: Asks) -> None:
     """Note who asks, and count it.
 
     Raises:
-        RefusedError: It is a device that asks too much, or a drill that may ask this.
+        RefusedError: It is somebody who asks too much, or a drill that may ask this.
 
     """
     if caller.drill:
@@ -151,8 +159,11 @@ def admit(request: Request, caller: Caller, asks: Asks) -> None:
         _check_must_be_refused(request, caller)
         return
     request.scope[CALLER] = caller
+    allowances = running(request).allowances
     if isinstance(caller, Device):
-        running(request).allowances.spend(caller.id, asks)
+        allowances.spend(caller.id, asks)
+    else:
+        allowances.spend(caller.name.encode(), Asks.OF_READERS)
 
 
 def _check_must_be_refused(request: Request, caller: Caller) -> None:

@@ -118,7 +118,7 @@ def _of_callers(callers: tuple[Role, ...]) -> tuple[Why, ...]:
     if not callers:
         return ()
     of_one_role = () if callers == BOTH else (Why.WRONG_ROLE,)
-    return (*STRANGER, *of_one_role, *(LIMITED if Role.DEVICE in callers else ()))
+    return (*STRANGER, *of_one_role, *(LIMITED if Role.DEVICE in callers else (Why.TOO_MANY,)))
 
 
 def _doors(callers: tuple[Role, ...]) -> tuple[Door, ...]:

@@ -74,6 +74,8 @@ UNLIMITED = """
 device_uploads_per_minute = 0
 device_requests_per_minute = 0
 device_bytes_per_day = 0
+reader_requests_per_minute = 0
+stranger_requests_per_minute = 0
 """
 READERS = "[readers]\ntoday = true\n"  # a test's batches are of its own day
 PLAINTEXT = b"nobody here can read this " * 20

@@ -22,12 +22,16 @@ from collector.serving.allowance import (
     LONGEST_WAIT_SECONDS,
     Allowances,
     Asks,
+    address_of,
 )
 from tests.fakes.delivering import Delivering
-from tests.fakes.site import Site, collector_site, lists, refusal
+from tests.fakes.organisation import ed25519
+from tests.fakes.site import UNLIMITED, Site, collector_site, lists, refusal
 from wire.collector_http import FrameList
 from wire.ids import DeviceId
 
+_OF_READERS = "reader_requests_per_minute = "
+_OF_STRANGERS = "stranger_requests_per_minute = "
 ADA, BOB = DeviceId(b"a" * 32), DeviceId(b"b" * 32)
 
 
@@ -99,7 +103,13 @@ def test_bytes_are_counted_when_they_are_here_and_the_next_batch_waits_for_them(
 
 def test_no_limit_is_none() -> None:
     """0 says so."""
-    tried = Tried(device_uploads_per_minute=0, device_requests_per_minute=0, device_bytes_per_day=0)
+    tried = Tried(
+        device_uploads_per_minute=0,
+        device_requests_per_minute=0,
+        device_bytes_per_day=0,
+        reader_requests_per_minute=0,
+        stranger_requests_per_minute=0,
+    )
     tried.allowances.count(ADA, 1 << 60)
     assert {tried.asks(asks) for _ in range(2000) for asks in Asks} == {0}
 
@@ -193,3 +203,75 @@ def test_an_agent_that_is_told_to_wait_waits_and_loses_nothing(
     told = [record.args for record in caplog.records if record.name == "collector.serving.reached"]
     refused = [args for args in told if args == (HTTPStatus.TOO_MANY_REQUESTS, Why.TOO_MANY.label)]
     assert 1 <= len(refused) <= 2
+
+
+# --- readers, and who shows no certificate --------------------------------------------------
+
+
+def test_a_reader_that_asks_too_much_is_told_when_to_come_back(tmp_path: Path) -> None:
+    """By its name, so another reader and the devices go on; also where every request is refused."""
+    with collector_site(
+        tmp_path / "site", UNLIMITED.replace(_OF_READERS + "0", _OF_READERS + "3")
+    ) as site:
+        ada, one, other = site.workstation(), site.reader("one"), site.reader("other")
+        unapproved = msgspec.structs.replace(site.grant(reader="one"), approvals=())
+        asked = [lists(one, unapproved) for _ in range(5)]
+        assert [refusal(answer)[0] for answer in asked] == [403, 403, 403, 429, 429]
+        assert refusal(asked[-1]) == (429, "too-many")
+        assert asked[-1].retry_after_seconds
+        assert lists(other, site.grant(reader="other")).status == 200
+        assert ada.hears() == ()
+        site.clock.moved = timedelta(seconds=20)
+        assert lists(one, site.grant(reader="one")).status == 200
+
+
+def test_an_address_that_guesses_tokens_is_told_when_to_come_back(tmp_path: Path) -> None:
+    """Of whom nobody knows who it is; devices from the same address go on, and so do demands."""
+    with collector_site(
+        tmp_path / "site", UNLIMITED.replace(_OF_STRANGERS + "0", _OF_STRANGERS + "4")
+    ) as site:
+        ada = site.workstation()
+        guessed = [site.enrols("guess", ed25519()) for _ in range(5)]
+        assert [refusal(answer)[0] for answer in guessed] == [403, 403, 403, 429, 429]
+        assert guessed[-1].retry_after_seconds
+        assert refusal(site.enrols(site.token(), ed25519())) == (429, "too-many")
+        assert refusal(ada.asks(ada.demands())) == (404, "not-found")
+        assert site.door().request("GET", "/v1/state").status == 200
+        assert ada.hears() == ()
+        site.clock.moved = timedelta(seconds=15)
+        assert site.enrols(site.token(), ed25519()).status == 201
+
+
+def test_demands_without_end_are_held_up_too(tmp_path: Path) -> None:
+    """Each costs a signature; a false one counts as a true one."""
+    with collector_site(
+        tmp_path / "site", UNLIMITED.replace(_OF_STRANGERS + "0", _OF_STRANGERS + "2")
+    ) as site:
+        ada = site.workstation()
+        forged = msgspec.structs.replace(ada.demands(), signature=bytes(64))
+        assert [ada.asks(forged).status for _ in range(3)][-1] == 429
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("", "", True),
+        ("unix", "unix", True),
+    ],
+)
+def test_what_counts_as_one_address(one: str, other: str, *, same: bool) -> None:
+    """A whole network of IPv6 is one customer's; an address of IPv4 has two spellings."""
+    assert (address_of(one) == address_of(other)) is same
+
+
+def test_addresses_without_end_do_not_fill_the_memory() -> None:
+    """Buckets that are full again go."""
+    tried = Tried(stranger_requests_per_minute=60)
+    for number in range(5 * FORGET_AFTER):
+        tried.seconds += 1
+        tried.allowances.spend(number.to_bytes(4, "big"), Asks.OF_STRANGERS)
+    assert len(tried.allowances._buckets) <= FORGET_AFTER + 60  # noqa: SLF001 - what is kept

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from base.command import outcome
 from base.errors import ExitCode
 from collector.__main__ import cli
-from collector.exposure.counts import told
+from collector.exposure.counts import hidden_categories, told
 from collector.exposure.notices import to_authority, to_council, write_notices
 from collector.exposure.report import (
     Access,
@@ -29,6 +29,7 @@ from tests.fakes.organisation import NOW, Organisation, wall
 from tests.fakes.site import Site, Workstation, today
 from wire.category import Category
 from wire.ids import WallInstant
+from wire.linked import instant
 
 HOUR = wall(NOW) - wall(NOW - timedelta(hours=1))
 
@@ -114,24 +115,72 @@ def test_what_is_published_has_no_number_of_fewer_than_ten_people(people: int) -
     assert said.subjects == "fewer than 10"
     numbers = [said.batches, said.sealed, *(c.subjects for c in said.categories)]
     numbers += [c.batches for c in said.categories] + [a.batches for a in said.accesses]
-    assert [each for each in numbers if isinstance(each, int) and each] == []
+    assert set(numbers) == {"fewer than 10", "of fewer than 10 people"}
     assert said.encrypted
+
+
+def test_what_is_published_is_never_a_number_as_it_is() -> None:
+    """People in tens, batches in thousands, months: of many people, too."""
+    found = planted(37, of_keys=25)
+    found.categories[Category.SCREEN].batches, found.sealed = 4_321, 4_371
+    said = told(found, public=True)
+    shown = msgspec.json.encode(
+        msgspec.structs.replace(said, since="", until="", holes=())
+    ).decode()
+    for number in ("37", "25", "4321", "4,321", "4371", "4,371", "2027-03-1", "50"):
+        assert number not in shown.replace("first_at", "").replace(instant(wall(NOW)), "")
+    (screen,) = (each for each in said.categories if each.category == "screen")
+    assert (screen.subjects, screen.batches) == ("30 to 39", "4,000 to 4,999")
+    assert (screen.first_day, screen.last_day) == ("2027-03", "2027-03")
+
+
+@pytest.mark.parametrize("few", [1, 9])
+def test_what_a_few_have_is_not_what_is_left_when_the_rest_is_subtracted(few: int) -> None:
+    """With a category of a few, one more is kept back: their sum is told, not which is whose."""
+    found = planted(40, of_keys=few)
+    found.categories[Category.POINTER] = OfCategory(
+        batches=70_000, first_day="2027-03-14", last_day="2027-03-15", subjects=found.subjects
+    )
+    found.categories[Category.SCREEN].batches = 90_000
+    found.sealed = 160_000 + 2 * few
+    said = {each.category: each for each in told(found, public=True).categories}
+    assert said["keys"].batches == said["pointer"].batches == "of fewer than 10 people"
+    assert (said["keys"].first_day, said["pointer"].last_day) == ("", "")
+    assert said["screen"].batches == "90,000 to 90,999"
+
+
+def test_two_categories_of_the_same_few_keep_a_third_back() -> None:
+    """What two are together is still of those few."""
+    found = planted(40, of_keys=3)
+    few = found.categories[Category.KEYS].subjects
+    for category, whose in ((Category.WINDOW, few), (Category.POINTER, found.subjects)):
+        found.categories[category] = OfCategory(
+            batches=5_000, first_day="2027-03-14", last_day="2027-03-15", subjects=whose
+        )
+    assert hidden_categories(found) == {Category.KEYS, Category.WINDOW, Category.POINTER}
+    assert hidden_categories(planted(40)) == {Category.POINTER, Category.WINDOW, Category.KEYS}
+
+
+def test_a_category_that_nobody_has_is_told_as_one_that_a_few_have() -> None:
+    """Otherwise its line says that somebody is there."""
+    said = {each.category: each for each in told(planted(40, of_keys=3), public=True).categories}
+    assert set(said) == set(Category)
+    nobody, few = said["window"], said["keys"]
+    assert msgspec.structs.replace(nobody, category="keys") == few
 
 
 def test_what_is_published_lets_nobody_be_subtracted() -> None:
     """Of nineteen, eighteen have keys: both are ten or more, and their difference is not told."""
     said = told(planted(19, of_keys=18), public=True)
-    assert said.subjects == "at least 10"
-    assert {c.category: c.subjects for c in said.categories} == {
-        "keys": "at least 10",
-        "screen": "at least 10",
-    }
+    assert said.subjects == "10 to 19"
+    people = {c.category: c.subjects for c in said.categories}
+    assert (people["keys"], people["screen"]) == ("10 to 19", "10 to 19")
 
 
 def test_a_category_or_an_access_of_a_few_among_many_is_not_told() -> None:
     """The crowd is that of each number, not of the report."""
     said = told(planted(30, of_keys=2), public=True)
-    assert said.subjects == "at least 30"
+    assert said.subjects == "30 to 39"
     (keys,) = (c for c in said.categories if c.category == "keys")
     assert (keys.subjects, keys.batches) == ("fewer than 10", "of fewer than 10 people")
     assert said.accesses[0].batches == "of fewer than 10 people"
@@ -248,26 +297,35 @@ def test_the_notices_are_written_for_everybody_concerned(
     assert "To: ada@acme.example" in adas
     assert "3 batches of" in adas
     assert other.org.subject.hex() not in adas
-    council = (out / "council.txt").read_text()
-    assert "fewer than 10" in council
-    assert ada.org.subject.hex() not in council
+    for name in ("council.txt", "authority.txt"):
+        notice = (out / name).read_text()
+        assert "fewer than 10" in notice
+        assert "people      2" not in notice
+        assert ada.org.subject.hex() not in notice
+    exact = (out / "exact.txt").read_text()
+    assert "people      2" in exact
+    assert "batches     4" in exact
     for path in out.rglob("*"):
         expected = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
 
 def test_the_authority_is_told_what_article_33_asks_for() -> None:
-    """(a) nature, categories, numbers; (b) contact; (c) consequences; (d) measures."""
+    """(a) nature, categories, approximate numbers; (b) contact; (c) consequences; (d) measures."""
     policy, found = Organisation().policy(), planted(3)
     text = to_authority(found, policy, wall(NOW))
     for part in ("(a) Nature", "(b) Contact point", "(c) Likely consequences", "(d) Measures"):
         assert part in text
-    assert "Data subjects concerned: 3" in text
+    assert "Data subjects concerned, approximately: fewer than 10" in text
+    assert "Data subjects concerned, approximately: 30 to 39" in to_authority(
+        planted(33), policy, wall(NOW)
+    )
     assert policy.controller.contact in text
     assert "a batch's file has mode 644" in text
     assert "is a sealed frame" in text
     found.plain = 2
-    assert "2 objects are not the frames" in to_authority(found, policy, wall(NOW))
+    plain = to_authority(found, policy, wall(NOW))
+    assert "have to be taken for plaintext (of fewer than 10 people)" in plain
     assert "fewer than 10" in to_council(found, policy)
 
 

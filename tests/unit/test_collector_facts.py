@@ -24,7 +24,9 @@ def test_a_person_more_and_what_they_send_do_not_show(tmp_path: Path) -> None:
         after = told(site)
     assert after.in_tens == before.in_tens == {"devices": 0, "consents": 0}
     changed = {name for name, count in after.counts.items() if count != before.counts[name]}
-    assert changed == {"leaves", "notices not delivered"}, after.counts
+    assert changed == {"leaves"}, after.counts
+    assert (before.releases, after.releases) == ("fewer than 1,000", "fewer than 1,000")
+    assert (before.notices_wait, after.notices_wait) == (False, True)
 
 
 def test_ten_people_show_together(tmp_path: Path) -> None:
