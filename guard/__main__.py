@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -20,12 +21,15 @@ from base.logs import start_logging
 from base.pki import Role, certificate_expires_at, client_uri
 from base.process import become_undumpable
 from base.serving import run_together
+from guard.assembly import Guard
 from guard.backup_commands import backup, restore_command
 from guard.config import Config
 from guard.halt import Halts
 from guard.listeners import bind, credentials_for, served
+from guard.lock_facts import NO_LOCK, of_lock, remember
 from guard.operate import document
 from guard.premises import Card, Premises, move_in, our_premises
+from guard.sweep import sweeping
 from guard.tls_commands import tls
 from guard.trust import check_successor, install, load, read_policy_set
 from wire.category import Category
@@ -37,7 +41,6 @@ from wire.policy import Policy, policy_digest
 
 CLIENT_DAYS = 90  # collector and readers are few, and are certified by hand
 # What `status` says of a witness alone.
-NO_LOCK = dict.fromkeys(("halted", "stopped", "keys", "subjects", "erasures", "untold"))
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
@@ -156,7 +159,10 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
         if load(premises.policy_file) is None:
             click.echo("no policy yet, so nothing is released: run assent-guard trust", err=True)
         try:
-            run_together(*served(listeners, watching, premises, config))
+            # A witness alone has no keys.
+            runs_out = sweeping(watching) if isinstance(watching, Guard) else nullcontext()
+            with runs_out:
+                run_together(*served(listeners, watching, premises, config))
         finally:
             watching.close()
 
@@ -233,6 +239,8 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     click.echo(f"privacy review {policy.review}")
     if not yes:
         click.confirm("Act on it?", abort=True)
+    if not premises.config().witness_only:
+        remember(premises, policy)
     install(premises.policy_file, offered)
     click.echo("installed")
 
@@ -257,7 +265,7 @@ def status(as_json: bool) -> None:
         click.echo(f"{'HALTED':15} {facts['halted']}")
     if facts["stopped"]:
         click.echo(f"{'STOPPED':15} {facts['stopped']}")
-    for name in ("keys", "subjects", "erasures", "untold", "log_size"):
+    for name in ("keys", "subjects", "erasures", "untold", "run_out", "log_size"):
         if facts[name] is not None:
             click.echo(f"{name:15} {facts[name]}")
 
@@ -385,26 +393,8 @@ def _facts(premises: Premises) -> dict[str, object]:
         "policy": f"version {policy.version} of {policy.programme}" if policy else None,
         "policy_digest": policy_digest(installed.policy).hex() if installed else None,
         "policy_trouble": trouble,
-        **(NO_LOCK if premises.config().witness_only else _of_lock(premises, policy)),
+        **(NO_LOCK if premises.config().witness_only else of_lock(premises, policy)),
         "log_size": seen.size if seen else None,
-    }
-
-
-def _of_lock(premises: Premises, policy: Policy | None) -> dict[str, object]:
-    keys = premises.keys()
-    try:
-        count = keys.count()
-        untold = len(keys.untold(policy.collector.origin)) if policy else None
-    finally:
-        keys.close()
-    state = Halts(premises.halt_file).state(load(premises.policy_file))
-    return {
-        "halted": state.why,
-        "stopped": state.stopped,
-        "keys": count.keys,
-        "subjects": count.subjects,
-        "erasures": count.erasures,
-        "untold": untold,
     }
 
 

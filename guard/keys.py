@@ -19,10 +19,12 @@ from typing import Final
 import sqlalchemy as sa
 
 from base.errors import AssentError, SetupError
+from guard import expiry
 from guard.database import open_database, reading, transaction, truncate_log
 from guard.erasures import Demanded, Erasures, Ordered
 from wire.category import Category
 from wire.ids import KeyId, SubjectId, WallInstant, key_id
+from wire.policy import Policy
 from wire.rights import Request
 from wire.xwing import public_key_of
 
@@ -77,6 +79,9 @@ _ONE: Final = sa.select(_KEYS.c.seed, _KEYS.c.key_id).where(  # made once: that 
 )
 
 
+_RETENTIONS, _LOOKS = expiry.tables(_TABLES)
+
+
 class ErasedError(AssentError):
     """The key was erased, and will not be made again."""
 
@@ -115,6 +120,7 @@ class Count:
     keys: int
     subjects: int
     erasures: int
+    run_out: int  # keys that were erased when the retention of their month was over
 
 
 class Keys:
@@ -222,6 +228,25 @@ class Keys:
         truncate_log(self._engine)
         return gone
 
+    def remember(self, policy: Policy) -> None:
+        """Keep for how long *policy* has batches kept, where no earlier one had it longer."""
+        with transaction(self._engine) as db:
+            _remember(db, policy)
+
+    def let_run_out(self, policy: Policy | None, now: WallInstant) -> int:
+        """Erase the keys of months whose retention is over; return how many.
+
+        *policy* is the installed one.  Nothing is written down elsewhere: a copy of before that is
+        put back is looked through in the same way.
+        """
+        with transaction(self._engine) as db:
+            if policy is not None:
+                _remember(db, policy)
+            gone = _run_out(db, now)
+        if gone:
+            truncate_log(self._engine)
+        return gone
+
     def _catch_up(self) -> None:
         """Carry out what the database does not know of: it is an older copy, or we crashed."""
         with transaction(self._engine) as db:
@@ -282,7 +307,8 @@ class Keys:
                 db.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
                 for table in (_ERASED, _REQUESTS)
             )
-        return Count(keys=keys, subjects=subjects, erasures=erasures)
+            run_out = db.execute(sa.select(_LOOKS.c.gone)).scalar() or 0
+        return Count(keys=keys, subjects=subjects, erasures=erasures, run_out=run_out)
 
     def close(self) -> None:
         """Close the file."""
@@ -361,6 +387,28 @@ def _obey(db: sa.Connection, erasure: Ordered) -> int:
         )
     )
     return db.execute(_KEYS.delete().where(*where)).rowcount
+
+
+def _remember(db: sa.Connection, policy: Policy) -> None:
+    for category, days in expiry.kept_days(policy).items():
+        before = sa.select(_RETENTIONS.c.days).where(_RETENTIONS.c.category == category.value)
+        known = db.execute(before).scalar()
+        if known is None or known < days:
+            new = _RETENTIONS.insert().prefix_with("OR REPLACE")
+            db.execute(new.values(category=category.value, days=days))
+
+
+def _run_out(db: sa.Connection, now: WallInstant) -> int:
+    row = db.execute(sa.select(_LOOKS)).first()
+    at = expiry.judged_by(row.at if row else None, now)
+    gone = 0
+    for kept in db.execute(sa.select(_RETENTIONS)).all():
+        over = _KEYS.c.month < expiry.first_month_needed(at, kept.days)
+        gone += db.execute(_KEYS.delete().where(_KEYS.c.category == kept.category, over)).rowcount
+    ever = gone + (row.gone if row else 0)
+    new = _LOOKS.insert().prefix_with("OR REPLACE")
+    db.execute(new.values(one=1, at=at, gone=ever))
+    return gone
 
 
 def _is_erased(db: sa.Connection, subject: SubjectId, category: Category, month: str) -> bool:
