@@ -53,10 +53,11 @@ def _no_later(old: str, new: str) -> bool:
 def _no_weaker_watch(old: Policy, new: Policy) -> bool:
     """Whether each quorum of *new* holds one of *old*, whoever of the witnesses makes it up.
 
-    Those that were added may all be among it; the guard's own witness always is.
+    Those that were added may all be among it; the guard's own witness always is, so that a quorum
+    of one is that one, whoever else is named.
     """
-    added = len(set(new.witnesses) - set(old.witnesses))
-    return not added or old.quorum <= 1 or new.quorum - added >= old.quorum
+    added = len(set(new.witnesses) - set(old.witnesses)) if old.quorum > 1 else 0
+    return new.quorum - added >= old.quorum
 
 
 GENERAL: Final[tuple[Field[Policy], ...]] = (
@@ -233,12 +234,14 @@ GENERAL: Final[tuple[Field[Policy], ...]] = (
     Field(
         name="witnesses",
         words="who else watches the log",
-        narrows=_no_weaker_watch,
+        narrows=lambda _old, _new: (
+            True
+        ),  # judged with the quorum: by themselves they are asked nothing
     ),
     Field(
         name="quorum",
-        words="how many have to have seen the log before an opening",
-        narrows=lambda old, new: new.quorum >= old.quorum,
+        words="who has to have seen the log before an opening",
+        narrows=_no_weaker_watch,
     ),
 )
 """What concerns every category: if one of these widens, all do."""

@@ -122,7 +122,7 @@ ALL: Final[dict[str, tuple[list[object], list[object]]]] = {
         ])],
     ),
     "reconfirm_days": ([90, 30, 1], [91, 180]),
-    "witnesses": ([(UNION,), ()], [(UNION, LAB), (LAB,)]),
+    "witnesses": ([(UNION,), ()], []),  # judged with the quorum, see below
     "quorum": ([2, 3], [1, 0]),
 }  # fmt: skip
 ONE: Final[dict[str, tuple[list[object], list[object]]]] = {
@@ -181,7 +181,7 @@ def test_every_field_is_tried_below() -> None:
     assert set(ALL) == {field.name for field in GENERAL}
     assert set(ONE) == {field.name for field in OF_RULE}
     only_narrow = {name for name, (_no, more) in {**ALL, **ONE}.items() if not more}
-    assert only_narrow == {"version", "test_only", CATEGORY}
+    assert only_narrow == {"version", "test_only", "witnesses", CATEGORY}
 
 
 def test_every_field_has_words_for_a_data_subject() -> None:
@@ -244,6 +244,9 @@ def test_more_witnesses_widen_nothing_where_each_quorum_holds_one_of_before() ->
     more = msgspec.structs.replace(BASE, witnesses=(UNION, LAB), quorum=3)
     assert not any(widened(BASE, more).values())
     assert widened(more, BASE)[Category.KEYS] == ("quorum",)
+    for others in ((UNION, LAB), (LAB,)):
+        weaker = msgspec.structs.replace(BASE, witnesses=others)
+        assert widened(BASE, weaker)[Category.KEYS] == ("quorum",)
     assert widened(BASE, alone)[Category.KEYS] == ("quorum",)
 
 
