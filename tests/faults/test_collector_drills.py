@@ -31,8 +31,8 @@ from wire.leaf import Kind, batch_payload
 from wire.sealing import sign
 
 PATIENCE_SECONDS: Final = 120.0
-ROLES: Final = 6
-"""Probes of each object: four over TLS, its file, and its bytes; readers order some together."""
+ROLES: Final = 7
+"""Probes of each object: five over TLS, its file, and its bytes; readers order some together."""
 
 
 @contextmanager
