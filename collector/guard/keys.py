@@ -19,7 +19,7 @@ from collector.ingest.taken_back import ORDERS, check_not_closed
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
 from collector.rights.consents import subject_of
-from collector.rights.demands import check_none_outstanding
+from collector.rights.demands import check_none_outstanding, last_erasure
 from wire.category import Category
 from wire.guard_http import KeyAnswer, KeyRequest
 from wire.ids import WallInstant, key_id
@@ -57,10 +57,14 @@ def guard_key(
         return KeyAnswer(public_key=kept.public_key, signature=kept.signature)
     with index.reading() as connection:
         check_none_outstanding(connection, subject)
+        before = last_erasure(connection, subject)
     if guard is None:
         raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
     answer = guard.key(KeyRequest(subject=subject, category=category, month=month), signing_key)
     with index.writing() as connection:
+        if last_erasure(connection, subject) != before:
+            # Kept now, an erased key would be handed out for the rest of the month.
+            raise RefusedError(Why.GUARD_UNREACHABLE, "keys were erased meanwhile; ask again")
         connection.execute(
             insert(connection, guard_keys)
             .values(

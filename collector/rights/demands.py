@@ -15,7 +15,7 @@ Asked again, nothing more is done.
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from base.clock import NANOSECONDS
 from collector.assembly import Collector
@@ -121,6 +121,16 @@ def check_none_outstanding(connection: Connection, subject: SubjectId) -> None:
     )
     if connection.execute(asked.limit(1)).first() is not None:
         raise RefusedError(Why.GUARD_UNREACHABLE, "the guard has yet to erase what it was told to")
+
+
+def last_erasure(connection: Connection, subject: SubjectId) -> int:
+    """Return the leaf of the newest erasure of *subject*, demanded or ordered; -1 if none was."""
+    demanded = select(func.max(requests.c.leaf)).where(
+        requests.c.subject == subject, requests.c.demand == Demand.ERASE
+    )
+    ordered = select(func.max(orders.c.leaf)).where(orders.c.subject == subject)
+    found = (connection.execute(asked).scalar() for asked in (demanded, ordered))
+    return max(-1 if leaf is None else int(leaf) for leaf in found)
 
 
 def for_device(connection: Connection, device: Device) -> Requests:

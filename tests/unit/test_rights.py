@@ -22,7 +22,7 @@ from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
 from wire.collector_http import Carried, decode, verify_logged
 from wire.errors import ForgedError, MalformedError, NotCoveredError, WireError
-from wire.guard_http import KeyAnswer
+from wire.guard_http import KeyAnswer, KeyRequest
 from wire.ids import BatchHash, WallInstant, key_id
 from wire.leaf import Kind, request_payload
 from wire.rights import (
@@ -130,6 +130,31 @@ def test_who_agrees_again_afterwards_is_recorded_again_under_a_new_key(
     assert ada.registers(again).status == 201
     after = msgspec.json.decode(ada.asks_key().body, type=KeyAnswer).public_key
     assert key_id(after) != key_id(before)
+    assert ada.puts(ada.seals(again)).status == 201
+
+
+def test_a_key_that_was_on_its_way_while_it_was_erased_is_not_handed_out(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept, it would be handed out for the rest of the month, and what it seals is lost."""
+    sent(ada)
+    guard = site.collector.guard
+    assert guard is not None
+    answered = guard.key
+
+    def erased_meanwhile(asked: KeyRequest, signing_key: str) -> KeyAnswer:
+        answer = answered(asked, signing_key)
+        carried(ada.asks(ada.demands()))
+        return answer
+
+    pointer = ada.consent(Category.POINTER, given_at=site.collector.now())
+    assert ada.registers(pointer).status == 201
+    with monkeypatch.context() as changed:
+        changed.setattr(guard, "key", erased_meanwhile)
+        assert refusal(ada.asks_key(Category.POINTER)) == (503, "guard-unreachable")
+    again = ada.consent(given_at=site.collector.now(), record_id="again")
+    assert ada.registers(again).status == 201
+    assert ada.asks_key().status == 200
     assert ada.puts(ada.seals(again)).status == 201
 
 
