@@ -333,32 +333,42 @@ def status(as_json: bool) -> None:
     """
     premises = our_premises()
     config = premises.config()
+    card = facts.Card(
+        origin=config.origin,
+        tenant=config.tenant,
+        tls_pin=premises.tls_pin(),
+        log_key=premises.log_verifier_key(),
+        lease_key=premises.lease_public_key(),
+        ca_pem=str(premises.client_authority),
+        guard=config.guard.origin if config.guard else "",
+    )
     with opened_index(premises) as index, index.reading() as connection:
-        found = facts.status(
-            connection,
-            origin=config.origin,
-            tenant=config.tenant,
-            log_key=premises.log_verifier_key(),
-            tls_pin=premises.tls_pin(),
-            guard=config.guard.origin if config.guard else "",
-        )
+        found = facts.status(connection, card)
     if as_json:
         click.echo(msgspec.json.encode(found))
         return
-    click.echo(f"{found.origin}, tenant {found.tenant}")
     click.echo(f"HALTED: {found.why}" if found.halted else "not halted")
     if found.stopped:
         click.echo(f"STOPPED: {found.stopped}")
-    click.echo(f"policy   version {found.policy_version}" if found.policy else "policy   none yet")
-    click.echo(f"guard    {found.guard or 'none yet: run connect-guard'}")
-    for name, count in found.counts.items():
-        click.echo(f"{name:10} {count}")
-    click.echo(f"{'witnessed':10} {found.witnessed}")
-    click.echo(f"{'releases':10} {found.releases}")
     if found.notices_wait:
         click.echo("notices wait to be delivered: see notify_command")
-    for name, count in found.in_tens.items():
-        click.echo(f"{name:10} {f'{count} or more' if count else f'fewer than {LEAST}'}")
+    for name in ("origin", "tenant", "tls_pin", "log_key", "lease_key", "ca_pem"):
+        click.echo(f"{name:10} {getattr(found, name)}")
+    version = f"version {found.policy_version}" if found.policy else "none yet: run publish"
+    tens = {
+        name: f"{count} or more" if count else f"fewer than {LEAST}"
+        for name, count in found.in_tens.items()
+    }
+    lines = {
+        "guard": found.guard or "none yet: run connect-guard",
+        "policy": version,
+        **found.counts,
+        "witnessed": found.witnessed,
+        "releases": found.releases,
+        **tens,
+    }
+    for name, said in lines.items():
+        click.echo(f"{name:10} {said}")
 
 
 for _command in (

@@ -35,14 +35,21 @@ _IN_TENS: Final = {
 }
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts of `assent-collector status`."""
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this collector is: what policies, guard and readers have to be told."""
 
     origin: str
     tenant: str
-    log_key: str
     tls_pin: str
+    log_key: str
+    lease_key: str
+    ca_pem: str  # the file of the authority that certifies devices and readers
     guard: str  # its origin, or empty
+
+
+class Status(Card, frozen=True, kw_only=True):
+    """The facts of `assent-collector status`."""
+
     halted: bool
     why: str
     stopped: str
@@ -65,9 +72,7 @@ class DeviceFacts(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str
 
 
-def status(
-    connection: Connection, *, origin: str, tenant: str, log_key: str, tls_pin: str, guard: str
-) -> Status:
+def status(connection: Connection, card: Card) -> Status:
     """Return the facts of this moment."""
     state, policy = halt.state(connection), latest(connection)
     counts = {name: _count(connection, table) for name, table in _COUNTED.items()}
@@ -75,11 +80,7 @@ def status(
         select(func.coalesce(func.max(checkpoints.c.size), 0))
     ).scalar_one()
     return Status(
-        origin=origin,
-        tenant=tenant,
-        log_key=log_key,
-        tls_pin=tls_pin,
-        guard=guard,
+        **msgspec.structs.asdict(card),
         halted=state.halted,
         why=state.why,
         stopped=state.stopped,

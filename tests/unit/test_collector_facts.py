@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from collector.operators.facts import Status, status
+from collector.operators.facts import Card, Status, status
 from tests.fakes.site import Site, collector_site
 
 
 def told(site: Site) -> Status:
     """Return what `assent-collector status` would say."""
     with site.collector.index.reading() as connection:
-        return status(connection, origin="", tenant="", log_key="", tls_pin="", guard="")
+        return status(connection, Card(**dict.fromkeys(Card.__struct_fields__, "")))
 
 
 def test_a_person_more_and_what_they_send_do_not_show(tmp_path: Path) -> None:

@@ -248,7 +248,9 @@ def test_the_status_says_how_many_wait(site: Site, workstation: Workstation) -> 
     """So that an operator without a notify_command, or with a broken one, sees it."""
     workstation.consents()
     with site.collector.index.reading() as connection:
-        found = facts.status(connection, origin="", tenant="", log_key="", tls_pin="", guard="")
+        found = facts.status(
+            connection, facts.Card(**dict.fromkeys(facts.Card.__struct_fields__, ""))
+        )
     assert found.notices_wait
 
 
