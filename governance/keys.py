@@ -78,7 +78,8 @@ def new_key(
     lock: KeySerializationEncryption = (
         BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     )
-    private_folder(folder)
+    if not folder.exists():  # one that is there is not ours to shut; the file is private anyway
+        private_folder(folder)
     # A crash in between leaves a private key without its public file: made again, it has
     # to go elsewhere, and nothing was signed with it yet.
     replace(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock))

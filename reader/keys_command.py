@@ -1,6 +1,7 @@
 # ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
 """`assent-reader keygen` and `assent-reader keys`: the identities that open."""
 
+import sys
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -41,10 +42,15 @@ def keygen(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(facts))
         return
-    click.echo(facts["recipient"])
+    click.echo(_fitting(facts["recipient"]))
     click.echo(f"recipient  {premises.entry_file}  for the policy", err=True)
     click.echo(f"csr        {premises.request_file}  for collector and guard", err=True)
     click.echo(f"identity   {premises.identity_file}  yours alone; keep a copy", err=True)
+
+
+def _fitting(recipient: str) -> str:
+    """Return a key as it is, or on a terminal, of which it would fill a page, its beginning."""
+    return f"{recipient[:32]}..." if sys.stdout.isatty() else recipient
 
 
 @click.group("keys")

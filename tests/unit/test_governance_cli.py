@@ -303,6 +303,16 @@ def test_a_private_key_is_its_owners_alone_and_never_overwritten(tmp_path: Path)
         new_key(tmp_path / "k", role=Role.POLICY, party="x", name="y", passphrase=None)
 
 
+def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
+    """It may be one's home, or the folder that the parties share; the key is private in it."""
+    tmp_path.chmod(0o755)
+    private, _public, _part = new_key(
+        tmp_path, role=Role.POLICY, party="x", name="y", passphrase=None
+    )
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+    assert stat.S_IMODE(private.stat().st_mode) == 0o600
+
+
 def test_a_locked_key_opens_with_its_passphrase_only(tmp_path: Path) -> None:
     """Neither without nor with another passphrase."""
     private, _public, _part = new_key(
