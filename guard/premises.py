@@ -3,6 +3,7 @@
 config/  config.toml
 ca.key ca.pem    authority of its callers, and of its own server
 tls.key tls.pem  server certificate; callers pin the key
+tls.next.key tls.next.pem  the pair that was announced to follow it
 signing.key      signs the keys that it hands out
 witness.key      cosigns the collector's log
 lease.key        its half of the lease
@@ -85,6 +86,16 @@ class Premises:
     def tls_key(self) -> Path:
         """The server's key, which callers pin."""
         return self.paths.config / "tls.key"
+
+    @property
+    def next_tls_certificate(self) -> Path:
+        """The certificate of the key that was announced, if one was."""
+        return self.paths.config / "tls.next.pem"
+
+    @property
+    def next_tls_key(self) -> Path:
+        """That key."""
+        return self.paths.config / "tls.next.key"
 
     @property
     def authority_file(self) -> Path:

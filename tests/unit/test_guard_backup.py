@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from base.api import Door
 from base.clock import NANOSECONDS, Now, SystemClock
 from base.command import outcome
 from base.errors import ExitCode
@@ -24,6 +25,7 @@ from base.pki import (
 )
 from guard.__main__ import cli
 from guard.keys import Found, Missing
+from guard.listeners import credentials_for
 from guard.premises import Premises
 from tests.fakes.organisation import WITNESS_NAME
 from wire.category import Category
@@ -236,6 +238,45 @@ def test_a_certificate_is_renewed_and_the_pin_stays(
     assert certificate_hosts(new) == certificate_hosts(old)
     assert certificate_expires_at(new) > certificate_expires_at(old) + timedelta(days=700)
     assert "Start the guard again" in capsys.readouterr().out
+
+
+def test_the_key_of_the_server_changes_in_two_steps(
+    premises: Premises, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Announced as often as one likes, it is the same; then key and certificate fit."""
+    assert guard("tls", "switch", "--yes") == ExitCode.SETUP
+    assert "announce first" in capsys.readouterr().err
+    assert guard("tls", "announce") == ExitCode.DONE
+    told = capsys.readouterr().out
+    now, coming = (line.split()[1] for line in told.splitlines()[:2])
+    assert now == premises.card().tls_pin != coming
+    assert guard("tls", "announce") == ExitCode.DONE
+    assert capsys.readouterr().out == told
+    assert guard("tls", "renew") == ExitCode.DONE
+    assert premises.card().tls_pin == now
+    assert guard("tls", "switch", "--yes") == ExitCode.DONE
+    assert premises.card().tls_pin == coming
+    credentials_for(premises, Door.COLLECTOR).check()
+    assert not list(premises.paths.config.glob("tls.next*"))
+    assert guard("tls", "switch", "--yes") == ExitCode.SETUP
+
+
+def test_a_switch_that_was_cut_short_goes_on(
+    premises: Premises, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each of its writes; a server with half of it does not start."""
+    assert guard("tls", "announce") == ExitCode.DONE
+    coming = certificate_spki_sha256_of_pem(premises.next_tls_certificate.read_bytes()).hex()
+    with monkeypatch.context() as patch:
+        patch.setattr("guard.tls_commands.remove", cut_short)
+        assert guard("tls", "switch", "--yes") != ExitCode.DONE
+    assert guard("tls", "switch", "--yes") == ExitCode.DONE
+    assert premises.card().tls_pin == coming
+    credentials_for(premises, Door.COLLECTOR).check()
+
+
+def cut_short(_path: Path) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
