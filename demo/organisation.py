@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from demo.programs import Program, ProgramError
 
@@ -120,9 +120,16 @@ class Organisation:
 
         No command tells: this is what whoever has the server's account can look up.
         """
+        return dict(self._looked_up("SELECT batch, bytes FROM batches"))
+
+    def released(self) -> list[bytes]:
+        """Return the batch of each release that the collector has logged, looked up like that."""
+        return [batch for (batch,) in self._looked_up("SELECT batch FROM releases")]
+
+    def _looked_up(self, query: str) -> list[tuple[Any, ...]]:
         index = self.collector.home / "state/index.sqlite"
         with contextlib.closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as connection:
-            return dict(connection.execute("SELECT batch, bytes FROM batches"))
+            return connection.execute(query).fetchall()
 
     def access_grant(self, *categories: str, why: str = "train the demo model") -> Path:
         """Return a grant to open what was captured around today, approved by both parties."""

@@ -7,6 +7,7 @@ and children that a test starts do not have it.
 import ipaddress
 import os
 import random
+import resource
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -67,6 +68,16 @@ def _no_outside_network() -> Iterator[list[str]]:
     _went_outside.clear()
     yield _went_outside
     assert _went_outside == []
+
+
+@pytest.fixture(autouse=True)
+def _still_dumpable() -> Iterator[None]:
+    """Fail a test that shut its own process for good, as commands do that see plaintext.
+
+    Those that come after it in the same process could start nothing with a core of its own.
+    """
+    yield
+    assert resource.getrlimit(resource.RLIMIT_CORE)[1] != 0, "patch become_undumpable"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -374,7 +374,7 @@ def test_the_command_shows_what_it_would_do_and_does_it_when_told(
     assert "1 releases are of batches erased since" in done
     assert "It has those of version 2 now." in done
     assert not (home / "state" / "timestamp.json").exists()
-    assert "releases 2" in does("status")
+    assert "releases fewer than 1,000" in does("status")
     assert "has the tables of version 2 of 2." in does("migrate", "--yes")
 
 
@@ -404,7 +404,7 @@ def test_an_index_moves_into_postgresql_with_every_row(
     with closing(PostgresPlace(postgres, url).open()) as index:
         assert all_rows(index) == wanted
     assert "has the tables of version 2 of 2." in does("migrate", "--yes")
-    assert "releases 2" in does("status")
+    assert "releases fewer than 1,000" in does("status")
     with closing(PostgresPlace(postgres, url).open()) as index:
         with index.writing() as connection:  # a number that the database gives is a new one
             values = dict.fromkeys(("digest", "root", "snapshot", "targets", "policy"), b"new")

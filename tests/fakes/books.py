@@ -45,7 +45,7 @@ RESTRICTIONS: Final = (Pause, OptOut, Withdraw, Forget)
 # What may lie in the state folder of an agent that has ended.
 EXPECTED: Final = re.compile(
     r"(agent\.lock|spare-room|clock\.json|consent\.jsonl|consent\.torn|consent\.unreadable-\d+\.jsonl"
-    r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|numbers\.json"
+    r"|device\.key|device\.pem|enrolment\.json|guard-keys\.json|guard-orders\.json|numbers\.json"
     r"|log-[0-9a-f]{8}\.json"
     r"|policy-[0-9a-f]{64}\.json|receipts/(device\.pem|[\w-]+\.json)"
     r"|tuf/(trusted-root|in-force|timestamp|snapshot|targets|policy)\.json"

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import pytest
 
+from agent.guard_orders import FILE_NAME as ORDERS
 from agent.handover import Answered
 from tests.fakes.books import Collector
 from tests.fakes.organisation import Organisation
@@ -19,6 +20,7 @@ from tests.fakes.story import KEYS, Story
 from tests.fakes.syscalls import Fault
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.control import Pause, Resume
+from wire.guard_order import Order, sign_order
 from wire.ids import WallInstant
 
 ANOTHER_AUTHORITY: Final = "another authority"
@@ -64,7 +66,14 @@ class DiskStory(Story[Collector]):
         self.suspend(days=5)
         self.collector.ca_pem = ANOTHER_AUTHORITY
         self.publish_a_newer_policy()
-        self.life(self.renewed, self.newly_governed, self.opt_in, self.agree, self.deliver)
+        self.life(
+            self.renewed,
+            self.newly_governed,
+            self.erased_by_the_guard,
+            self.opt_in,
+            self.agree,
+            self.deliver,
+        )
         self.spoil_the_ledger()
         self.life(self.agree, self.deliver, self.halt)
         self.check_the_end()
@@ -83,6 +92,19 @@ class DiskStory(Story[Collector]):
         """Have the newer policy in force."""
         await self.until(lambda: self.service.policy.policy == self.station.policy)
         assert not self.service.pipeline.permits()
+
+    async def erased_by_the_guard(self) -> None:
+        """Hear what the guard erased by its own hand: a month of which nothing was recorded."""
+        order = Order(
+            origin=self.station.policy.collector.origin,
+            subject=self.station.device.subject,
+            category=KEYS,
+            month="2026-01",
+            at=WallInstant(self.station.clock.now().wall),
+        )
+        self.collector.orders = (sign_order(order, self.station.organisation.guard),)
+        kept = self.station.paths.state / ORDERS
+        await self.until(kept.exists)
 
     async def fill_the_disk(self) -> None:
         """Have no block left: what waits is receipted, for which the spare room is given up."""

@@ -41,6 +41,7 @@ QUIET: Final = {
 }
 # What is no state of the agent: a file that somebody asked for, wherever they wanted it.
 ELSEWHERE: Final = {
+    "agent/get_back.py": "tests/unit/test_agent_get_back.py",
     "agent/bundle.py": "tests/unit/test_agent_cli.py breaks its disk",
     "agent/decisions.py": "tests/model/test_replay.py breaks its disk",
 }

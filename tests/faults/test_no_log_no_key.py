@@ -31,6 +31,7 @@ from wire.age import decode_identity
 from wire.batch import Batch, Opening, encode_batch
 from wire.category import Category, registry
 from wire.collector_http import ReleaseOrder
+from wire.errors import WireError
 from wire.event import Event, Key, Move, category_of
 from wire.frame import Core, batch_hash, core_hash, encode_core
 from wire.grant import AccessGrant, access_digest, decode_request, grant_hash
@@ -161,7 +162,7 @@ class Reader:
         now = WallInstant(self.lock.site.clock.now().wall)
         try:
             return fetch(grant, self.count.library, collector or ours, guard, now=now)
-        except (AssentError, DiedError) as exc:
+        except (AssentError, WireError, DiedError) as exc:
             self.outcomes[str(exc)] += 1
             return None
         finally:

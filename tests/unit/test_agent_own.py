@@ -23,6 +23,12 @@ from wire.me import SignedQuery, SignedReturn
 from wire.me_answers import OwnAccesses, OwnBatches
 
 
+@pytest.fixture(autouse=True)
+def _dumpable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the command in this process, which has to go on as it is."""
+    monkeypatch.setattr("agent.own_shown.become_undumpable", lambda: None)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with collector_site(tmp_path_factory.mktemp("site") / "site") as site:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.geometry import Box
@@ -36,6 +36,11 @@ def mask(box: Box) -> Mask:
     return inside
 
 
+@example(
+    owner=EDITOR,
+    focused=Box(0, 0, 4, 4),
+    above=[(MAIL, Box(1, 1, 2, 2))],
+)
 @given(owners, boxes, windows)
 def test_no_pixel_survives_that_is_not_permitted(
     owner: Application | None, focused: Box, above: list[tuple[Application | None, Box]]
