@@ -80,7 +80,8 @@ def get_back(
         OSError: A file cannot be written.
 
     """
-    durable.private_folder(folder)
+    if not folder.exists():  # one that is there is not ours to shut; the files are private anyway
+        durable.private_folder(folder)
     tally, missing = Tally(), []
     for shown, core in told:
         if not wanted.covers(shown.batch_hash, core):
