@@ -536,6 +536,6 @@ def test_after_the_guard_forgot_nobody_can_be_released_anything(
     except ProgramError as exc:
         said = str(exc)
     # Or the collector has heard of it already, and has nothing to list any more.
-    assert "key-erased 1" in said or hashlib.sha256(frame).digest() not in acme.stored()
+    assert "key-erased" in said or hashlib.sha256(frame).digest() not in acme.stored()
     path = f"/v1/guard-key?category=pointer&month={today()[:7]}"
     assert device.door.request("GET", path).status == 410
