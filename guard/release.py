@@ -147,9 +147,7 @@ def _permit(
     )
 
 
-def _release_one(  # noqa: PLR0911 - one return a check, as in the list
-    batch: LoggedBatch, permit: _Permit, find_key: FindKey
-) -> Outcome:
+def _release_one(batch: LoggedBatch, permit: _Permit, find_key: FindKey) -> Outcome:
     try:
         core = decode_core(batch.core)  # 5
         uncovered = _not_covered(core, permit)  # 6
@@ -161,13 +159,21 @@ def _release_one(  # noqa: PLR0911 - one return a check, as in the list
     if not _commits(batch, digest, permit):  # 7
         why = "the log entry is not of this batch, grant and reader"
         return Refused(refusal=Refusal.LEAF_OF_ANOTHER, why=why)
+    return unlock(batch, core, permit.checkpoint, find_key, permit.reader_key)
+
+
+def unlock(
+    batch: LoggedBatch, core: Core, checkpoint: Checkpoint, find_key: FindKey, to: bytes
+) -> Outcome:
+    """Take checks 8 to 10 of `release`, the same for whoever may have it; then seal to *to*."""
+    digest = core_hash(batch.core)
     try:
         verify_inclusion(  # 8
             leaf=leaf_hash(batch.entry),
             index=batch.index,
-            size=permit.checkpoint.size,
+            size=checkpoint.size,
             proof=batch.proof,
-            root=permit.checkpoint.root,
+            root=checkpoint.root,
         )
     except ForgedError as exc:
         return Refused(refusal=Refusal.NOT_IN_LOG, why=str(exc))
@@ -175,17 +181,17 @@ def _release_one(  # noqa: PLR0911 - one return a check, as in the list
         case Missing.ERASED:
             return Refused(refusal=Refusal.KEY_ERASED, why="the guard's key was erased, finally")
         case Found(seed=seed, key_id=name) if name == core.guard_key:
-            return _reseal(batch, seed, digest, permit)
+            return _reseal(batch, seed, digest, to)
         case Found() | Missing.NEVER_MADE:
             return Refused(refusal=Refusal.KEY_UNKNOWN, why="no key of this guard is on that core")
 
 
-def _reseal(batch: LoggedBatch, seed: bytes, digest: CoreHash, permit: _Permit) -> Outcome:
+def _reseal(batch: LoggedBatch, seed: bytes, digest: CoreHash, to: bytes) -> Outcome:
     try:
         header = unshelve(batch.shelf, seed, digest)  # 10
     except WireError as exc:
         return Refused(refusal=Refusal.SHELF_FORGED, why=f"the shelf does not open: {exc}")
-    return Released(sealed=reseal(header, permit.reader_key, digest))
+    return Released(sealed=reseal(header, to, digest))
 
 
 def _not_covered(core: Core, permit: _Permit) -> str:

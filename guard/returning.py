@@ -12,10 +12,9 @@ as for everybody.  Neither a halt nor the end of a policy ends this: they stop w
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from guard.keys import Found, Missing
-from guard.release import HASH_BYTES, FindKey, Outcome, Refusal, Refused, Released
+from guard.release import HASH_BYTES, FindKey, Outcome, Refusal, Refused, unlock
 from wire.age import decode_recipient
-from wire.errors import ForgedError, MalformedError, WireError
+from wire.errors import MalformedError, WireError
 from wire.frame import Core, core_hash, decode_core
 from wire.guard_http import LoggedBatch, ReturnRequest
 from wire.ids import BatchHash, CoreHash, WallInstant, key_id
@@ -23,12 +22,9 @@ from wire.leaf import SALT_BYTES, Kind, entry, release_payload
 from wire.me import ORDER_SECONDS, ReturnOrder, check_fresh, verify_return
 from wire.policy import Policy
 from wire.quorum import verify_quorum
-from wire.shelf import reseal, unshelve
 from wire.tlog import (
     Checkpoint,
-    leaf_hash,
     verify_checkpoint,
-    verify_inclusion,
 )
 
 
@@ -92,9 +88,7 @@ def give_back(
     return tuple(_give_back_one(batch, permit, find_key) for batch in asked.batches)
 
 
-def _give_back_one(  # noqa: PLR0911 - one return a check, as in the list
-    batch: LoggedBatch, permit: _Permit, find_key: FindKey
-) -> Outcome:
+def _give_back_one(batch: LoggedBatch, permit: _Permit, find_key: FindKey) -> Outcome:
     try:
         core = decode_core(batch.core)  # 3
     except MalformedError as exc:
@@ -105,31 +99,8 @@ def _give_back_one(  # noqa: PLR0911 - one return a check, as in the list
     if not _commits(batch, digest, permit):  # 5
         why = "the log entry is not of this batch, order and key"
         return Refused(refusal=Refusal.LEAF_OF_ANOTHER, why=why)
-    try:
-        verify_inclusion(  # 6
-            leaf=leaf_hash(batch.entry),
-            index=batch.index,
-            size=permit.checkpoint.size,
-            proof=batch.proof,
-            root=permit.checkpoint.root,
-        )
-    except ForgedError as exc:
-        return Refused(refusal=Refusal.NOT_IN_LOG, why=str(exc))
-    match find_key(core.subject, core.category, core.day[:7]):  # 7
-        case Missing.ERASED:
-            return Refused(refusal=Refusal.KEY_ERASED, why="the guard's key was erased, finally")
-        case Found(seed=seed, key_id=name) if name == core.guard_key:
-            return _reseal(batch, seed, digest, permit)
-        case Found() | Missing.NEVER_MADE:
-            return Refused(refusal=Refusal.KEY_UNKNOWN, why="no key of this guard is on that core")
-
-
-def _reseal(batch: LoggedBatch, seed: bytes, digest: CoreHash, permit: _Permit) -> Outcome:
-    try:
-        header = unshelve(batch.shelf, seed, digest)  # 8
-    except WireError as exc:
-        return Refused(refusal=Refusal.SHELF_FORGED, why=f"the shelf does not open: {exc}")
-    return Released(sealed=reseal(header, permit.own_key, digest))
+    # 6, 7, 8
+    return unlock(batch, core, permit.checkpoint, find_key, permit.own_key)
 
 
 def _not_the_orders(batch: LoggedBatch, core: Core, permit: _Permit) -> str:
