@@ -1,8 +1,8 @@
 """Places where an index can be: a SQLite file, or a database of a real PostgreSQL server."""
 
+import contextlib
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +54,7 @@ def in_index(premises: Premises, data: bytes) -> bool:
     """Whether *data* is anywhere in the files behind the index of a collector."""
     if url := premises.config().index.url:
         return in_database(url, data)
-    return any(data in path.read_bytes() for path in premises.paths.state.glob("index.sqlite*"))
+    return _in_files(premises.paths.state.glob("index.sqlite*"), data)
 
 
 def in_database(url: str, data: bytes) -> bool:
@@ -65,7 +65,16 @@ def in_database(url: str, data: bytes) -> bool:
         row = connection.execute(asked + "current_database()").fetchone()
     assert row is not None
     folder = Path(row[1]) / "base" / str(row[0])
-    return any(data in path.read_bytes() for path in folder.iterdir())
+    return _in_files(folder.iterdir(), data)
+
+
+def _in_files(paths: Iterable[Path], data: bytes) -> bool:
+    """Whether *data* is in one of *paths*; a cache or a log of the server may go away meanwhile."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if data in path.read_bytes():
+                return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class SqlitePlace:
         return replace(self, path=copied)
 
     def holds(self, data: bytes) -> bool:
-        return any(data in path.read_bytes() for path in self.path.parent.glob("index.sqlite*"))
+        return _in_files(self.path.parent.glob("index.sqlite*"), data)
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,7 @@ class PostgresPlace:
     def holds(self, data: bytes) -> bool:
         return in_database(self.url, data)
 
-    @contextmanager
+    @contextlib.contextmanager
     def connected(self) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
         """Yield a connection past the index."""
         with psycopg.connect(self.url, autocommit=True) as connection:
