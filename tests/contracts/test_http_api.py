@@ -84,7 +84,7 @@ LABELS: Final = [
     for path, methods in document["paths"].items()
     for method in methods
 ]
-SHARE: Final = 12  # requests of each kind (valid, spoilt) for each operation and client
+SHARE: Final = 6  # requests of each kind (valid, spoilt) for each operation and client
 FULL: Final = 1_000
 FOLDER: Final = "~"
 

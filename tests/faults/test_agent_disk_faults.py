@@ -112,9 +112,9 @@ def test_what_only_looks_like_it_is_not_taken_for_a_write(line: str) -> None:
 def test_the_story_ends_well_whatever_call_breaks(
     plain: Story, tmp_path: Path, size: Size, figure: Callable[[str], None]
 ) -> None:
-    """Each line of the source a few times in the share; each call in each way at full size."""
+    """A few lines of the source, once each, in the share; each call in each way at full size."""
     chosen = broken(plain.disk.calls)
-    chosen = chosen[: size(share=40, full=len(chosen))]
+    chosen = chosen[: size(share=20, full=len(chosen))]
 
     def story(at: int, fault: Fault) -> tuple[str, Callable[[Path], None]]:
         meant = plain.disk.calls[at]

@@ -36,7 +36,7 @@ from agent.consent.standing import Standing, after
 from agent.consent.states import CLICKS, Act, Consent, Flag, Pause
 from base.clock import Now
 from tests.model.search import (
-    CRASHES,
+    A_WAY_BACK,
     EVERY_FAULT,
     EVERY_SURROUNDING,
     Bounds,
@@ -208,7 +208,7 @@ def _table_mutants() -> dict[str, Mutant]:
         name: Mutant(
             killer=killer,
             patches=(patch,),
-            bounds=CRASHES if killer == LIVENESS else EVERY_FAULT,
+            bounds=A_WAY_BACK if killer == LIVENESS else EVERY_FAULT,
         )
         for name, (killer, patch) in rows.items()
     }

@@ -19,14 +19,18 @@ class Bounds:
 
 
 CLOCK_MOVES: Final = frozenset({"set_ahead", "set_back"})
-CRASHES: Final = Bounds(without=CLOCK_MOVES | {"disk refuses", "policy damaged"})
+NO_CLOCK: Final = Bounds(without=CLOCK_MOVES | {"disk refuses"})
+A_CLOCK_AHEAD: Final = Bounds(without=frozenset({"disk refuses", "set_back", "halt"}))
 EVERY_FAULT: Final = Bounds()
-FEWER_FAULTS: Final = Bounds(without=frozenset({"disk refuses", "set_back"}))
+A_WAY_BACK: Final = Bounds(  # small: liveness is known only when all of it was searched
+    around=(ALL_WELL,),
+    without=NO_CLOCK.without | {"policy damaged", "halt", "policy over", "lease over"},
+)
 ONE_UNKNOWN: Final = Bounds(
-    around=surroundings(1, values=(None,)), without=CLOCK_MOVES | {"disk refuses"}
+    around=surroundings(1, values=(None,)), without=NO_CLOCK.without | {"halt"}
 )
 EVERY_SURROUNDING: Final = Bounds(
-    around=surroundings(1, values=(False, None)), without=CLOCK_MOVES | {"disk refuses"}
+    around=surroundings(1, values=(False, None)), without=NO_CLOCK.without
 )
 PAIRS_OF_SURROUNDINGS: Final = Bounds(
     around=[*dict.fromkeys([*EVERY_SURROUNDING.around, *surroundings(2, values=(False,))])],

@@ -8,7 +8,7 @@ import pytest
 from agent.consent.gate import CategoryFacts, Facts
 from tests.model.invariants import ON_STATES, ON_STEPS
 from tests.model.mutants import CONDITIONS, LIVENESS, MUTANTS
-from tests.model.search import CRASHES, hopeless, search
+from tests.model.search import A_WAY_BACK, hopeless, search
 from tests.model.world import Rules
 
 
@@ -32,6 +32,6 @@ def test_every_condition_of_the_gate_has_its_mutant(figure: Callable[[str], None
 def test_without_a_mutant_nothing_is_hopeless() -> None:
     """What kills the mutants of liveness is the mutant, not the bounds of their search."""
     rules = Rules()
-    found = search(rules, CRASHES)
+    found = search(rules, A_WAY_BACK)
     assert found.violations == {}
     assert hopeless(found, rules) == set()
