@@ -147,7 +147,7 @@ class Log:
         with self._lock:
             size = self.take_up() if size is None else self._reached(size)
             root = self._tree.root(size)
-        return sign_checkpoint(Checkpoint(origin=self._name, size=size, root=root), self._key)
+        return self._signed(Checkpoint(origin=self._name, size=size, root=root))
 
     def inclusion(self, number: int, size: int) -> tuple[bytes, ...]:
         """Return the proof that leaf *number* is among the first *size*.
@@ -206,12 +206,16 @@ class Log:
             raise ValueError("the salt of this leaf was erased")
         size = leaf.number + 1
         with self._lock:
-            return Logged(
-                salt=leaf.salt,
-                index=leaf.number,
-                proof=self.inclusion(leaf.number, size),
-                checkpoint=self.checkpoint(size),
-            )
+            proof, root = self._tree.of_last(self._reached(size))
+        return Logged(
+            salt=leaf.salt,
+            index=leaf.number,
+            proof=proof,
+            checkpoint=self._signed(Checkpoint(origin=self._name, size=size, root=root)),
+        )
+
+    def _signed(self, checkpoint: Checkpoint) -> str:
+        return sign_checkpoint(checkpoint, self._key)
 
     def _reached(self, size: int) -> int:
         if self._tree.size < size:

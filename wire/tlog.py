@@ -90,6 +90,18 @@ class Tree:
             raise ValueError(f"leaf {index} is not among the first {size}")
         return tuple(self._path(index, 0, size))
 
+    def of_last(self, size: int) -> tuple[tuple[bytes, ...], bytes]:
+        """Return the proof of the last of the first *size* leaves, and the root over them all."""
+        last = self._checked(size) - 1
+        if last < 0:
+            raise ValueError("an empty tree has no last leaf")
+        node, proof = self._at(0, last), []
+        for level in range(last.bit_length()):
+            if last >> level & 1:  # all else lies to its left, in complete subtrees
+                proof.append(self._at(level, (last >> level) - 1))
+                node = node_hash(proof[-1], node)
+        return tuple(proof), node
+
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """Return the proof that the first *old* leaves are a prefix of the first *new*."""
         if not 0 <= old <= self._checked(new):

@@ -72,6 +72,16 @@ def test_every_proof_of_a_tree_verifies_against_its_roots(size: int, data: st.Da
         )
 
 
+def test_what_is_said_of_the_last_leaf_is_what_is_said_of_any() -> None:
+    """A receipt is made from its own leaf's tree, by the shorter of two ways."""
+    tree = Tree(leaf_hash(str(i).encode()) for i in range(70))
+    for size in range(1, 71):
+        assert tree.of_last(size) == (tree.inclusion(size - 1, size), tree.root(size))
+    for size in (-1, 0, 71):
+        with pytest.raises(ValueError, match=r"leaves|leaf"):
+            tree.of_last(size)
+
+
 def _b64(text: str | None) -> bytes:
     return base64.b64decode(text or "")
 
