@@ -10,10 +10,25 @@ from typing import Final, NoReturn
 import click
 
 from base.errors import AssentError, ExitCode, line_of
+from base.pki import CertificateError, Role, client_uri
 
 EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 """A file that a person names.  Whether it may be read shows where it is read: a mode is to be
 mended, not a command line."""
+
+
+def a_name(_context: click.Context, _option: click.Parameter, text: str) -> str:
+    """Return *text*, which is to stand in a certificate: a callback of an option.
+
+    Raises:
+        click.BadParameter: It cannot stand there.
+
+    """
+    try:
+        client_uri("tenant", Role.READER, text)
+    except CertificateError as exc:
+        raise click.BadParameter(str(exc)) from exc
+    return text
 
 
 def run(group: click.Command, program: str, *, refusals: tuple[type[Exception], ...]) -> NoReturn:

@@ -294,7 +294,8 @@ def certificate_spki_sha256_of_pem(certificate_pem: bytes) -> bytes:
 def check_issued(certificate_pem: bytes, authority_pem: bytes, key: Ed25519PublicKey) -> None:
     """Check that this certificate is of that authority, and for *key*.
 
-    Files with certificates look alike, and go from hand to hand.
+    Files with certificates look alike, and go from hand to hand. While an authority is changed,
+    its file holds the new one and the one before.
 
     Raises:
         SetupError: One is no certificate, or they do not belong together.
@@ -302,17 +303,23 @@ def check_issued(certificate_pem: bytes, authority_pem: bytes, key: Ed25519Publi
     """
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
-        authority = x509.load_pem_x509_certificate(authority_pem)
+        authorities = x509.load_pem_x509_certificates(authority_pem)
     except ValueError as exc:
         raise SetupError("the certificate or its authority's is no certificate in PEM") from exc
     if certificate.public_key() != key:
         raise SetupError("the certificate is for another key; have the right csr certified")
-    try:
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature) as exc:
+    if not any(_issued(certificate, authority) for authority in authorities):
         raise SetupError(
             "the certificate is of another authority; give both files of the same party"
-        ) from exc
+        )
+
+
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def certificate_expires_at(certificate_pem: bytes) -> datetime:

@@ -17,7 +17,7 @@ from rich.table import Table
 from base import durable
 from base.api import Door
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, run
+from base.command import EXISTING_FILE, a_name, run
 from base.crowd import LEAST
 from base.logs import start_logging
 from base.pki import Role
@@ -288,14 +288,31 @@ def revoke(device: str | None, reader: str | None) -> None:
 
 @cli.command()
 @click.argument("request", type=EXISTING_FILE, metavar="CSR")
-@click.option("--role", type=click.Choice([Role.READER.value, Role.OPERATOR.value]), required=True)
-@click.option("--name", required=True, help="Of a reader: as in policy and grants.")
-@click.option("--days", type=click.IntRange(1, 365), default=90, show_default=True)
+@click.option(
+    "--role",
+    type=click.Choice([Role.READER.value, Role.OPERATOR.value]),
+    required=True,
+    help="Who it is for: a reader fetches sealed batches, an operator sees numbers.",
+)
+@click.option(
+    "--name",
+    required=True,
+    callback=a_name,
+    help="Of a reader: as in policy and grants; of an operator: as in config.toml.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 365),
+    default=90,
+    show_default=True,
+    help="How long the certificate is good.",
+)
 @click.option("--out", type=ANY_FILE, help="Where to write the certificate; printed if left out.")
 def certify(request: Path, role: str, name: str, days: int, out: Path | None) -> None:
     """Certify the signing request of a reader or operator.
 
-    Again before the certificate runs out. An operator is let in while config.toml lists the name.
+    CSR is the file of that request: a reader's keygen made it as reader.csr. Again before the
+    certificate runs out. An operator is let in while config.toml lists the name.
 
     \b
     Example:

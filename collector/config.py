@@ -3,6 +3,7 @@
 Keys and certificates are files beside it (`collector.premises`), not values in it.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
@@ -219,35 +220,73 @@ def first_config(
 
 
 def with_guard(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:
-    """Return the text of `config.toml` with a `[guard]` section at its end.
+    """Return the text of `config.toml` with this `[guard]`: at its end, or with *pins* now.
 
     Raises:
-        SetupError: It has one already, of another guard.
+        SetupError: It has another guard, or a section that is not as we write it.
 
     """
     known = msgspec.toml.decode(text, type=Config).guard
-    if known is not None:
-        if (known.origin, known.tls_pins) == (origin, pins):
-            return text
-        raise SetupError("config.toml has a [guard] section already; change it there")
-    listed = f"[{', '.join(_quoted(pin) for pin in pins)}]"
-    return text + GUARD_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()
+    if known is None:
+        listed = _listed(pins)
+        return text + GUARD_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()
+    if known.origin != origin:
+        raise SetupError(
+            f"config.toml names another guard already, {known.origin}; change [guard] there"
+        )
+    return _with_pins(text, "[guard]", known, pins)
 
 
 def with_witness(text: bytes, origin: str, pins: tuple[str, ...]) -> bytes:
-    """Return the text of `config.toml` with a `[[witnesses]]` section at its end.
+    """Return the text of `config.toml` with this one of its `[[witnesses]]`: as a guard.
 
     Raises:
-        SetupError: It has one of that origin already, with other pins.
+        SetupError: It has a section that is not as we write it.
 
     """
     for known in msgspec.toml.decode(text, type=Config).witnesses:
-        if (known.origin, known.tls_pins) == (origin, pins):
-            return text
         if known.origin == origin:
-            raise SetupError(f"config.toml has a witness {origin} already; change its pins there")
-    listed = f"[{', '.join(_quoted(pin) for pin in pins)}]"
-    return text + WITNESS_TEMPLATE.format(origin=_quoted(origin), pins=listed).encode()
+            return _with_pins(text, "[[witnesses]]", known, pins)
+    return text + WITNESS_TEMPLATE.format(origin=_quoted(origin), pins=_listed(pins)).encode()
+
+
+def _with_pins(
+    text: bytes, header: str, known: GuardConfig | WitnessConfig, pins: tuple[str, ...]
+) -> bytes:
+    """Return *text* in which the section of *known* has *pins*, and all else is as it was.
+
+    Raises:
+        SetupError: Somebody wrote that section in another form.
+
+    """
+    sections = re.split(r"(?m)^(?=\[)", text.decode("utf-8"))
+    ours = f"{header}\norigin = {_quoted(known.origin)}\n"
+    line = f"tls_pins = {_listed(pins)}"
+    changed = "".join(
+        re.sub(r"(?m)^tls_pins = \[.*\]$", line, section) if section.startswith(ours) else section
+        for section in sections
+    ).encode("utf-8")
+    before, after = (msgspec.toml.decode(each, type=Config) for each in (text, changed))
+    found = [each for each in (after.guard, *after.witnesses) if each and each.tls_pins == pins]
+    if known.origin not in {each.origin for each in found}:
+        raise SetupError(
+            f"config.toml names {known.origin} in other words than ours; change tls_pins there"
+        )
+    assert _pinless(before) == _pinless(after)  # noqa: S101 - rather nothing than another change
+    return changed
+
+
+def _pinless(config: Config) -> Config:
+    bare = msgspec.structs.replace
+    return bare(
+        config,
+        guard=config.guard and bare(config.guard, tls_pins=()),
+        witnesses=tuple(bare(each, tls_pins=()) for each in config.witnesses),
+    )
+
+
+def _listed(pins: tuple[str, ...]) -> str:
+    return f"[{', '.join(_quoted(pin) for pin in pins)}]"
 
 
 def _quoted(text: str) -> str:

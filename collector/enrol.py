@@ -37,6 +37,7 @@ from wire.ids import DeviceId, WallInstant
 
 TOKEN_BYTES: Final = 32
 HOUR: Final = 3600 * NANOSECONDS
+LEAST_DIGITS: Final = 6  # of a device's id, where somebody types its beginning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,15 +175,21 @@ def revoke_device(connection: Connection, prefix: str, now: WallInstant) -> Devi
 
 
 def named(connection: Connection, prefix: str) -> DeviceId:
-    """Return the one device whose hexadecimal id begins with *prefix*.
+    """Return the one device whose hexadecimal id begins with *prefix*, of at least six digits.
 
     Raises:
-        SetupError: None or several begin so.
+        SetupError: None or several begin so, or it is shorter: that may be a slip, and a device
+            that was revoked by one never comes back.
 
     """
+    if len(prefix) < LEAST_DIGITS:
+        raise SetupError(
+            f"{prefix!r} is too short to mean one device: give {LEAST_DIGITS} digits of its id or "
+            "more, as in assent-collector devices"
+        )
     known = connection.execute(select(devices.c.device)).scalars()
     found = [d for d in known if d.hex().startswith(prefix.lower())]
-    if len(found) != 1 or not prefix:
+    if len(found) != 1:
         raise SetupError(
             f"{len(found)} devices begin with {prefix!r}; see assent-collector devices"
         )

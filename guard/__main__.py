@@ -13,7 +13,7 @@ import msgspec
 
 from base.api import Door
 from base.clock import SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, run
+from base.command import EXISTING_FILE, a_name, run
 from base.door import host_and_port
 from base.durable import replace
 from base.errors import SetupError
@@ -69,7 +69,12 @@ def cli() -> None:
 )
 @click.option("--listen", help="host:port to listen on; the origin's own when left out.")
 @click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
-@click.option("--host", "hosts", multiple=True, help="One more name or address it is reached by.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="One more name or address it is reached by; repeatable.",
+)
 @click.option("--witness-only", is_flag=True, help="Watch the log and nothing else: no keys.")
 @JSON
 def init(
@@ -85,7 +90,8 @@ def init(
     """Make a guard: its authority, certificate and keys.
 
     Prints what the policy and the collector need to know of it; `status` prints it again. With
-    --witness-only one more witness beside the guard's own, which no other party runs.
+    --witness-only it is one more witness of the log, beside the guard's own: for a party that runs
+    neither the guard nor the collector.
 
     \b
     Example:
@@ -129,9 +135,9 @@ def _say_who_gets_what(called: str, *, witness_only: bool) -> None:
 @click.option(
     "--port-file",
     type=click.Path(path_type=Path),
-    help="Write the port here, other doors' beside it.",
+    help="Write the port here, those of other doors beside it.",
 )
-@click.option("--verbose", is_flag=True, help="Log more.")
+@click.option("--verbose", is_flag=True, help="Log more; never who or what.")
 def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     """Answer collector and readers until stopped.
 
@@ -157,7 +163,8 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
             of_whom = "" if door is Door.COLLECTOR else f" for {door}"
             click.echo(f"guard {config.name} listens{of_whom} on port {port}", err=True)
         if load(premises.policy_file) is None:
-            click.echo("no policy yet, so nothing is released: run assent-guard trust", err=True)
+            lacking = "cosigned" if config.witness_only else "released"
+            click.echo(f"no policy yet, so nothing is {lacking}: run assent-guard trust", err=True)
         try:
             # A witness alone has no keys.
             runs_out = sweeping(watching) if isinstance(watching, Guard) else nullcontext()
@@ -184,14 +191,33 @@ def openapi_command() -> None:
     "--role",
     required=True,
     type=click.Choice([Role.READER.value, Role.COLLECTOR.value, Role.OPERATOR.value]),
+    help="Who it is for: what each may ask is told apart by it.",
 )
-@click.option("--name", required=True, help="For a reader: as access requests will name it.")
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--days", default=CLIENT_DAYS, show_default=True, type=click.IntRange(1, 366))
+@click.option(
+    "--name",
+    required=True,
+    callback=a_name,
+    help="For a reader: as access requests will name it; for an operator: as in config.toml.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the certificate.",
+)
+@click.option(
+    "--days",
+    default=CLIENT_DAYS,
+    show_default=True,
+    type=click.IntRange(1, 366),
+    help="How long the certificate is good.",
+)
 def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
     """Certify a CSR of a reader, collector or operator.
 
-    An operator is let in while config.toml lists the name.
+    CSR is the file of a signing request: a reader's keygen makes reader.csr, a collector's init
+    makes guard/client.csr. Again before the certificate runs out. An operator is let in while
+    config.toml lists the name.
 
     \b
     Example:
@@ -209,7 +235,7 @@ def certify(csr: Path, role: str, name: str, out: Path, days: int) -> None:
 @cli.command()
 @click.argument("folder", type=FOLDER)
 @click.option("--root-sha256", help="Digest of root.json as the parties told you.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Act on it without a question.")
 def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     """Act on the signed policy in FOLDER from now on.
 
@@ -229,7 +255,10 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     if policy.collector.tenant != premises.config().tenant:
         raise SetupError(f"this policy is for the tenant {policy.collector.tenant}, not ours")
     if root_sha256 is not None and root_sha256.lower() != offered.root_sha256:
-        raise SetupError("root.json has another digest; ask the parties which one is right")
+        raise SetupError(
+            f"root.json has the digest {offered.root_sha256}, another one; ask the parties which "
+            "one is right"
+        )
     signed = [
         party for party, is_signed in signers(offered.root, offered.targets).items() if is_signed
     ]
@@ -272,13 +301,13 @@ def status(as_json: bool) -> None:
 
 @cli.command("halt")
 @click.argument("why", required=False)
-@click.option("--statement", type=EXISTING_FILE, help="A halt that a party signed.")
+@click.option("--statement", type=EXISTING_FILE, help="A halt that a party signed, without WHY.")
 def halt_command(why: str | None, statement: Path | None) -> None:
     """Halt the programme for everybody, until a new policy.
 
-    The collector hears it within seconds, and agents close. No key is handed out, nothing is
-    released; erasures go on. Only a new policy, signed by all parties and taken with
-    `assent-guard trust`, lifts it.
+    WHY is one line that says what for. The collector hears it within seconds, and agents close.
+    No key is handed out, nothing is released; erasures go on. Only a new policy, signed by all
+    parties and taken with `assent-guard trust`, lifts it.
 
     \b
     Example:
@@ -306,8 +335,8 @@ def halt_command(why: str | None, statement: Path | None) -> None:
 def stop(why: str) -> None:
     """Stop everybody for as long as something is amiss.
 
-    As a halt, but over as soon as you say `assent-guard go-on`: agents open again by
-    themselves, nobody is asked anew.
+    WHY is one line that says what for. As a halt, but over as soon as you say
+    `assent-guard go-on`: agents open again by themselves, nobody is asked anew.
 
     \b
     Example:
@@ -338,8 +367,12 @@ def go_on() -> None:
 
 @cli.command()
 @click.option("--subject", required=True, help="The pseudonym, 32 hexadecimal digits.")
-@click.option("--category", type=click.Choice([c.value for c in Category]))
-@click.option("--month", help="YYYY-MM.")
+@click.option(
+    "--category",
+    type=click.Choice([c.value for c in Category]),
+    help="Only the keys of this category; of all when left out.",
+)
+@click.option("--month", metavar="YYYY-MM", help="Only those of this month; of all when left out.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def forget(subject: str, category: str | None, month: str | None, yes: bool) -> None:
     """Erase keys of a data subject: all, or of a category or month.

@@ -20,7 +20,8 @@ from collector.premises import our_premises
 def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certificate: Path) -> None:
     """Say which guard to work with.
 
-    Again when its certificate was renewed. Takes effect when the collector is started again.
+    Again when it certified us anew, or changes its key: then with both pins. Takes effect when
+    the collector is started again.
 
     \b
     Example:
@@ -46,8 +47,8 @@ def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certific
 def connect_witness_command(origin: str, pins: tuple[str, ...], ca: Path) -> None:
     """Say where one more witness is.
 
-    What it cosigns counts if the policy names its key among the witnesses. Takes effect when the
-    collector is started again.
+    What it cosigns counts if the policy names its key among the witnesses. Again when its TLS key
+    changes: then with both pins. Takes effect when the collector is started again.
 
     \b
     Example:

@@ -115,7 +115,7 @@ def certify_server(
 def connect_guard(
     premises: Premises, *, origin: str, pins: tuple[str, ...], authority: bytes, certificate: bytes
 ) -> None:
-    """Keep how to reach the guard; again with the same origin and pins to renew the certificate.
+    """Keep how to reach the guard; again for another certificate, or other pins.
 
     Raises:
         SetupError: The origin or a pin is none, the files do not belong together, or
@@ -135,11 +135,10 @@ def connect_guard(
 def connect_witness(
     premises: Premises, *, origin: str, pins: tuple[str, ...], authority: bytes
 ) -> None:
-    """Keep how to reach one more witness; again with the same origin and pins for its authority.
+    """Keep how to reach one more witness; again for another authority, or other pins.
 
     Raises:
-        SetupError: The origin or a pin is none, the authority no certificate, or config.toml
-            names that witness already, with other pins.
+        SetupError: The origin or a pin is none, or the authority no certificate.
 
     """
     decode_pins(pins)

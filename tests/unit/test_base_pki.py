@@ -19,6 +19,7 @@ from base.pki import (
     Role,
     certificate_expires_at,
     certificate_spki_sha256,
+    check_issued,
     client_of,
     client_uri,
     load_ed25519,
@@ -223,3 +224,16 @@ def test_a_digest_is_only_of_a_public_key() -> None:
     """Anything else is a mistake of ours."""
     with pytest.raises(TypeError):
         spki_sha256(b"key")
+
+
+def test_a_file_of_two_authorities_goes_with_the_certificates_of_either(
+    authority: Authority, key: Ed25519PrivateKey
+) -> None:
+    """While an authority is changed; that of a third is still of another party."""
+    coming, third = Authority.create("Test, the next"), Authority.create("Somebody")
+    for each in (authority, coming):
+        mine = each.certify(signing_request(key), URI)
+        check_issued(mine, coming.pem + authority.pem, key.public_key())
+    strange = third.certify(signing_request(key), URI)
+    with pytest.raises(SetupError, match="another authority"):
+        check_issued(strange, coming.pem + authority.pem, key.public_key())

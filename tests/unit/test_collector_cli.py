@@ -151,7 +151,7 @@ def test_an_interrupted_init_can_be_run_again(home: Path) -> None:
         ("halt", "why"),
         ("stop", "why"),
         ("go-on",),
-        ("revoke", "ab"),
+        ("revoke", "abcdef"),
     ],
 )
 def test_every_command_says_when_nothing_is_set_up(
@@ -354,7 +354,7 @@ def test_a_reader_is_certified_and_revoked_by_name(
 def test_the_guard_is_connected_once(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Origin and pins stand in config.toml, certificates beside it; those can be renewed."""
+    """Origin and pins stand in config.toml, certificates beside it; said again, they are these."""
     facts = initialised()
     guard = Authority.create("the guard")
     ca, certificate = tmp_path / "ca.pem", tmp_path / "client.pem"
@@ -373,13 +373,27 @@ def test_the_guard_is_connected_once(
         ("ab" * 32,),
     )
     assert json.loads(does("status", "--json"))["guard"] == "https://guard.example:8444"
-    assert "already" in fails(capsys, *arguments, "--pin", "cd" * 32, *files)[1]
+    # Its key is to change: with both pins, and later with the new one alone.
+    for pins in (("ab" * 32, "cd" * 32), ("cd" * 32,)):
+        said = [word for pin in pins for word in ("--pin", pin)]
+        does(*arguments[:3], *said, *files)
+        assert read_config(home / "config" / "config.toml").guard == msgspec.structs.replace(
+            config.guard, tls_pins=pins
+        )
+    # Another guard is another matter, and so is what was written by hand.
+    other = ("connect-guard", "--origin", "https://elsewhere.example", *arguments[3:])
+    assert "another guard" in fails(capsys, *other, *files)[1]
+    path = home / "config" / "config.toml"
+    path.write_text(path.read_text("utf-8").replace("tls_pins = [", "tls_pins =  ["))
+    before = path.read_bytes()
+    assert "change tls_pins there" in fails(capsys, *arguments, *files)[1]
+    assert path.read_bytes() == before
 
 
 def test_further_witnesses_are_connected_one_by_one(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each with its pin and its authority; again changes nothing, another pin is refused."""
+    """Each with its pin and its authority; again changes nothing but what is said anew."""
     initialised()
     ca, nonsense = tmp_path / "ca.pem", tmp_path / "nonsense"
     ca.write_bytes(Authority.create("a witness").pem)
@@ -396,13 +410,17 @@ def test_further_witnesses_are_connected_one_by_one(
     assert kept.read_bytes() == ca.read_bytes()
     url = "https://union.example:8444"
     for pin, file, said in (
-        ("cd" * 32, ca, "already"),
         ("ab" * 32, nonsense, "no certificate"),
         ("ab", ca, "pin"),
     ):
         code, line = fails(capsys, "connect-witness", url, "--pin", pin, "--ca", str(file))
         assert code == ExitCode.SETUP
         assert said in line
+    does("connect-witness", url, "--pin", "ab" * 32, "--pin", "cd" * 32, "--ca", str(ca))
+    pins = {
+        each.origin: each.tls_pins for each in read_config(home / "config/config.toml").witnesses
+    }
+    assert pins == {url: ("ab" * 32, "cd" * 32), "https://lab.example:8444": ("ab" * 32,)}
 
 
 def test_what_does_not_belong_together_is_not_kept(

@@ -131,7 +131,7 @@ def test_a_reader_is_certified_by_name(home: Path, tmp_path: Path) -> None:
     assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [
         "urn:assent:acme:reader:team"
     ]
-    assert guard(*arguments[:4], "--name", "a b", "--out", out) == ExitCode.REJECTED
+    assert guard(*arguments[:4], "--name", "a b", "--out", out) == ExitCode.USAGE
     assert guard("certify", "--role", "device", request, "--name", "x", "--out", out) == (
         ExitCode.USAGE
     )
