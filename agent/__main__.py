@@ -18,6 +18,7 @@ from agent import config as configuration
 from agent import control, doctor, enroll, erasures, offline
 from agent.bundle import write as write_bundle
 from agent.commands import MOST_MINUTES
+from agent.config_shown import show_config
 from agent.consent.policy import load as load_policy
 from agent.installation import Installation, begin_anew, run_until_replaced
 from agent.offline import Restriction
@@ -25,10 +26,11 @@ from agent.receipts_shown import show_receipts
 from agent.rights import rights_card
 from agent.rights_commands import rights
 from agent.service import Service
-from agent.telling import plain, show, time_of
+from agent.telling import show, time_of
 from agent.transport import Door
 from base import durable
 from base.clock import SystemClock
+from base.command import a_day, epilog_of
 from base.command import run as run_command
 from base.errors import AssentError, ConsentError, ExitCode, RetryableError, SetupError
 from base.logs import start_logging
@@ -56,8 +58,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as J
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog='Completion: eval "$(_ASSENT_AGENT_COMPLETE=bash_source assent-agent)" '
-    "(or zsh_source, fish_source).",
+    epilog=epilog_of("assent-agent", "agent"),
 )
 def agent() -> None:
     """Records your work only while you agree, and shows and stops it at any time.
@@ -84,7 +85,11 @@ def run_agent(*, verbose: bool) -> None:
     It ends when it is stopped or you choose Quit. What it did (never what was captured, never
     who) stands in agent.log, 1 MiB and four older ones, in the folder that
     `assent-agent config` and `assent-agent doctor` name.
-    """
+
+    \b
+    Example:
+      assent-agent run --verbose
+    """  # noqa: D301 - click's mark
     become_undumpable()
     paths = paths_for("agent").make()
     settings = configuration.load(paths.config)
@@ -167,8 +172,12 @@ def enroll_device(file: Path, rights_key: Path | None) -> None:
 def show_status(*, as_json: bool) -> None:
     """Say what is recorded right now, or why nothing is.
 
-    And what was kept, dropped and sent, and what waits.
-    """
+    And what was kept, dropped and sent, and what waits. Ends with 5 when no agent runs.
+
+    \b
+    Example:
+      assent-agent status --json
+    """  # noqa: D301 - click's mark
     answer = control.ask(paths_for("agent").runtime, GetStatus())
     if answer is None:
         if as_json:
@@ -187,54 +196,7 @@ def show_status(*, as_json: bool) -> None:
 agent.add_command(show_receipts)
 
 
-@agent.command("config")
-@as_json
-def show_config(*, as_json: bool) -> None:
-    """Show configuration, paths, opt-outs and what the policy asks.
-
-    \b
-    Keys of config.toml (they can only restrict):
-      quota_bytes = 1073741824     room for sealed batches; when full, recording stops
-      log_level   = "info"         or "debug"
-      opt_out     = ["screen"]     categories never recorded here, or ["all"]
-      input_source = "auto"        how input is watched: or "xinput2", or "pynput"
-      proxy       = ""             the way to the collector, as in "http://proxy.example:3128",
-                                   or "none"; left out, what /etc/assent/proxy says
-      resume      = "notice"       or "click": a pause that ran out waits for your click
-    """  # noqa: D301 - click's mark
-    paths = paths_for("agent")
-    settings = configuration.load(paths.config)
-    in_force = load_policy(paths.state, SystemClock().now())
-    policy = in_force.policy
-    facts = {
-        "paths": {
-            name: str(getattr(paths, name)) for name in ("config", "state", "logs", "runtime")
-        },
-        "config": msgspec.to_builtins(settings),
-        "opt_outs": {
-            place: sorted(categories)
-            for place, categories in configuration.outside_opt_outs(settings).items()
-        },
-        "policy": {"problem": in_force.problem}
-        if policy is None
-        else {
-            "digest": (in_force.digest or b"").hex(),
-            "programme": policy.programme,
-            "controller": policy.controller.name,
-            "collector": policy.collector.origin,
-            "guard": f"{policy.guard.name}, run by {policy.guard.run_by}",
-            "hold_seconds": policy.hold_seconds,
-            "categories": {rule.category.value: rule.level for rule in policy.categories},
-            "applications": [f"{a.process} ({a.window_class})" for a in policy.applications],
-        },
-    }
-    if as_json:
-        _print(facts)
-        return
-    for section, values in facts.items():
-        click.echo(f"[{section}]")
-        for name, value in dict(values).items() or (("none", ""),):
-            click.echo(f"  {name:<13} {plain(value)}".rstrip())
+agent.add_command(show_config)
 
 
 @agent.command("doctor")
@@ -287,36 +249,51 @@ def examine(*, bundle: Path | None, as_json: bool) -> None:
     type=click.IntRange(0, MOST_MINUTES),
     default=0,
     metavar="MINUTES",
-    help="Forget the last minutes too.",
+    help="Forget the last minutes too; a week of them at most.",
 )
 @as_json
 def pause(*, forget: int, as_json: bool) -> None:
-    """Stop recording for 30 minutes; then a notice asks how to go on."""
+    """Stop recording for 30 minutes; then a notice asks how to go on.
+
+    \b
+    Example:
+      assent-agent pause --forget 5
+    """  # noqa: D301 - click's mark
     _restrict(Pause(forget_minutes=forget), as_json=as_json)
 
 
 @agent.command("opt-out")
 @click.argument("category", type=CATEGORIES, required=False)
-@click.option("--all", "everything", is_flag=True, help="All categories.")
+@click.option("--all", "everything", is_flag=True, help="All categories, instead of one.")
 @as_json
 def opt_out(*, category: str | None, everything: bool, as_json: bool) -> None:
     """Never record CATEGORY.
 
     What of it is still on this machine is deleted. Opting in again takes a click in the tray.
-    """
+
+    \b
+    Example:
+      assent-agent opt-out screen
+      assent-agent opt-out --all
+    """  # noqa: D301 - click's mark
     _restrict(OptOut(category=_category(category, everything=everything)), as_json=as_json)
 
 
 @agent.command("withdraw")
 @click.argument("category", type=CATEGORIES, required=False)
-@click.option("--all", "everything", is_flag=True, help="All categories.")
+@click.option("--all", "everything", is_flag=True, help="All categories, instead of one.")
 @click.option("--erase", is_flag=True, help="Also ask for the deletion of what was sent.")
 @as_json
 def withdraw(*, category: str | None, everything: bool, erase: bool, as_json: bool) -> None:
     """Take back your consent for CATEGORY.
 
-    What of it is still on this machine is deleted.
-    """
+    What of it is still on this machine is deleted. Agreeing again takes a click in the tray.
+
+    \b
+    Example:
+      assent-agent withdraw screen
+      assent-agent withdraw --all --erase
+    """  # noqa: D301 - click's mark
     chosen = _category(category, everything=everything)
     _restrict(Withdraw(category=chosen, erase=erase), as_json=as_json)
 
@@ -327,14 +304,33 @@ def withdraw(*, category: str | None, everything: bool, erase: bool, as_json: bo
 def forget(*, minutes: int, as_json: bool) -> None:
     """Delete what was recorded in the last MINUTES.
 
-    What is still on this machine is gone at once; what was on its way is asked back.
-    """
+    What is still on this machine is gone at once; what was on its way is asked back. MINUTES is at
+    most 10080, a week.
+
+    \b
+    Example:
+      assent-agent forget 15
+    """  # noqa: D301 - click's mark
     _restrict(Forget(minutes=minutes), as_json=as_json)
 
 
 @agent.command("erase")
-@click.option("--from", "first", required=True, metavar="DAY", help="First day, as 2027-03-15.")
-@click.option("--to", "last", required=True, metavar="DAY", help="Last day; in UTC, both count.")
+@click.option(
+    "--from",
+    "first",
+    required=True,
+    callback=a_day,
+    metavar="DAY",
+    help="First day, as in 2027-03-15.",
+)
+@click.option(
+    "--to",
+    "last",
+    required=True,
+    callback=a_day,
+    metavar="DAY",
+    help="Last day, before today; in UTC, both count.",
+)
 @click.argument("category", type=CATEGORIES, required=False)
 @as_json
 def erase(*, first: str, last: str, category: str | None, as_json: bool) -> None:
@@ -358,7 +354,11 @@ def show_erasures(*, as_json: bool) -> None:
 
     An erasure is confirmed when the collector's log has it and the guard has signed that its
     keys are gone; it is pending until the guard's backups of them are gone too (7 days).
-    """
+
+    \b
+    Example:
+      assent-agent erasures --json
+    """  # noqa: D301 - click's mark
     now, found = SystemClock().now().wall, erasures.look(paths_for("agent").state)
     if as_json:
         _print([{"outstanding": a.is_outstanding, "says": a.words(now)} for a in found])
@@ -418,7 +418,9 @@ def _refuse(name: str, what: str) -> Callable[[], None]:
     # Whatever stands behind it on the line, the answer is this one.
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
 
-    @agent.command(name, help=f"{what}: only in the tray's own window.", context_settings=anything)
+    said = f"{what}: only in the tray's own window.\n\nNo command can; this one ends with 4."
+
+    @agent.command(name, help=said, context_settings=anything)
     def refuse() -> None:
         raise ConsentError(control.ONLY_IN_THE_TRAY)
 

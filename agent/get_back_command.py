@@ -4,27 +4,15 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 
 import click
 
 from agent import get_back as core
 from agent.own_shown import KEY, Count, asker_of
+from base.command import a_day
 from base.errors import RejectedError
 from wire.category import Category
-
-
-def _day(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str:
-    if text is None:
-        return ""
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("a day is written as in 2027-03-15") from None
-    if day.isoformat() != text:
-        raise click.BadParameter("a day is written as in 2027-03-15")
-    return text
 
 
 def _hash(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> frozenset[bytes]:
@@ -46,15 +34,15 @@ def _hash(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) 
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder to write into; what it has already is not fetched again.",
 )
-@click.option("--from", "first", callback=_day, metavar="DAY", help="Only from this day on (UTC).")
-@click.option("--to", "last", callback=_day, metavar="DAY", help="Only until this day (UTC).")
+@click.option("--from", "first", callback=a_day, metavar="DAY", help="Only from this day on (UTC).")
+@click.option("--to", "last", callback=a_day, metavar="DAY", help="Only until this day (UTC).")
 @click.option(
     "--batch",
     "hashes",
     multiple=True,
     callback=_hash,
     metavar="HASH",
-    help="Only this batch; may be given more than once.",
+    help="Only this batch, by its hash; repeatable.",
 )
 @click.argument("category", required=False, type=click.Choice([c.value for c in Category]))
 def get_back(

@@ -170,6 +170,10 @@ def rights() -> None:
 
     With the rights key that you got at enrolment, on any machine that has this program, without
     the device. It cannot agree to anything.
+
+    \b
+    Example:
+      assent-agent rights batches --key rights-key.txt
     """
 
 

@@ -4,6 +4,7 @@
 """
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -15,6 +16,44 @@ from base.pki import CertificateError, Role, client_uri
 EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 """A file that a person names.  Whether it may be read shows where it is read: a mode is to be
 mended, not a command line."""
+
+
+def epilog_of(command: str, folder: str = "") -> str:
+    """Return what stands at the end of `COMMAND --help`: where its files are, how it ends.
+
+    *folder* is what its folders are called, if it has any.
+    """
+    variable = f"_{command.replace('-', '_').upper()}_COMPLETE"
+    files = (
+        f"Files: ~/.config/assent/{folder}, ~/.local/state/assent/{folder}. With the variable "
+        "ASSENT_HOME=FOLDER they are FOLDER/config, FOLDER/state, FOLDER/logs; give each program "
+        "a FOLDER of its own.\n\n"
+    )
+    return (
+        f"{files if folder else ''}"
+        "Ends with: 0 done, 1 failed, 2 usage, 3 mend something first, 4 consent does not cover "
+        "it, 5 try later, 6 never accepted.\n\n"
+        "\b\nCompletion (or zsh_source, fish_source):\n"
+        f'  eval "$({variable}=bash_source {command})"'
+    )
+
+
+def a_day(_context: click.Context, _option: click.Parameter, text: str | None) -> str:
+    """Return a day as it was written, or an empty text for none: a callback of an option.
+
+    Raises:
+        click.BadParameter: It is no day, or written in another way.
+
+    """
+    if text is None:
+        return ""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter("a day is written as in 2027-03-15") from None
+    if day.isoformat() != text:
+        raise click.BadParameter("a day is written as in 2027-03-15")
+    return text
 
 
 def a_name(_context: click.Context, _option: click.Parameter, text: str) -> str:

@@ -132,7 +132,7 @@ class OneDoor:
             )
         except HTTPError as exc:  # what the connection below has no cause for
             raise GarbledAnswerError(
-                f"{self.origin} did not answer as HTTP asks for; trying again later",
+                f"{self.origin} did not answer as HTTP asks for; later it may work",
                 body_sent=body is not None,
             ) from exc
         sent: bool = getattr(answer.connection, "body_sent", False)
@@ -174,7 +174,7 @@ class OneDoor:
                     )
         except (HTTPError, http.client.HTTPException, OSError) as exc:
             raise GarbledAnswerError(
-                f"the answer of {self.origin} was cut short; trying again later",
+                f"the answer of {self.origin} was cut short; later it may work",
                 body_sent=body_sent,
             ) from exc
         return bytes(data)
@@ -223,7 +223,7 @@ class _PinnedConnection(HTTPSConnection):
             sock = socket.create_connection(address, patience)
         except OSError as exc:
             raise UnreachableError(
-                f"the proxy {self._through} cannot be reached; trying again later"
+                f"the proxy {self._through} cannot be reached; later it may work"
             ) from exc
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -321,7 +321,7 @@ class _PinnedConnection(HTTPSConnection):
         except TimeoutError:
             raise NotContinuedError(
                 f"{self._at} did not say within {self.timeout:g} s that it takes the upload; "
-                "nothing of it was sent; trying again later"
+                "nothing of it was sent; later it may work"
             ) from None
         if is_whole(head):
             return head
@@ -345,7 +345,7 @@ class _PinnedConnection(HTTPSConnection):
         """Return what a failure between handshake and answer means."""
         if isinstance(exc, TimeoutError | urllib3.exceptions.TimeoutError):
             return UnreachableError(
-                f"{self._at} did not answer in time; trying again later", body_sent=self.body_sent
+                f"{self._at} did not answer in time; later it may work", body_sent=self.body_sent
             )
         if isinstance(exc, http.client.HTTPException) and not isinstance(exc, ConnectionError):
             return GarbledAnswerError(
@@ -361,7 +361,7 @@ class _PinnedConnection(HTTPSConnection):
                 "renew it or enroll again"
             )
         return UnreachableError(
-            f"{self._at} ended the connection; trying again later", body_sent=self.body_sent
+            f"{self._at} ended the connection; later it may work", body_sent=self.body_sent
         )
 
 
@@ -413,7 +413,7 @@ def _cause_of_failed_handshake(at: str, exc: BaseException) -> DoorError:
         case ssl.SSLError():
             error = NotTlsError(f"{at} does not speak TLS 1.3; nothing was sent; right port?")
         case _:
-            error = UnreachableError(f"{at} cannot be reached; trying again later")
+            error = UnreachableError(f"{at} cannot be reached; later it may work")
     return error
 
 

@@ -76,7 +76,7 @@ def tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -> None:
         until = time.monotonic() + LONGEST_ANSWER_SECONDS
         head = read_head(sock, sock.gettimeout(), until, LARGEST_HEAD_BYTES)
     except OSError as exc:
-        raise UnreachableError(f"the proxy {proxy} did not answer; trying again later") from exc
+        raise UnreachableError(f"the proxy {proxy} did not answer; later it may work") from exc
     status = _STATUS.match(head) if is_whole(head) else None
     if status is None:
         raise ProxyRefusedError(f"{proxy} answers as no HTTP proxy does; nothing was sent; right?")
@@ -90,7 +90,7 @@ def _refusal(proxy: Proxy, target: str, status: int) -> str:
     elif 300 <= status < 400:
         why, then = "answered with a redirect, which is refused", "check the address of the proxy"
     elif status >= 500:
-        why, then = f"cannot reach {target}", "trying again later"
+        why, then = f"cannot reach {target}", "later it may work"
     else:
         why, then = f"does not let {target} through", "ask IT to allow CONNECT to it"
     return f"the proxy {proxy} {why} ({status}); nothing was sent; {then}"

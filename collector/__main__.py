@@ -17,7 +17,7 @@ from rich.table import Table
 from base import durable
 from base.api import Door
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, a_name, run
+from base.command import EXISTING_FILE, a_name, epilog_of, run
 from base.crowd import LEAST
 from base.logs import start_logging
 from base.pki import Role
@@ -56,7 +56,10 @@ ANY_FILE = click.Path(dir_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=epilog_of("assent-collector", "collector"),
+)
 def cli() -> None:
     """Store sealed batches of one tenant, and log what happens to them.
 
@@ -81,7 +84,12 @@ def cli() -> None:
 @click.option("--tenant", required=True, help="Short name of the organisation: a-z, 0-9, '-'.")
 @click.option("--listen", help="Host and port to listen on, if others than the origin's.")
 @click.option("--readers", help="What readers call, on a listener of their own: https://host:port.")
-@click.option("--host", "hosts", multiple=True, help="Further name of the server; repeatable.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="One more name or address it is reached by; repeatable.",
+)
 @click.option("--index", help="A PostgreSQL database for the index: postgresql://host/name.")
 @JSON
 def init(
@@ -166,7 +174,7 @@ def publish(folder: Path) -> None:
 
 @cli.command()
 @click.option("--listen", help="Host and port instead of those in config.toml; port 0: any.")
-@click.option("--port-file", type=ANY_FILE, help="Write the port here, other doors' beside it.")
+@click.option("--port-file", type=ANY_FILE, help="Write the port here, those of others beside it.")
 @click.option("--verbose", is_flag=True, help="Log more; never who or what.")
 def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     """Serve until SIGTERM or Ctrl-C.
@@ -268,7 +276,8 @@ cli.add_command(audit_bundle)
 def revoke(device: str | None, reader: str | None) -> None:
     """Refuse a device from its next request on.
 
-    The beginning of the id DEVICE is enough.
+    Six digits of the id DEVICE are enough, as `assent-collector devices` has it. There is no way
+    back: that device is never enrolled again.
 
     \b
     Example:

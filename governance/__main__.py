@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from base.command import EXISTING_FILE, run
+from base.command import EXISTING_FILE, epilog_of, run
 from base.durable import replace
 from base.errors import RejectedError, SetupError
 from governance import policy_set
@@ -29,9 +29,10 @@ from governance.diff_command import diff
 from governance.draft import draft
 from governance.files import read, read_text
 from governance.halt_command import halt
-from governance.keys import Role, new_key, read_private, read_public
+from governance.keys import read_private, read_public
+from governance.keys_command import keys
 from governance.lint import Refusal, lint
-from governance.options import ANY_FILE, FOLDER, JSON, PASSPHRASE, now, passphrase
+from governance.options import ANY_FILE, JSON, PASSPHRASE, now, passphrase
 from governance.receipt import receipt
 from governance.recipients_command import recipient
 from governance.review_command import review
@@ -44,7 +45,9 @@ from wire.ids import WallInstant
 from wire.policy import decode_policy, encode_policy
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, epilog=epilog_of("assent-govern")
+)
 def cli() -> None:
     """Draft, check and sign what may be recorded; approve who may open it.
 
@@ -60,45 +63,6 @@ def cli() -> None:
     """
 
 
-# --- keys ---------------------------------------------------------------------------------
-
-
-@cli.group()
-def keys() -> None:
-    """Make the keys that sign policies or approve accesses."""
-
-
-@keys.command("new")
-@click.argument("folder", type=FOLDER)
-@click.option("--party", required=True, help="The organisation, letter for letter as in policies.")
-@click.option("--name", help="Person or post that holds the key; the party when left out.")
-@click.option(
-    "--role", type=click.Choice([r.value for r in Role]), default="policy", show_default=True
-)
-@PASSPHRASE
-def keys_new(
-    folder: Path, party: str, name: str | None, role: str, passphrase_file: Path | None
-) -> None:
-    """Make a key in FOLDER: a private and a public file.
-
-    Ed25519; the private one is PEM with mode 0600, the public one JSON.
-
-    \b
-    Example:
-      assent-govern keys new rep --party "Works Council of Acme" --role approver --name Grace
-    """
-    private, public, part = new_key(
-        folder,
-        role=Role(role),
-        party=party,
-        name=name or party,
-        passphrase=passphrase(passphrase_file),
-    )
-    click.echo(f"{private}  private: keep it offline, and a copy in another place")
-    click.echo(f"{public}  public: give it to the other parties")
-    click.echo(f"{role} key of {part.name} ({part.party}): {part.key}")
-
-
 # --- draft and lint -----------------------------------------------------------------------
 
 
@@ -112,19 +76,19 @@ def keys_new(
 @click.option("--representatives-contact", help="Their own address.")
 @click.option("--jurisdiction", "jurisdictions", multiple=True, help="Country code; repeatable.")
 @click.option("--origin", help="The collector: https://host:port.")
-@click.option("--pin", "pins", multiple=True, help="SHA-256 of its public key; repeatable.")
-@click.option("--log-key", help="Verifier key of its log.")
-@click.option("--collector-lease-key", help="Its half of the lease, base64.")
+@click.option("--pin", "pins", multiple=True, help="The collector's tls_pin; repeatable.")
+@click.option("--log-key", help="The collector's log_key.")
+@click.option("--collector-lease-key", help="The collector's half of the lease, base64.")
 @click.option("--guard-name", help="What the guard is called.")
 @click.option("--guard-run-by", help="Who runs the guard; never the controller.")
-@click.option("--guard-key", help="Its signing key, base64.")
-@click.option("--guard-lease-key", help="Its half of the lease, base64.")
-@click.option("--witness", help="Its witness's verifier key.")
+@click.option("--guard-key", help="The guard's signing_key, base64.")
+@click.option("--guard-lease-key", help="The guard's half of the lease, base64.")
+@click.option("--witness", help="Verifier key of the guard's own witness.")
 @click.option(
     "--recipient",
     "recipients",
     multiple=True,
-    metavar="NAME=KEY|NAME=FILE",
+    metavar="NAME=FILE",
     help="A reader: its name, and its recipient.json, or the age1pq... key; repeatable.",
 )
 @click.option(
@@ -134,7 +98,9 @@ def keys_new(
     type=EXISTING_FILE,
     help="Public key of somebody who approves accesses; repeatable.",
 )
-@click.option("--threshold", type=int, help="Approvals that an access needs.")
+@click.option(
+    "--threshold", type=int, help="Parties that have to approve an access; 2 when left out."
+)
 @click.option(
     "--category",
     "categories",
@@ -176,12 +142,28 @@ def keys_new(
     metavar="DAYS=FROM-UNTIL",
     help="When anything may be recorded, in local time; mon-fri=08:00-18:00 is usual; repeatable.",
 )
-@click.option("--reconfirm-days", type=int, help="A consent is confirmed at least so often.")
-@click.option("--hold", "hold_seconds", type=int, help="Seconds before a batch may leave.")
-@click.option("--lease", "lease_seconds", type=int, help="Seconds a device goes on unheard.")
-@click.option("--retention", "retention_days", type=int, help="Days for every category.")
+@click.option(
+    "--reconfirm-days",
+    type=int,
+    help="A consent is confirmed at least so often; 180 when left out.",
+)
+@click.option(
+    "--hold", "hold_seconds", type=int, help="Seconds before a batch may leave; 600 when left out."
+)
+@click.option(
+    "--lease",
+    "lease_seconds",
+    type=int,
+    help="Seconds a device goes on unheard; 14400 when left out.",
+)
+@click.option(
+    "--retention",
+    "retention_days",
+    type=int,
+    help="Days that each category is kept; 90 when left out.",
+)
 @click.option("--assessment", help="Id of the data protection impact assessment.")
-@click.option("--assessment-expires", help="YYYY-MM-DD.")
+@click.option("--assessment-expires", metavar="YYYY-MM-DD", help="When that runs out.")
 @click.option("--review", help="Digest of the privacy review: assent-govern review.")
 @click.option("--notice-file", type=EXISTING_FILE, help="Your own notice instead of ours.")
 @click.option("--version", type=int, help="1 for the first policy; then one more each time.")
@@ -295,7 +277,8 @@ def sign_command(
     click.echo(
         f"next: {missing[0]} runs assent-govern sign {folder} --key ..."
         if missing
-        else f"next: assent-govern verify {folder}, then install it at guard and collector"
+        else f"next: assent-govern verify {folder}, then assent-guard trust {folder} and "
+        f"assent-collector publish {folder}"
     )
 
 
@@ -382,6 +365,7 @@ def approve_command(
     click.echo(f"{out}  approved by {', '.join(a.approver for a in approved.approvals)}")
 
 
+cli.add_command(keys)
 cli.add_command(diff)
 
 # --- small parts --------------------------------------------------------------------------

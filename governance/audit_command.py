@@ -58,7 +58,13 @@ COUNTED: Final = (
     multiple=True,
     help="A list of the batches that a reader can open, a hash in each line; repeatable.",
 )
-@click.option("--at", "at", type=_DAY, help="The day of the audit, instead of today.")
+@click.option(
+    "--at",
+    "at",
+    type=_DAY,
+    metavar="YYYY-MM-DD",
+    help="The day of the audit, instead of today.",
+)
 @JSON
 def audit(
     bundle: Path,

@@ -20,6 +20,9 @@ from governance.options import ANY_FILE, PASSPHRASE, now, passphrase
 def halt(folder: Path, why: str, key: Path, out: Path, passphrase_file: Path | None) -> None:
     """Halt the programme in your party's name.
 
+    FOLDER is the signed policy that is in force, WHY one line that says what for. The statement
+    takes effect once collector or guard are given it.
+
     \b
     Example:
       assent-govern halt acme "the council was not heard" --key rep/policy-key.pem --out halt.json

@@ -18,7 +18,12 @@ from wire.ed25519 import public_key
 
 @click.group("receipt")
 def receipt() -> None:
-    """Check the receipts that data subjects hold."""
+    """Check the receipts that data subjects hold.
+
+    \b
+    Example:
+      assent-govern receipt verify 2027-03-15-keys-a6f58318.json --key device.pem
+    """  # noqa: D301 - click's mark
 
 
 @receipt.command("verify")
@@ -29,8 +34,9 @@ def receipt() -> None:
 def verify(*, file: Path, key: Path, log_key: str, as_json: bool) -> None:
     """Check a consent receipt offline.
 
-    Any changed byte and any missing field is refused, and named. Whose key it is, the receipt
-    cannot prove: `assent-collector consents --json` has the device keys.
+    FILE is the receipt as its holder gave it to you. Any changed byte and any missing field is
+    refused, and named. Whose key it is, the receipt cannot prove: `assent-collector consents
+    --json` has the device keys.
 
     \b
     Example:

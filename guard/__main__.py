@@ -13,7 +13,7 @@ import msgspec
 
 from base.api import Door
 from base.clock import SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, a_name, run
+from base.command import EXISTING_FILE, a_name, epilog_of, run
 from base.door import host_and_port
 from base.durable import replace
 from base.errors import SetupError
@@ -21,10 +21,10 @@ from base.logs import start_logging
 from base.pki import Role, certificate_expires_at, client_uri
 from base.process import become_undumpable
 from base.serving import run_together
+from guard import standstill
 from guard.assembly import Guard
 from guard.backup_commands import backup, restore_command
 from guard.config import Config
-from guard.halt import Halts
 from guard.listeners import bind, credentials_for, served
 from guard.lock_facts import NO_LOCK, of_lock, remember
 from guard.operate import document
@@ -34,7 +34,6 @@ from guard.tls_commands import tls
 from guard.trust import check_successor, install, load, read_policy_set
 from wire.category import Category
 from wire.errors import WireError
-from wire.halting import LONGEST_WHY, decode_halt, verify_halt
 from wire.ids import SubjectId, WallInstant
 from wire.parties import signers
 from wire.policy import Policy, policy_digest
@@ -45,7 +44,10 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=epilog_of("assent-guard", "guard"),
+)
 def cli() -> None:
     """Hold the second lock: without it no reader's key opens a batch.
 
@@ -299,72 +301,6 @@ def status(as_json: bool) -> None:
             click.echo(f"{name:15} {facts[name]}")
 
 
-@cli.command("halt")
-@click.argument("why", required=False)
-@click.option("--statement", type=EXISTING_FILE, help="A halt that a party signed, without WHY.")
-def halt_command(why: str | None, statement: Path | None) -> None:
-    """Halt the programme for everybody, until a new policy.
-
-    WHY is one line that says what for. The collector hears it within seconds, and agents close.
-    No key is handed out, nothing is released; erasures go on. Only a new policy, signed by all
-    parties and taken with `assent-guard trust`, lifts it.
-
-    \b
-    Example:
-      assent-guard halt "the dashboards show more than was agreed"
-      assent-guard halt --statement halt.json   (made by `assent-govern halt`)
-    """
-    if (why is None) == (statement is None):
-        raise click.UsageError("say why in one line, or give a party's --statement")
-    premises = our_premises()
-    premises.check_lock()
-    by, installed = f"the guard {premises.config().name}", load(premises.policy_file)
-    if statement is not None:
-        if installed is None:
-            raise SetupError("no policy is installed, so there is nothing to halt")
-        digest = policy_digest(installed.policy)
-        said, by = verify_halt(decode_halt(statement.read_bytes()), installed.root, digest)
-        why = said.why
-    changed = Halts(premises.halt_file).call(installed, _one_line(why or ""), by, _now())
-    done = f"The programme is halted, said by {by}. Only a new policy lifts that."
-    click.echo(done if changed else "Nothing changed; it was so already.")
-
-
-@cli.command()
-@click.argument("why")
-def stop(why: str) -> None:
-    """Stop everybody for as long as something is amiss.
-
-    WHY is one line that says what for. As a halt, but over as soon as you say
-    `assent-guard go-on`: agents open again by themselves, nobody is asked anew.
-
-    \b
-    Example:
-      assent-guard stop "the log's last entries are being looked at"
-    """
-    premises = our_premises()
-    premises.check_lock()
-    changed = Halts(premises.halt_file).stop(_one_line(why), _now())
-    click.echo("The programme stands still." if changed else "It was stopped already.")
-
-
-@cli.command("go-on")
-def go_on() -> None:
-    """End what `assent-guard stop` began; a halt stays.
-
-    \b
-    Example:
-      assent-guard go-on
-    """
-    premises = our_premises()
-    premises.check_lock()
-    halts = Halts(premises.halt_file)
-    click.echo("The stop is over." if halts.go_on() else "Nobody had stopped it here.")
-    left = halts.state(load(premises.policy_file))
-    if left.halted:
-        click.echo(f"It is still halted: {left.why} (said by {left.by})")
-
-
 @cli.command()
 @click.option("--subject", required=True, help="The pseudonym, 32 hexadecimal digits.")
 @click.option(
@@ -409,10 +345,6 @@ def _now() -> WallInstant:
     return WallInstant(SystemClock().now().wall)
 
 
-def _one_line(why: str) -> str:
-    return " ".join(why.split())[:LONGEST_WHY]
-
-
 def _facts(premises: Premises) -> dict[str, object]:
     policy, trouble = _installed(premises)
     witness = premises.witness()
@@ -455,6 +387,8 @@ def _show_card(card: Card, premises: Premises) -> None:
             click.echo(f"{name:15} {value}")
 
 
+for _command in standstill.COMMANDS:
+    cli.add_command(_command)
 cli.add_command(backup)
 cli.add_command(restore_command)
 cli.add_command(tls)

@@ -46,8 +46,9 @@ def backup(file: Path) -> None:
 def restore_command(file: Path, erasures_lost: bool) -> None:
     """Put a copy of lost keys back.
 
-    The guard must not run. What was erased since the copy was made is erased again, as long as
-    keys.erased is there.
+    FILE is what `assent-guard backup` wrote, less than a week old; the guard must not run. What was
+    erased since the copy was made is erased again, as long as keys.erased is there. Move damaged
+    keys away first: those that are there are never replaced.
 
     \b
     Example:

@@ -14,18 +14,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, run
+from base.command import EXISTING_FILE, epilog_of, run
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from base.paths import paths_for
 from base.process import become_undumpable
+from reader.connect_command import connect_command
 from reader.export import jsonl
 from reader.fetch import Collector, Guard, Tally, fetch
 from reader.keys import Key, all_keys, named, of_period
 from reader.keys_command import keygen, keys_command
 from reader.library import Library
 from reader.opening import Fault, Opened
-from reader.premises import PEERS, Premises, connect
+from reader.premises import PEERS, Premises
 from reader.request import check_request, of_keys, valid_until
 from reader.verify import Opener, Report
 from wire.category import Category
@@ -39,9 +40,14 @@ ANY_FOLDER = click.Path(file_okay=False, path_type=Path)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=epilog_of("assent-reader", "reader"),
+)
 def cli() -> None:
-    """Read what people agreed to share: nothing opens without a logged, approved release.
+    """Read what people agreed to share.
+
+    Nothing opens without a release that was approved, and logged.
 
     \b
       assent-reader keygen --name training-team
@@ -63,33 +69,7 @@ cli.add_command(keygen)
 cli.add_command(keys_command)
 
 
-@cli.command("connect")
-@click.argument("peer", type=click.Choice(PEERS))
-@click.option("--origin", required=True, help="https://host:port.")
-@click.option("--pin", "pins", required=True, multiple=True, help="SHA-256 of its key; repeatable.")
-@click.option("--ca", type=EXISTING_FILE, required=True, help="Its authority's certificate.")
-@click.option("--certificate", type=EXISTING_FILE, required=True, help="What it made of our csr.")
-def connect_command(
-    peer: str, origin: str, pins: tuple[str, ...], ca: Path, certificate: Path
-) -> None:
-    """Say how to reach collector or guard; again after a renewal.
-
-    \b
-    Example:
-      assent-reader connect guard --origin https://guard.council.example:8444 \\
-          --pin 3f1c... --ca guard-ca.pem --certificate reader-at-guard.pem
-    """
-    premises = _premises()
-    premises.settings()
-    connect(
-        premises,
-        peer,
-        origin=origin,
-        pins=pins,
-        authority=ca.read_bytes(),
-        certificate=certificate.read_bytes(),
-    )
-    click.echo(f"the {peer} is {origin}")
+cli.add_command(connect_command)
 
 
 # --- asking and fetching ------------------------------------------------------------------
@@ -110,14 +90,20 @@ def connect_command(
     required=True,
     multiple=True,
     type=click.Choice([c.value for c in Category]),
-    help="Repeatable.",
+    help="What to open; repeatable.",
 )
-@click.option("--from", "first_day", required=True, metavar="YYYY-MM-DD", help="First day.")
+@click.option("--from", "first_day", required=True, metavar="YYYY-MM-DD", help="First day (UTC).")
 @click.option("--to", "last_day", required=True, metavar="YYYY-MM-DD", help="Last day, included.")
 @click.option("--why", required=True, help="What for; the approvers read it before they sign.")
-@click.option("--days", "valid_days", default=30, show_default=True, help="How long it is valid.")
+@click.option(
+    "--days",
+    "valid_days",
+    default=30,
+    show_default=True,
+    help="How many days it is valid; 90 at most.",
+)
 @click.option("--key", default="", help="The key to ask for; else those of the period.")
-@click.option("--out", required=True, type=ANY_FILE)
+@click.option("--out", required=True, type=ANY_FILE, help="The request, for the approvers.")
 def request_command(  # noqa: PLR0913, PLR0917 - an argument is an option
     programme: str,
     purpose: str,
@@ -165,7 +151,8 @@ def request_command(  # noqa: PLR0913, PLR0917 - an argument is an option
 def fetch_command(grant_file: Path, as_json: bool) -> None:
     """Download what the grant covers, and have it released.
 
-    May be stopped and run again.
+    May be stopped and run again. What was recorded today comes tomorrow, unless who runs the
+    collector says otherwise.
 
     Each batch that is released stands in the collector's log, for the people concerned to see.
 
@@ -199,7 +186,7 @@ def fetch_command(grant_file: Path, as_json: bool) -> None:
 def open_command(joined: Path | None, as_json: bool) -> None:
     """Open everything that was released, in memory, and say what it is.
 
-    With --joined each batch becomes <hash>.age, the genuine age file that it is: any age
+    With --joined each batch becomes HASH.age, the genuine age file that it is: any age
     tool that knows the post-quantum recipient opens it with identity.txt. These files need
     no guard any more, so keep them as carefully as plaintext.
 

@@ -9,6 +9,7 @@ import msgspec
 
 from base.clock import require_plausible_clock
 from base.command import EXISTING_FILE
+from base.door import host_and_port
 from base.errors import AssentError, ExitCode, SetupError
 from collector.check.checks import verdicts
 from collector.check.verdicts import Result, Verdict
@@ -26,7 +27,11 @@ class DeviatesError(AssentError):
 @click.command("check")
 @click.argument("url")
 @click.option(
-    "--enrolment", "file", type=EXISTING_FILE, required=True, help="A file for a device of its own."
+    "--enrolment",
+    "file",
+    type=EXISTING_FILE,
+    required=True,
+    help="A file for a device of its own; each visit needs a new one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON.")
 def check_command(url: str, file: Path, as_json: bool) -> None:
@@ -40,7 +45,8 @@ def check_command(url: str, file: Path, as_json: bool) -> None:
 
     Nobody's data are touched. The device has no person; what it hands in is random bytes, which it
     takes back in the end. What stays are some leaves of the log and a device that is known there:
-    revoke it. One line a check; the command ends with 1 if one has failed.
+    revoke it. One line a check; the command ends with 1 if one has failed, and with 5 if
+    nobody answers there.
 
     \b
     Example:
@@ -48,10 +54,16 @@ def check_command(url: str, file: Path, as_json: bool) -> None:
       assent-collector check https://collector.example:8443 --enrolment check.enrol.json
       assent-collector revoke 3f1c9a                        (there, with the id that it prints)
     """
+    try:
+        host_and_port(url)
+    except SetupError as exc:
+        raise click.BadParameter(str(exc), param_hint="URL") from exc
     require_plausible_clock()
     enrolment = _enrolment(file)
     found: list[Verdict] = []
     with visiting(url, enrolment) as visit:
+        # Where nobody answers, or somebody else does, that is one line and not one a check.
+        visit.ask("GET", "/v1/state", stranger=True)
         for verdict in verdicts(visit):
             found.append(verdict)
             if not as_json:

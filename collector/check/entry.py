@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from base import durable
 from base.pki import certificate_spki_sha256_of_pem
 from collector.check.verdicts import DeviationError
-from collector.check.visit import Visit, gives, refuses, request_of
+from collector.check.visit import Visit, gives, name_of, refuses, request_of
 from wire.collector_http import Certified, EnrolRequest, RenewRequest, State, decode
 from wire.policy import policy_digest, verify
 from wire.rights import Requests
@@ -63,6 +63,11 @@ def enrols(visit: Visit) -> None:
     """The token certifies a device's key, and the same key again."""
     asked = EnrolRequest(token=visit.enrolment.token, csr=request_of(visit.key))
     answer = visit.ask("POST", "/v1/enroll", asked, stranger=True)
+    if name_of(answer) == "token-refused":
+        raise DeviationError(
+            "the token of the enrolment file is refused: it works once, so make a file for each "
+            "visit"
+        )
     found = decode(gives(answer, 201, 200), Certified)
     pem = found.certificate.encode("ascii", "replace")
     if certificate_spki_sha256_of_pem(pem) != visit.id:

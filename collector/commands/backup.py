@@ -60,8 +60,10 @@ def backup_command(file: Path) -> None:
 def restore_command(file: Path) -> None:
     """Put a copy of a lost index back.
 
-    The server must not run. Take the newest copy there is: when a witness or a device has seen
-    more of the log than the copy has, the server does not start, and devices stop.
+    FILE is what `assent-collector backup` wrote; the server must not run. Take the newest copy
+    there is, and move a damaged index away first: one that is there is never replaced. When a
+    witness or a device has seen more of the log than the copy has, the server does not start,
+    and devices stop.
 
     \b
     Example:

@@ -47,8 +47,9 @@ def connect_guard_command(origin: str, pins: tuple[str, ...], ca: Path, certific
 def connect_witness_command(origin: str, pins: tuple[str, ...], ca: Path) -> None:
     """Say where one more witness is.
 
-    What it cosigns counts if the policy names its key among the witnesses. Again when its TLS key
-    changes: then with both pins. Takes effect when the collector is started again.
+    URL is its origin, as in the example; what it cosigns counts if the policy names its key among
+    the witnesses. Again when its TLS key changes: then with both pins. Takes effect when the
+    collector is started again.
 
     \b
     Example:

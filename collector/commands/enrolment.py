@@ -25,13 +25,25 @@ _ANY_FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--out", type=_ANY_FILE, required=True, help="The enrolment file to write (0600).")
-@click.option("--days", type=click.IntRange(1, 90), default=7, show_default=True)
-@click.option("--for", "label", default="", help="To whom notify_command tells of its consents.")
-@click.option("--jurisdiction", "where", default="", help="Of the policy's; needed if several.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 90),
+    default=7,
+    show_default=True,
+    help="How long the file can be used.",
+)
+@click.option("--for", "label", default="", help="Whom to tell of consents: see notify_command.")
+@click.option(
+    "--jurisdiction",
+    "where",
+    default="",
+    help="One of the policy's, as in DE; needed if it has several.",
+)
 def token(out: Path, days: int, label: str, where: str) -> None:
     """Write an enrolment file for one device.
 
-    It holds a token that works once, in one jurisdiction: hand it over privately.
+    It holds a token that works once, in one jurisdiction: hand it over privately. What is given
+    with --for is kept here, and handed to the notify_command of config.toml with each consent.
 
     \b
     Example:
@@ -73,8 +85,8 @@ def token(out: Path, days: int, label: str, where: str) -> None:
 def jurisdiction(device: str, where: str) -> None:
     """Say in which jurisdiction a device is from now on.
 
-    For a person who moves, and for devices that were enrolled before this was asked. The
-    beginning of the id DEVICE is enough.
+    For a person who moves, and for devices that were enrolled before this was asked. Six digits
+    of the id DEVICE are enough; JURISDICTION is one of the policy's.
 
     \b
     Example:

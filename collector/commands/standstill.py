@@ -19,13 +19,13 @@ from wire.ids import WallInstant
 
 @click.command("halt")
 @click.argument("why", required=False)
-@click.option("--statement", type=EXISTING_FILE, help="A halt that a party signed.")
+@click.option("--statement", type=EXISTING_FILE, help="A halt that a party signed, without WHY.")
 def halt_command(why: str | None, statement: Path | None) -> None:
     """Halt the programme for everybody, until a new policy.
 
-    Agents close within seconds; uploads and releases are refused, deletions go on. A halt is
-    lifted only by publishing a policy with a higher version, signed by all parties; then
-    every data subject is asked anew. What is over by itself is a stop.
+    WHY is one line that says what for. Agents close within seconds; uploads and releases are
+    refused, deletions go on. A halt is lifted only by publishing a policy with a higher version,
+    signed by all parties; then every data subject is asked anew. What is over by itself is a stop.
 
     \b
     Example:
@@ -53,9 +53,10 @@ def halt_command(why: str | None, statement: Path | None) -> None:
 def stop(why: str) -> None:
     """Stop everybody for as long as something is amiss.
 
-    As a halt, but over as soon as somebody says `assent-collector go-on`: agents open again by
-    themselves, nobody is asked anew. The collector stops by itself when the guard has not
-    answered for two minutes, and goes on with the guard's next answer.
+    WHY is one line that says what for. As a halt, but over as soon as somebody says
+    `assent-collector go-on`: agents open again by themselves, nobody is asked anew. The collector
+    stops by itself when the guard has not answered for two minutes, and goes on with the guard's
+    next answer.
 
     \b
     Example:

@@ -26,8 +26,14 @@ WHEN = click.DateTime(_FORMS)
 
 
 @click.command("exposure")
-@click.option("--since", type=WHEN, required=True, help="As in 2027-03-15T09:30, UTC.")
-@click.option("--until", type=WHEN, help="Until when; now, if left out.")
+@click.option(
+    "--since",
+    type=WHEN,
+    metavar="TIME",
+    required=True,
+    help="From when on, in UTC: 2027-03-15, or 2027-03-15T09:30.",
+)
+@click.option("--until", type=WHEN, metavar="TIME", help="Until when; now, if left out.")
 @click.option("--public", is_flag=True, help="To be published: no number of fewer than ten people.")
 @click.option(
     "--notices",

@@ -22,6 +22,7 @@ import governance.__main__
 import guard.__main__
 import reader.__main__
 import tray.__main__
+from base.errors import ExitCode
 from governance.lint import lint
 from tests.architecture.source import ROOT
 from tests.fakes.agent import a_status
@@ -169,18 +170,67 @@ def test_no_command_is_cut_short_in_a_list(names: tuple[str, ...], command: clic
         assert [name for name, text in texts.items() if text.endswith("...")] == [], names
 
 
+def lacking(command: click.Command) -> list[str]:
+    """Return what the `--help` of this command leaves to be guessed."""
+    text = command.help or ""
+    first = " ".join(text.split("\n\n", 1)[0].split())
+    found = [] if first.endswith(".") and len(first) < WIDTH else ["a first line of one sentence"]
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            found += [] if parameter.help else [f"what {parameter.opts[0]} is for"]
+            continue
+        shown = parameter.metavar or (parameter.name or "").upper()
+        choices = isinstance(parameter.type, click.Choice)  # which the usage line has
+        found += [] if choices or re.search(rf"\b{shown}\b", text) else [f"what {shown} is"]
+    if not isinstance(command, click.Group) and command.params and "Example" not in text:
+        found.append("an example")
+    return found
+
+
+WIDTH: Final = 80
+
+
 @pytest.mark.parametrize(("names", "command"), EVERY, ids=lambda each: str(each)[:40])
-def test_every_option_says_what_it_is_for(names: tuple[str, ...], command: click.Command) -> None:
-    """Or shows its default or choices, which say it."""
-    silent = [
-        option.name
-        for option in command.params
-        if isinstance(option, click.Option)
-        and not (option.help or option.show_default)
-        and not isinstance(option.type, click.Choice)
-        and option.name != "out"  # where the result goes is said by the command
+def test_help_is_enough_to_use_a_command(names: tuple[str, ...], command: click.Command) -> None:
+    """A sentence, every option and argument, and a line to type, of each command there is."""
+    exempt = ["an example"] if names == ("assent-tray",) else []  # the agent alone starts it
+    assert [each for each in lacking(command) if each not in exempt] == [], names
+
+
+def test_help_that_is_not_enough_is_found() -> None:
+    """The check would hold nothing if it took everything."""
+    options = [
+        click.Argument(["file"]),
+        click.Option(["--days"], type=int, default=7, show_default=True),
+        click.Option(["--role"], type=click.Choice(["a", "b"])),
     ]
-    assert silent == [], names
+    bare = click.Command("bare", params=options, help="Do it")
+    assert lacking(bare) == [
+        "a first line of one sentence",
+        "what FILE is",
+        "what --days is for",
+        "what --role is for",
+        "an example",
+    ]
+
+
+@pytest.mark.parametrize(("names", "command"), EVERY, ids=lambda each: str(each)[:40])
+def test_no_help_shows_what_only_a_programmer_reads(
+    names: tuple[str, ...], command: click.Command
+) -> None:
+    """Forms of dates and classes of Python stand nowhere in a usage line."""
+    shown = click.Context(command, info_name=names[-1])
+    text = command.get_help(shown)
+    assert not re.search(r"%[YmdHMS]|<\w+>|\bNone\b|functools", text), names
+
+
+@pytest.mark.parametrize("name", [name for name in GROUPS if name != "assent-tray"])
+def test_the_help_of_a_program_says_where_its_files_are_and_how_it_ends(name: str) -> None:
+    """And how to have all of it in one folder, which is how it is tried on one machine."""
+    text = " ".join(GROUPS[name].get_help(click.Context(GROUPS[name], info_name=name)).split())
+    assert all(f"{int(code)} " in text for code in ExitCode)
+    assert f"_{name.upper().replace('-', '_')}_COMPLETE=bash_source {name}" in text
+    assert ("ASSENT_HOME" in text) is (name != "assent-govern")  # which keeps no files of its own
 
 
 def test_the_completion_that_the_guide_shows_is_there() -> None:

@@ -466,9 +466,32 @@ def test_what_is_no_enrolment_file_or_too_old_is_said_in_one_line(
 def test_another_server_than_the_enrolment_files_gets_nothing(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its key is pinned there; every check fails or is left out, and no token leaves."""
+    """Its key is pinned there: one line says so, and no token leaves."""
     file = enrolment(site, tmp_path, tls_pins=("00" * 32,))
-    assert run("check", site.origin, "--enrolment", file) == ExitCode.FAILED
+    assert run("check", site.origin, "--enrolment", file) == ExitCode.LATER
     told = capsys.readouterr()
     assert "is not the pinned one; nothing was sent" in told.err
-    assert "passed    enrolment" not in told.out
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+def test_where_nobody_answers_is_no_list_of_failures(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line, and 5; what is no address of a server is a mistake of the command line."""
+    file = enrolment(site, tmp_path)
+    assert run("check", "https://127.0.0.1:1", "--enrolment", file) == ExitCode.LATER
+    told = capsys.readouterr()
+    assert "https://127.0.0.1:1 cannot be reached" in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert run("check", "nonsense", "--enrolment", file) == ExitCode.USAGE
+    assert "'nonsense' is no origin" in capsys.readouterr().err
+
+
+def test_a_file_that_was_used_is_told_as_that(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever looks again with the same file learns what to do."""
+    file = enrolment(site, tmp_path)
+    assert run("check", site.origin, "--enrolment", file) == ExitCode.DONE
+    assert run("check", site.origin, "--enrolment", file) == ExitCode.FAILED
+    assert "it works once, so make a file for each visit" in capsys.readouterr().err

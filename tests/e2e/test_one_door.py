@@ -47,7 +47,7 @@ TYPING: Final = Load(keys=20, moves=20, text="work", area=(100, 120, 300, 200))
 
 # What `assent-agent status` says of each, and of none of the others.
 CAUSES: Final = {
-    "nobody": "cannot be reached; trying again later",
+    "nobody": "cannot be reached; later it may work",
     "plain HTTP": "does not speak TLS 1.3; nothing was sent",
     "a self-signed certificate": "(self-signed certificate); nothing was sent",
     "another authority of the same name": "(certificate signature failure); nothing was sent",
