@@ -18,10 +18,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.clock import NANOSECONDS, SystemClock
 from base.door import Response
+from base.errors import ExitCode
 from base.https import OneDoor
 from base.pki import Authority, new_server_key, private_pem, spki_sha256
 from base.serving import Clients, Credentials, Listener
 from collector.commands.setup import connect_witness
+from demo.organisation import free_port
+from demo.programs import Program
 from governance.lint import lint
 from guard.app import make_witness
 from guard.assembly import Watching
@@ -386,6 +389,46 @@ def test_the_collector_collects_a_quorum_from_witnesses_that_hold_no_keys(
         for path in ("/v1/release", "/v1/keys", "/v1/erase", "/v1/lease", "/v1/erasures"):
             assert door.request("POST", path, b"{}").status == 404
         door.close()
+
+
+@pytest.fixture
+def union(tmp_path: Path) -> Iterator[Program]:
+    """The commands of a witness alone; what it serves ends with the test."""
+    program = Program("guard", tmp_path / "union")
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+def test_a_witness_alone_is_a_program_and_the_collector_s_quorum_counts_it(
+    site: Site, union: Program, tmp_path: Path
+) -> None:
+    """Set up, started, told of the policy, as its guide says; without it nothing is released."""
+    origin, port_file = f"https://127.0.0.1:{free_port()}", tmp_path / "port"
+    card = union.facts("init", "--witness-only", "--origin", origin, "--tenant", "acme")
+    authority = (union.home / "config" / "ca.pem").read_bytes()
+    connect_witness(site.premises, origin=origin, pins=(card["tls_pin"],), authority=authority)
+    site.restart()
+    named = Witness(name="union", party="The Union", key=card["witness"])
+    site.publishes(witnesses=(named,), quorum=2)
+    answer, again = orders(site)
+    assert refusal(answer) == (503, "witnesses-missing")
+
+    union.serve("serve", "--port-file", port_file)
+    union.wait_until("an open port", port_file.exists)
+    assert refusal(again()) == (503, "witnesses-missing")  # it knows of no log to watch yet
+    union.run("trust", site.policy_folder, "--yes")
+    answer = again()
+    assert answer.status == 200, answer.body
+    note = msgspec.json.decode(answer.body, type=ReleaseList).checkpoint
+    assert verify_quorum(note, site.policy) > 0
+    said = union.facts("status")
+    assert said["log_size"] == verify_checkpoint(note, site.policy.collector.log).size
+    assert {"signing.key", "lease.key"}.isdisjoint(f.name for f in union.home.rglob("*"))
+    assert not (union.home / "state" / "keys.sqlite").exists()
+    assert "so nothing is cosigned" in union.log.read_text("utf-8")
+    assert union.stop() == ExitCode.DONE
 
 
 @pytest.mark.parametrize("fault", ["dead", "hangs", "nonsense", "another key", "old tree"])
