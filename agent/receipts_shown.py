@@ -34,6 +34,9 @@ def show_receipts(*, verify: Path | None, key: Path | None, as_json: bool) -> No
       assent-agent receipts --verify ~/Documents/2027-03-15-keys-a6f58318.json
     """  # noqa: D301 - click's mark
     state = paths_for("agent").state
+    if verify is None and key is None and not (state / receipts.FOLDER).exists():
+        click.echo("[]" if as_json else "there are none yet: the first comes with your consent")
+        return
     by = read_key(key if key is not None else state / receipts.FOLDER / receipts.KEY)
     files = receipts.receipt_files(state) if verify is None else [verify]
     shown = [look(path, by) for path in files]

@@ -367,6 +367,7 @@ def status(as_json: bool) -> None:
         lease_key=premises.lease_public_key(),
         ca_pem=str(premises.client_authority),
         guard=config.guard.origin if config.guard else "",
+        witnesses=", ".join(each.origin for each in config.witnesses),
     )
     with opened_index(premises) as index, index.reading() as connection:
         found = facts.status(connection, card)
@@ -387,6 +388,7 @@ def status(as_json: bool) -> None:
     }
     lines = {
         "guard": found.guard or "none yet: run connect-guard",
+        **({"witnesses": found.witnesses} if found.witnesses else {}),
         "policy": version,
         **found.counts,
         "witnessed": found.witnessed,

@@ -193,7 +193,7 @@ class Premises:
         fd = os.open(self.paths.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if not _locked(fd):
-                raise SetupError("another assent-collector serves from this folder")
+                raise SetupError("another assent-collector serves from this folder; stop it first")
             yield fd
         finally:
             os.close(fd)

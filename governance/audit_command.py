@@ -21,6 +21,7 @@ from governance.audit.times import DAY, day_of
 from governance.files import read, read_text
 from governance.options import JSON, now
 from wire.errors import UNREADABLE, MalformedError
+from wire.metadata import Root, metadata_of
 from wire.tlog import unsigned_checkpoint
 
 _DAY: Final = click.DateTime(formats=["%Y-%m-%d"])
@@ -91,7 +92,7 @@ def audit(
     """
     opening = Bundle.open(bundle)
     trusted = Trusted(
-        root=read(root),
+        root=_root(root),
         now=_moment(at),
         seen=tuple(_checkpoint(path) for path in seen),
         opened=frozenset(name for path in opened for name in _hashes(path)),
@@ -121,6 +122,16 @@ def _summarise(report: Report) -> None:
     click.echo(f"drills     {report.drills}, of which {report.drills_failed} found something")
     if not report.findings:
         click.echo("nothing was found: what is here was agreed to, logged, witnessed and in time")
+
+
+def _root(path: Path) -> bytes:
+    """Return the root in a file: of anything else the audit would say that the bundle lies."""
+    data = read(path)
+    try:
+        metadata_of(data, Root)
+    except MalformedError as exc:
+        raise SetupError(f"{path} is no root.json; ask a party that signed the policy") from exc
+    return data
 
 
 def _moment(at: datetime | None) -> int:

@@ -228,7 +228,7 @@ class Premises:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
         except BlockingIOError as exc:
-            raise SetupError("another assent-guard serves from this folder") from exc
+            raise SetupError("another assent-guard serves from this folder; stop it first") from exc
         finally:
             os.close(fd)
 

@@ -73,6 +73,9 @@ def announce() -> None:
         replace(premises.next_tls_certificate, _certificate(premises, premises.next_tls_key))
     click.echo(f"now   {_pin(premises.tls_certificate)}")
     click.echo(f"next  {_pin(premises.next_tls_certificate)}")
+    if premises.config().witness_only:
+        click.echo("The collector takes both: assent-collector connect-witness, --pin twice.")
+        return
     click.echo("Collector (connect-guard) and readers (connect guard) take both: --pin twice.")
 
 

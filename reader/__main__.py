@@ -2,7 +2,7 @@
 """`assent-reader`: ask for access, fetch what was released, open it, export it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -334,6 +334,12 @@ def _grant(path: Path) -> AccessGrant:
     try:
         grant = msgspec.json.decode(path.read_bytes(), type=AccessGrant)
     except UNREADABLE as exc:
+        with suppress(MalformedError):
+            decode_request(path.read_bytes())
+            raise RejectedError(
+                f"{path} is a request that nobody has approved; each approver runs assent-govern "
+                "approve, and the grant is what they give you"
+            ) from exc
         raise MalformedError(f"{path}: not an approved grant: {exc}") from exc
     decode_request(grant.request)
     return grant
@@ -352,6 +358,8 @@ def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
 def _say_tally(tally: Tally) -> None:
     click.echo(f"{tally.listed} batches listed, {tally.fetched} fetched ({tally.bytes} bytes)")
     click.echo(f"{tally.released} released now, {tally.here_already} before")
+    if not tally.listed:
+        click.echo("Nothing of it is there, or not yet: what was recorded today comes tomorrow.")
     if tally.erased:
         click.echo(f"{tally.erased} erased meanwhile")
     if tally.other_key:

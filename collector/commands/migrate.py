@@ -47,9 +47,12 @@ def migrate_command(yes: bool) -> None:
             with closing(SqliteIndex(premises.index_file, any_version=True)) as source:
                 _change(premises, source, done=yes)
                 _move(premises, source, index, done=yes)
+            waits = True
         else:
-            _change(premises, index, done=yes)
-    if not yes:
+            waits = _change(premises, index, done=yes)
+    if not waits:
+        click.echo("There is nothing to do.")
+    elif not yes:
         click.echo(_NOT_YET)
 
 
@@ -59,7 +62,8 @@ def _moves_in(premises: Premises, index: PostgresIndex) -> bool:
         return index.version(connection) == 0 and premises.index_file.exists()
 
 
-def _change(premises: Premises, index: Changeable, *, done: bool) -> None:
+def _change(premises: Premises, index: Changeable, *, done: bool) -> bool:
+    """Bring tables to this version, if *done*; return whether there was something to do."""
     # alembic takes longer to load than all else; no other command needs it.
     from collector.index.migration import migrate, pending  # noqa: PLC0415
 
@@ -72,13 +76,14 @@ def _change(premises: Premises, index: Changeable, *, done: bool) -> None:
     for step in steps:
         click.echo(f"To version {step.version}: {step.says}.")
     if not steps or not done:
-        return
+        return bool(steps)
     store = FileStore(premises.objects)
     for remark in migrate(index, lambda batch: store.get(BatchHash(batch))):
         click.echo(f"Note: {remark}.")
     # Version 1 kept the lease in a file.
     durable.remove(premises.paths.state / "timestamp.json")
     click.echo(f"It has those of version {SCHEMA_VERSION} now.")
+    return True
 
 
 def _move(premises: Premises, source: SqliteIndex, index: PostgresIndex, *, done: bool) -> None:

@@ -110,10 +110,10 @@ def list_consents(*, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(known))
         return
-    table = Table("record", "device", "category", "state", "given", "told")
+    table = Table("record", "device", "category", "state", "given (UTC)", "told")
     for one in known:
         told = {None: "nobody named", True: "yes", False: "not yet"}[one.told]
-        table.add_row(
-            one.record_id[:8], one.device[:16], one.category, one.state, one.given_at[:16], told
-        )
+        state = one.state.removeprefix("dpv:").removeprefix("Consent").lower()
+        given = one.given_at[:16].replace("T", " ")
+        table.add_row(one.record_id[:8], one.device[:8], one.category, state, given, told)
     Console().print(table)

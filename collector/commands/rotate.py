@@ -8,6 +8,7 @@ import click
 from base.clock import NANOSECONDS, SystemClock
 from base.errors import SetupError
 from base.paths import paths_for
+from base.pki import certificate_expires_at
 from collector import enrol, policies
 from collector.commands import rotation
 from collector.index.opening import open_index
@@ -51,6 +52,7 @@ def announce() -> None:
         if known
         else "Have a policy signed that names both, and publish it."
     )
+    click.echo("Readers take both: assent-reader connect collector, --pin twice.")
 
 
 @tls.command()
@@ -66,7 +68,7 @@ def switch() -> None:
     premises = _premises()
     pin = rotation.switch(premises, _policy(premises))
     click.echo(f"The server's pin is {pin}. {RESTART}")
-    click.echo("Then announce the next key, and let the next policy name it.")
+    click.echo("A reader that does not know it connects again. Then announce the next key.")
 
 
 @tls.command()
@@ -79,8 +81,10 @@ def renew() -> None:
     Example:
       assent-collector tls renew
     """
-    rotation.reissue(_premises())
-    click.echo(f"The server has a new certificate. {RESTART}")
+    premises = _premises()
+    rotation.reissue(premises)
+    until = certificate_expires_at(premises.tls_certificate.read_bytes())
+    click.echo(f"The server has a new certificate, until {until:%Y-%m-%d}. {RESTART}")
 
 
 @click.group()
@@ -108,7 +112,8 @@ def begin() -> None:
     premises = _premises()
     rotation.begin(premises)
     click.echo(f"A new authority certifies from now on. {RESTART}")
-    click.echo(f"New enrolment files hold both; readers connect again with {_both(premises)}.")
+    click.echo("New enrolment files hold both. Certify readers again (assent-collector certify);")
+    click.echo(f"they connect again with that certificate, and with --ca {_both(premises)}.")
 
 
 @ca.command()
@@ -142,7 +147,8 @@ def finish(force: bool) -> None:
         )
     rotation.finish(premises)
     click.echo(f"The old authority is forgotten. {RESTART}")
-    click.echo(f"{away + good} devices and readers know only the old one and enrol again.")
+    if gone := away + good:
+        click.echo(f"Of devices and readers, {gone} know only the old one: they enrol again.")
 
 
 def _both(premises: Premises) -> str:

@@ -185,7 +185,7 @@ def in_words(said: ExposureTold) -> Sequence[str]:
     """Return the report in lines for a person."""
     sealed = "yes: each object was parsed" if said.encrypted else "NO"
     lines = [
-        f"from {said.since} to {said.until}",
+        f"from {_short(said.since)} to {_short(said.until)} UTC",
         f"people      {said.subjects}",
         f"batches     {said.batches}",
         (
@@ -201,14 +201,20 @@ def in_words(said: ExposureTold) -> Sequence[str]:
     ]
     lines += [
         f"access      {each.reader}, approved by {', '.join(each.approvers) or 'nobody'}: "
-        f"people {each.subjects}, batches {each.batches}, {each.first_at} to {each.last_at} "
+        f"people {each.subjects}, batches {each.batches}, "
+        f"{_short(each.first_at)} to {_short(each.last_at)} UTC "
         f"({each.request})"
         for each in said.accesses
     ]
     lines += [
-        f"hole        {hole.hole}; found {hole.found_at}, open since "
-        f"{hole.open_since or 'nobody knows when'} at the earliest, "
-        f"closed {hole.closed_at or 'not yet'}"
+        f"hole        {hole.hole}; found {_short(hole.found_at)}, open since "
+        f"{_short(hole.open_since) or 'nobody knows when'} at the earliest, "
+        f"closed {_short(hole.closed_at) or 'not yet'}"
         for hole in said.holes
     ]
     return lines
+
+
+def _short(instant_as_told: str) -> str:
+    """Return an instant to the second, in the form that the command line takes, too."""
+    return instant_as_told[:19]

@@ -45,6 +45,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     lease_key: str
     ca_pem: str  # the file of the authority that certifies devices and readers
     guard: str  # its origin, or empty
+    witnesses: str = ""  # the origins of those beside the guard's own, with commas between
 
 
 class Status(Card, frozen=True, kw_only=True):

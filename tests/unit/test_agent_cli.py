@@ -100,6 +100,8 @@ def test_a_no_needs_no_running_agent(station: Workstation) -> None:
         ("opt-out", "screen", "--all"),
         ("opt-out", "microphone"),
         ("withdraw",),
+        ("erase", "--from", "yesterday", "--to", "2027-03-01"),
+        ("erase", "--from", "2027-03-01", "--to", "2027-3-2"),
         ("forget", "0"),
         ("forget", "many"),
         ("pause", "--forget", "-1"),

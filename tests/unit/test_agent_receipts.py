@@ -247,6 +247,16 @@ def test_a_key_that_is_none_is_one_line(
         assert "device.pem" in capsys.readouterr().err
 
 
+def test_before_the_first_consent_there_are_no_receipts_and_that_is_no_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is to be mended then."""
+    monkeypatch.setenv("ASSENT_HOME", str(tmp_path / "new"))
+    for words, said in (([], "there are none yet"), (["--json"], "[]")):
+        shown = CliRunner().invoke(agent, ["receipts", *words], catch_exceptions=False)
+        assert (shown.exit_code, shown.output.startswith(said)) == (ExitCode.DONE, True)
+
+
 def test_another_devices_key_does_not_verify_it(files: tuple[Path, Path]) -> None:
     """Each receipt is of one device."""
     with pytest.raises(WireError):

@@ -421,6 +421,14 @@ def test_further_witnesses_are_connected_one_by_one(
         each.origin: each.tls_pins for each in read_config(home / "config/config.toml").witnesses
     }
     assert pins == {url: ("ab" * 32, "cd" * 32), "https://lab.example:8444": ("ab" * 32,)}
+    assert f"witnesses  {url}, https://lab.example:8444" in does("status")
+
+
+def test_an_index_of_this_version_needs_nothing(home: Path) -> None:
+    """Nobody is told to stop everything for a migration that there is not."""
+    initialised()
+    for words in (("migrate",), ("migrate", "--yes")):
+        assert does(*words).splitlines()[-1] == "There is nothing to do."
 
 
 def test_what_does_not_belong_together_is_not_kept(

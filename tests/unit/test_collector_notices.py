@@ -170,6 +170,10 @@ def test_the_list_of_consents_is_for_people_too(
     plain = CliRunner().invoke(cli, ["consents"], catch_exceptions=False).output
     assert "keys" in plain
     assert "not yet" in plain
+    assert "given" in plain
+    day = datetime.fromtimestamp(workstation.agrees_at // NANOSECONDS, UTC)
+    assert f"{day:%Y-%m-%d %H:%M}" in plain  # nothing of it is cut short in 80 columns
+    assert "…" not in plain
     shown = CliRunner().invoke(cli, ["consents", "--json"], catch_exceptions=False).output
     [one] = json.loads(shown)
     assert (one["state"], one["told"]) == ("dpv:ConsentGiven", False)

@@ -371,7 +371,7 @@ def test_what_an_operator_types(
     assert "both" in says("ca", "begin")
     assert "a rotation is under way" in says("ca", "begin", code=3)
     assert "still good" in says("ca", "finish", code=3)
-    assert "1 devices and readers know only the old one" in says("ca", "finish", "--force")
+    assert "Of devices and readers, 1 know only the old one" in says("ca", "finish", "--force")
     assert laptop.device.enrolment.tls_pins[0] not in site.premises.tls_pins()
 
 

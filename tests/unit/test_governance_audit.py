@@ -886,7 +886,7 @@ def test_what_is_no_bundle_is_said_in_one_line(
     assert told.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--seen", "--opened"])
+@pytest.mark.parametrize("option", ["--seen", "--opened", "--root"])
 def test_what_is_no_checkpoint_and_no_list_is_said_in_one_line(
     bundle: Path, tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from reader.opening import Fault
 from reader.premises import Premises
 from tests.fakes.organisation import Organisation
 from wire.errors import WireError
-from wire.grant import decode_request, encode_request
+from wire.grant import AccessGrant, decode_request, encode_request
 from wire.sealing import recipient_of
 
 
@@ -112,6 +112,9 @@ def test_without_keys_and_doors_every_command_says_what_to_do_first(
     capsys.readouterr()
     assert reader("fetch", "--grant", grant) == ExitCode.REJECTED
     assert "not an approved grant" in capsys.readouterr().err
+    grant.write_bytes(msgspec.json.decode(approved(), type=AccessGrant).request)
+    assert reader("fetch", "--grant", grant) == ExitCode.REJECTED
+    assert "a request that nobody has approved" in capsys.readouterr().err
     grant.write_bytes(approved())
     assert reader("fetch", "--grant", grant) == ExitCode.SETUP
     assert "run assent-reader connect collector first" in capsys.readouterr().err
