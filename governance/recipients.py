@@ -34,7 +34,7 @@ def rotated(policy: Policy, made: Recipient, *, ask_again: bool = False) -> Poli
         try:
             verify_word(made, before)
         except ForgedError as exc:
-            line = "or let everybody be asked again: --ask-again"
+            line = "or, if it was rotated twice, let everybody be asked again: --ask-again"
             raise RejectedError(f"{exc}; give the recipient.json of that reader, {line}") from exc
     made = msgspec.structs.replace(made, state=KeyState.SEALED_TO)
     return _next(policy, (*_with(policy.recipients, before, KeyState.OPENS), made))

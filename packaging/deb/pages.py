@@ -77,7 +77,7 @@ def manual(program: click.Command, name: str, version: str) -> str:
         ".SH FILES",
         "Folders of the XDG base directories; the variable",
         ".B ASSENT_HOME",
-        "moves all of them below one folder.",
+        "moves all of them below one folder, which has to be another one for each program.",
     ]
     return "\n".join(lines) + "\n"
 
