@@ -1,8 +1,7 @@
 # ruff: noqa: D301, FBT001 - click wants a real backspace before examples, and flags as bool
 """`assent-reader`: ask for access, fetch what was released, open it, export it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -10,7 +9,6 @@ from typing import NoReturn
 import click
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
@@ -27,6 +25,7 @@ from reader.keys_command import keygen, keys_command
 from reader.library import Library
 from reader.opening import Fault, Opened
 from reader.premises import PEERS, Premises
+from reader.progress import looked_at, opening_again, progress
 from reader.request import check_request, of_keys, valid_until
 from reader.verify import Opener, Report
 from wire.category import Category
@@ -166,9 +165,9 @@ def fetch_command(grant_file: Path, as_json: bool) -> None:
     with (
         closing(Collector(premises)) as collector,
         closing(Guard(premises)) as guard,
-        _progress(shown=not as_json) as progress,
+        progress("frames", "releases", shown=not as_json) as told,
     ):
-        tally = fetch(grant, library, collector, guard, now=_now(), progress=progress)
+        tally = fetch(grant, library, collector, guard, now=_now(), progress=told)
     if as_json:
         click.echo(msgspec.json.encode(tally))
     else:
@@ -198,7 +197,7 @@ def open_command(joined: Path | None, as_json: bool) -> None:
     become_undumpable()
     opener = _opener(_premises())
     report, written = Report(), 0
-    for batch, result in opener.each():
+    for batch, result in looked_at(opener, shown=not as_json):
         report.add(batch, result)
         if joined is not None and isinstance(result, Opened):
             body = result.checked.verified.parts.body
@@ -223,7 +222,7 @@ def verify_command(as_json: bool) -> None:
     """
     become_undumpable()
     report = Report()
-    for batch, result in _opener(_premises()).each():
+    for batch, result in looked_at(_opener(_premises()), shown=not as_json):
         report.add(batch, result)
     _show_report(report, as_json=as_json)
     _refuse_faults(report)
@@ -247,14 +246,16 @@ def export_command(out: Path, as_json: bool) -> None:
     premises = _premises()
     opener = _opener(premises)
     report, batches = Report(), list[BatchHash]()
-    for batch, result in opener.each():
+    for batch, result in looked_at(opener, shown=not as_json):
         report.add(batch, result)
         if isinstance(result, Opened):
             batches.append(batch)
     if not batches:
         _refuse_faults(report)
         raise SetupError("nothing is released here yet; run assent-reader fetch first")
-    exported = jsonl.export(batches, opener.open, out, _now())
+    # Each is opened once to see what there is, and once to write it down.
+    with opening_again(opener, 2 * len(batches), shown=not as_json) as again:
+        exported = jsonl.export(batches, again, out, _now())
     if as_json:
         click.echo(msgspec.json.encode(exported))
         _refuse_faults(report)
@@ -343,16 +344,6 @@ def _grant(path: Path) -> AccessGrant:
         raise MalformedError(f"{path}: not an approved grant: {exc}") from exc
     decode_request(grant.request)
     return grant
-
-
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn())
-    # On standard error, so that it never stands between facts; a file there gets none of it.
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as bars:
-        tasks = {what: bars.add_task(what, total=None) for what in ("frames", "releases")}
-        yield lambda what, done, of: bars.update(tasks[what], completed=done, total=of)
 
 
 def _say_tally(tally: Tally) -> None:

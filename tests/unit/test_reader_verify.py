@@ -6,6 +6,7 @@ import pytest
 
 from reader.library import Kept, Library, SpoiltFileError
 from reader.opening import Fault, FaultError, Opened
+from reader.progress import looked_at, opening_again
 from reader.verify import Opener, Report
 from tests.fakes.organisation import NOW, Organisation, Sealed, public_key_of_identity, raw
 from wire.category import Category
@@ -115,3 +116,27 @@ def test_figures_count_events_people_and_the_span(library: Library) -> None:
     assert (total.batches, total.events, len(figures.subjects)) == (2, 2, 1)
     assert total.first == total.last
     assert all(isinstance(result, Opened) for _, result in opener(library).each())
+
+
+def test_a_long_look_says_on_a_terminal_how_far_it_is_and_nowhere_else(
+    library: Library, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand batches take a while; what is asked for as JSON stays that alone."""
+    sealed = ACME.seal(POLICY)
+    keep(library, sealed)
+
+    def look(*, shown: bool) -> str:
+        assert [batch for batch, _ in looked_at(opener(library), shown=shown)] == [sealed.hash]
+        with opening_again(opener(library), 1, shown=shown) as again:
+            assert isinstance(again(sealed.hash), Opened)
+        told = capsys.readouterr()
+        assert told.out == ""
+        return told.err
+
+    assert look(shown=True) == ""  # a file, or a pipe
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which rich takes for a terminal
+    assert look(shown=False) == ""
+    said = look(shown=True)
+    assert "batches" in said
+    assert "openings" in said
+    assert "1/1" in said
