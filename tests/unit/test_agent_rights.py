@@ -1,5 +1,6 @@
 """The rights key on a machine without the device: its file, its commands, and what they believe."""
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from agent.rights import read_card, request_of, rights, rights_card, say
 from agent.transport import Door
 from base.command import outcome
 from base.errors import ExitCode, RejectedError, RetryableError, SetupError
+from base.pki import Authority
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.category import Category
 from wire.collector_http import Carried, decode
@@ -42,6 +44,22 @@ def key(site: Site, ada: Workstation, tmp_path: Path) -> Path:
 
 def run(*words: object) -> int:
     return outcome(agent, "assent-agent", ["rights", *map(str, words)], refusals=(WireError,))
+
+
+def test_a_file_of_before_the_collector_s_keys_changed_goes_on_with_the_lines_of_today(
+    site: Site, ada: Workstation, key: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/guides/rotation.md prints them; until then nothing is sent."""
+    assert ada.puts(ada.seals(ada.consents())).status == 201
+    kept = [x for x in key.read_text().splitlines() if not x.startswith(("# pin", "# authority"))]
+    authorities = Authority.create("another").pem, site.premises.client_authority.read_bytes()
+    pins = "00" * 32, site.premises.tls_pin()
+    for pin, authority, ends in zip(pins, authorities, (5, 0), strict=True):
+        lines = [f"# pin {pin}", f"# authority {base64.b64encode(authority).decode()}"]
+        key.write_text("\n".join([*kept, *lines]))
+        assert run("withdraw", "--key", key) == ends
+        said = capsys.readouterr()
+        assert ("nothing was sent" in said.err) is (ends == ExitCode.LATER)
 
 
 def test_whoever_left_erases_with_the_file_alone(
