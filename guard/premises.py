@@ -279,7 +279,10 @@ def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> No
     if not _NAME.fullmatch(config.name):
         raise SetupError(f"the name {config.name!r} must have no space and no '+'")
     if premises.config_file.exists():
-        raise SetupError(f"{premises.config_file} exists; this guard is set up already")
+        raise SetupError(
+            f"{premises.config_file} exists; this guard is set up already (or another program "
+            "has this folder)"
+        )
     premises.paths.make()
     folder = premises.paths.config
     authority, server = Authority.create(f"Assent guard of {config.tenant}"), new_server_key()

@@ -54,7 +54,10 @@ def move_in(
     if not _TENANT.fullmatch(tenant):
         raise SetupError(f"the tenant {tenant!r} must be of a-z, 0-9 and '-'")
     if premises.config_file.exists():
-        raise SetupError(f"{premises.config_file} exists; this collector is set up already")
+        raise SetupError(
+            f"{premises.config_file} exists; this collector is set up already (or another program "
+            "has this folder)"
+        )
     listen, readers_listen = listen or _listens(origin), _listens(readers) if readers else ""
     check_listens(listen, readers_listen, "")
     named = {host, *hosts, *([host_and_port(readers)[0]] if readers else [])}

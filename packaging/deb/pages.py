@@ -75,7 +75,8 @@ def manual(program: click.Command, name: str, version: str) -> str:
         "0: done; 1: failed; 2: usage; 3: something has to be mended first; 4: consent does not",
         "cover it; 5: try later; 6: never accepted.",
         ".SH FILES",
-        "Folders of the XDG base directories; the variable",
+        "\\(ti/.config/assent and \\(ti/.local/state/assent, a folder for each program; the",
+        "variable",
         ".B ASSENT_HOME",
         "moves all of them below one folder, which has to be another one for each program.",
     ]
