@@ -14,6 +14,7 @@ from wire.errors import UNREADABLE, MalformedError
 from wire.grant import AccessGrant
 from wire.ids import WallInstant
 from wire.leaf import Kind, entry, request_payload
+from wire.policy import Guard
 from wire.rights import SignedErasure
 from wire.tlog import leaf_hash, verify_checkpoint, verify_inclusion
 
@@ -81,12 +82,16 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     tombstone: Logged
 
 
-class Carried(msgspec.Struct, frozen=True, kw_only=True):
-    """A data subject's request as it was carried out; without `guard` its half is outstanding."""
+class Carried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A data subject's request as it was carried out; without `guard` its half is outstanding.
+
+    `named` is how the policy in force names the guard, where its keys follow others.
+    """
 
     erased: int  # batches
     logged: Logged  # kind `deletion`, payload = SHA-256 of the request
     guard: SignedErasure | None
+    named: Guard | None = None
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,9 @@ Bodies are JSON in which bytes are base64.  The guard signs each key that it han
 
 import base64
 import binascii
+import contextlib
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -25,6 +27,7 @@ from wire.me import SignedReturn
 
 KEY_LABEL: Final = b"assent/guard-key/v1\0"
 LARGEST_RELEASE: Final = 1_000  # batches in one request: some 10 MB of JSON
+MOST_SIGNATURES: Final = 4  # of one key: a guard has three signing keys at most, and soon one
 MOST_ORDERS: Final = 16  # in one answer: the proofs of so many fit into one request
 _MONTH: Final = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 
@@ -37,11 +40,16 @@ class KeyRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     month: str
 
 
-class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The guard's X-Wing public key (1216 bytes), signed by the key that the policy names."""
+class KeyAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The guard's X-Wing public key (1216 bytes), signed by the key that the policy names.
+
+    `also` are signatures by the guard's other keys, while one follows another: whoever has the
+    policy before, or the next, finds among them the one that it needs.
+    """
 
     public_key: bytes
     signature: bytes
+    also: tuple[bytes, ...] = ()
 
 
 class LoggedBatch(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,10 +118,16 @@ class Obeyed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     logged: Logged
 
 
-class OrdersRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Asks what the guard has erased by its own hand; `obeyed` it need not say again."""
+class OrdersRequest(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Asks what the guard has erased by its own hand; `obeyed` it need not say again.
+
+    The orders of the digests in `again` it is to sign once more: by the key of its policy now.
+    """
 
     obeyed: tuple[Obeyed, ...] = ()
+    again: tuple[bytes, ...] = ()
 
 
 class Orders(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,9 +151,19 @@ def key_message(request: KeyRequest, public_key: bytes) -> bytes:
     return KEY_LABEL + request.subject + category + b"\0" + month + public_key
 
 
-def sign_key(request: KeyRequest, public_key: bytes, guard: Ed25519PrivateKey) -> KeyAnswer:
-    """Return *public_key* as the guard hands it out."""
-    return KeyAnswer(public_key=public_key, signature=guard.sign(key_message(request, public_key)))
+def sign_key(
+    request: KeyRequest,
+    public_key: bytes,
+    guard: Ed25519PrivateKey,
+    also: Iterable[Ed25519PrivateKey] = (),
+) -> KeyAnswer:
+    """Return *public_key* as the guard hands it out: signed by its key, and *also* by others."""
+    message = key_message(request, public_key)
+    return KeyAnswer(
+        public_key=public_key,
+        signature=guard.sign(message),
+        also=tuple(other.sign(message) for other in also),
+    )
 
 
 def verify_key(answer: KeyAnswer, request: KeyRequest, signing_key: str) -> bytes:
@@ -156,8 +180,9 @@ def verify_key(answer: KeyAnswer, request: KeyRequest, signing_key: str) -> byte
         key = public_key(base64.b64decode(signing_key, validate=True))
     except (binascii.Error, ValueError) as exc:
         raise MalformedError("the policy's guard key is not an Ed25519 key in base64") from exc
-    try:
-        key.verify(answer.signature, key_message(request, answer.public_key))
-    except InvalidSignature:
-        raise ForgedError("the guard's key is not signed by the policy's guard for this") from None
-    return answer.public_key
+    message = key_message(request, answer.public_key)
+    for signature in (answer.signature, *answer.also)[:MOST_SIGNATURES]:
+        with contextlib.suppress(InvalidSignature):
+            key.verify(signature, message)
+            return answer.public_key
+    raise ForgedError("the guard's key is not signed by the policy's guard for this")

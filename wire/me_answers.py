@@ -5,8 +5,9 @@ under its one checkpoint.  The functions here check that: whoever asks believes 
 and witness, and no collector.  What an answer leaves out, no check here can find.
 """
 
+import contextlib
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from wire.errors import ForgedError, MalformedError
 from wire.frame import Core, core_hash, decode_core
 from wire.grant import AccessGrant, AccessRequest, access_digest, decode_request, verify_access
+from wire.guard_follows import Three, that_follow
 from wire.ids import BatchHash, CoreHash, SubjectId, WallInstant
 from wire.leaf import (
     Kind,
@@ -25,8 +27,15 @@ from wire.leaf import (
     request_payload,
 )
 from wire.me import ReturnOrder, SignedReturn, verify_return
-from wire.policy import Policy, policy_digest, verify_signatures
-from wire.rights import Request, SignedErasure, SignedRequest, verify_erasure, verify_request
+from wire.policy import Guard, Policy, policy_digest, verify_signatures
+from wire.rights import (
+    Erasure,
+    Request,
+    SignedErasure,
+    SignedRequest,
+    verify_erasure,
+    verify_request,
+)
 from wire.tlog import (
     Checkpoint,
     leaf_hash,
@@ -56,12 +65,13 @@ class OwnBatch(msgspec.Struct, frozen=True, kw_only=True):
     leaf: Proof
 
 
-class OwnBatches(msgspec.Struct, frozen=True, kw_only=True):
+class OwnBatches(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of a data subject's batches; `next` is empty on the last."""
 
     checkpoint: str
     batches: tuple[OwnBatch, ...]
     next: str
+    named: Guard | None = None  # as in `Carried`
 
 
 class OwnDemand(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,13 +100,14 @@ class OwnTombstone(msgspec.Struct, frozen=True, kw_only=True):
     leaf: Proof
 
 
-class OwnDeletions(msgspec.Struct, frozen=True, kw_only=True):
+class OwnDeletions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of what is gone; the newest demands come with the first page."""
 
     checkpoint: str
     demands: tuple[OwnDemand, ...]
     tombstones: tuple[OwnTombstone, ...]
     next: str
+    named: Guard | None = None
 
 
 class OwnAccess(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +130,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     policy: bytes
 
 
-class OwnAccesses(msgspec.Struct, frozen=True, kw_only=True):
+class OwnAccesses(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A page of releases, with the requests, orders and policies that they name, each once."""
 
     checkpoint: str
@@ -128,6 +139,7 @@ class OwnAccesses(msgspec.Struct, frozen=True, kw_only=True):
     orders: tuple[SignedReturn, ...]
     policies: tuple[InForce, ...]
     next: str
+    named: Guard | None = None
 
 
 class GivenBack(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,7 +168,10 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Believed:
-    """The keys that the data subject has from elsewhere; an empty `witness` checks nothing."""
+    """The keys that the data subject has from elsewhere; an empty `witness` checks nothing.
+
+    `later` are keys of the guard that are proved to follow those.
+    """
 
     origin: str
     log: str
@@ -164,6 +179,24 @@ class Believed:
     guard: str
     subject: SubjectId
     rights_key: bytes
+    later: tuple[Three, ...] = ()
+
+    def told_of(self, named: Guard | None) -> "Believed":
+        """Return the same, with the keys that *named* proves to follow."""
+        later = that_follow(self.guard, self.witness, named)
+        return replace(self, later=later) if later else self
+
+    def verify_word(self, word: SignedErasure, request: bytes) -> Erasure:
+        """Return the guard's word on a request, by the key on paper or one that follows it.
+
+        Raises:
+            WireError: It is of none of them.
+
+        """
+        for key, _witness, _lease in self.later:
+            with contextlib.suppress(ForgedError):
+                return verify_erasure(word, request, key)
+        return verify_erasure(word, request, self.guard)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +233,11 @@ def head_of(note: str, believed: Believed) -> Head:
     checkpoint = verify_checkpoint(note, believed.log)
     if not believed.witness:
         return Head(checkpoint=checkpoint, is_cosigned=False)
-    try:
-        verify_cosignature(note, believed.witness)
-    except ForgedError:
-        return Head(checkpoint=checkpoint, is_cosigned=False)
-    return Head(checkpoint=checkpoint, is_cosigned=True)
+    for witness in (believed.witness, *(key for _signing, key, _lease in believed.later)):
+        with contextlib.suppress(ForgedError):
+            verify_cosignature(note, witness)
+            return Head(checkpoint=checkpoint, is_cosigned=True)
+    return Head(checkpoint=checkpoint, is_cosigned=False)
 
 
 def check_batch(shown: OwnBatch, head: Head, believed: Believed) -> Core:
@@ -234,7 +267,7 @@ def check_demand(shown: OwnDemand, head: Head, believed: Believed) -> Request:
         raise ForgedError("a demand of somebody else is shown as yours")
     head.check(shown.leaf, Kind.DELETION, request_payload(shown.signed.digest))
     if shown.guard is not None:
-        verify_erasure(shown.guard, shown.signed.digest, believed.guard)
+        believed.verify_word(shown.guard, shown.signed.digest)
     return request
 
 

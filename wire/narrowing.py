@@ -16,8 +16,18 @@ from datetime import date
 from typing import Final, Generic, TypeVar
 
 from wire.category import Category, registry
+from wire.guard_follows import is_same, is_same_witness
 from wire.hours import minutes
-from wire.policy import Application, Approver, CategoryRule, Hours, Policy, Recipient, Witness
+from wire.policy import (
+    Application,
+    Approver,
+    CategoryRule,
+    FormerKeys,
+    Hours,
+    Policy,
+    Recipient,
+    Witness,
+)
 from wire.recipients import is_no_wider, may_stay
 
 T = TypeVar("T")
@@ -56,8 +66,14 @@ def _no_weaker_watch(old: Policy, new: Policy) -> bool:
     Those that were added may all be among it; the guard's own witness always is, so that a quorum
     of one is that one, whoever else is named.
     """
-    added = len(set(new.witnesses) - set(old.witnesses)) if old.quorum > 1 else 0
-    return new.quorum - added >= old.quorum
+    if old.quorum < 2:
+        return new.quorum >= old.quorum
+    others = [
+        each
+        for each in dict.fromkeys(new.witnesses)
+        if not any(is_same_witness(before, each) for before in old.witnesses)
+    ]
+    return new.quorum - len(others) >= old.quorum
 
 
 GENERAL: Final[tuple[Field[Policy], ...]] = (
@@ -141,18 +157,31 @@ GENERAL: Final[tuple[Field[Policy], ...]] = (
     Field(
         name="guard.signing_key",
         words="the key of the second lock",
-        narrows=lambda old, new: new.guard.signing_key == old.guard.signing_key,
+        narrows=lambda old, new: (
+            new.guard.signing_key == old.guard.signing_key or is_same(old.guard, new.guard)
+        ),
         sealed=True,
+        stays=lambda new, recorded: is_same(recorded.guard, new.guard),
     ),
     Field(
         name="guard.witness",
         words="who watches the log",
-        narrows=lambda old, new: new.guard.witness == old.guard.witness,
+        narrows=lambda old, new: (
+            new.guard.witness == old.guard.witness or is_same(old.guard, new.guard)
+        ),
     ),
     Field(
         name="guard.lease_key",
         words="by which key the second lock renews it",
-        narrows=lambda old, new: new.guard.lease_key == old.guard.lease_key,
+        narrows=lambda old, new: (
+            new.guard.lease_key == old.guard.lease_key or is_same(old.guard, new.guard)
+        ),
+    ),
+    Field(
+        name="guard.follows",
+        words="which keys the second lock had before",
+        # Judged with the keys: by itself it gives nobody anything.
+        narrows=lambda _old, _new: True,
     ),
     Field(
         name="collector.origin",
@@ -282,8 +311,9 @@ WHOLE: Final[Mapping[type, tuple[str, ...]]] = {
     Application: ("process", "window_class"),
     Recipient: ("name", "key", "state", "signs", "follows", "word"),
     Approver: ("name", "party", "key"),
+    FormerKeys: ("signing_key", "witness", "lease_key", "word"),
     Hours: ("days", "begin", "end"),
-    Witness: ("name", "party", "key"),
+    Witness: ("name", "party", "key", "follows", "words"),
 }
 """Parts that are in a list or not, with their fields: if one differs, it is another part."""
 

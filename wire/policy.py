@@ -126,11 +126,25 @@ class Recipient(_Part, frozen=True, kw_only=True, omit_defaults=True):
     word: str = ""
 
 
-class Guard(_Part, frozen=True, kw_only=True):
+class FormerKeys(_Part, frozen=True, kw_only=True):
+    """Keys by which a guard was known before.
+
+    `word` is base64 of what the former signing key says of those that followed.
+    """
+
+    signing_key: str
+    witness: str
+    lease_key: str
+    word: str
+
+
+class Guard(_Part, frozen=True, kw_only=True, omit_defaults=True):
     """The second lock: who runs it, its signing key and its witness key.
 
     `signing_key` is base64 of the raw Ed25519 key that signs the keys it hands out;
     `witness` is a C2SP verifier key; `lease_key`, raw Ed25519 too, is its half of the lease.
+    `follows` are the keys before these, the oldest first (`wire.guard_follows`); none is not
+    written, so that earlier versions read what they know.
     """
 
     name: str
@@ -138,14 +152,21 @@ class Guard(_Part, frozen=True, kw_only=True):
     signing_key: str
     witness: str
     lease_key: str
+    follows: tuple[FormerKeys, ...] = ()
 
 
-class Witness(_Part, frozen=True, kw_only=True):
-    """One more witness of the log beside the guard's: `key` is a C2SP verifier key."""
+class Witness(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One more witness of the log beside the guard's: `key` is a C2SP verifier key.
+
+    `follows` are its keys of before, the oldest first, and `words` what each of them says of
+    the one after it (`wire.guard_follows`); none is not written.
+    """
 
     name: str
     party: str  # who runs it; of one party only one counts
     key: str
+    follows: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 class Collector(_Part, frozen=True, kw_only=True):

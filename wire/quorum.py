@@ -59,13 +59,24 @@ def verify_quorum(note: str, policy: Policy) -> int:
 def with_cosignatures(note: str, lines: Iterable[str], policy: Policy) -> str:
     """Return *note* with those of *lines* that are good cosignatures, each by another witness.
 
-    What else a witness may have answered is left out, so that it can spoil nothing.
+    What else a witness may have answered is left out, so that it can spoil nothing.  It may
+    answer with several lines, while one key of it follows another.
     """
-    for line in lines:
+    for line in (f"{one}\n" for answer in lines for one in answer.split("\n")[:-1]):
         before = cosigners(note, policy)
         if _is_written(line) and len(cosigners(note + line, policy)) > len(before):
             note += line
     return note
+
+
+def counted(note: str, policy: Policy) -> str:
+    """Return *note* with the signature of its log, and of the cosignatures those that count.
+
+    While a witness changes its key it signs with both; what is kept has what its policy names.
+    """
+    head, _, signatures = note.rpartition("\n\n")
+    first, _, others = signatures.partition("\n")
+    return with_cosignatures(f"{head}\n\n{first}\n", [others], policy)
 
 
 def party_of(witness: Witness) -> str:

@@ -46,7 +46,7 @@ from wire.errors import ForgedError
 from wire.guard_http import ReleaseRequest
 from wire.ids import WallInstant, key_id
 from wire.policy import Policy, Witness
-from wire.quorum import cosigners, verify_quorum, with_cosignatures
+from wire.quorum import cosigners, counted, verify_quorum, with_cosignatures
 from wire.tlog import (
     ALGORITHM_COSIGNATURE,
     cosign,
@@ -192,6 +192,25 @@ def test_what_a_witness_answers_besides_spoils_nothing(org: Organisation) -> Non
     both = with_cosignatures(note, [*lies, good, good, *lies, LAB.cosigns(note)], policy)
     assert both == note + good + LAB.cosigns(note)
     assert verify_quorum(both, policy) > 0
+
+
+def test_who_changes_its_key_answers_by_both_and_the_one_that_is_named_counts(
+    org: Organisation,
+) -> None:
+    """Several lines of one name, in whatever order; what nobody looks for is not kept."""
+    later = One(name="union", party="The Union")
+    policy = watched(org, UNION)
+    bare = org.checkpoint()
+    for answer in (
+        UNION.cosigns(bare) + later.cosigns(bare),
+        later.cosigns(bare) + UNION.cosigns(bare),
+    ):
+        note = with_cosignatures(org.cosigned(bare), [answer], policy)
+        assert verify_quorum(note, policy) > 0
+        assert note == org.cosigned(bare) + UNION.cosigns(bare)
+    by_both = org.cosigned(bare) + later.cosigns(bare) + UNION.cosigns(bare)
+    assert counted(by_both, policy) == org.cosigned(bare) + UNION.cosigns(bare)
+    assert counted(bare + later.cosigns(bare), policy) == bare
 
 
 def test_the_lint_refuses_a_quorum_that_is_none(org: Organisation) -> None:

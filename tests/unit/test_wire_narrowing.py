@@ -17,6 +17,7 @@ from wire.policy import (
     Application,
     Approver,
     CategoryRule,
+    FormerKeys,
     Hours,
     Policy,
     Purpose,
@@ -33,6 +34,7 @@ SCREEN: Final = CategoryRule(
 GEDIT, CALC = (Application(process=p, window_class=p.title()) for p in ("gedit", "soffice"))
 ANN, BOB = (Recipient(name=n, key=f"age1pq1{n}") for n in ("ann", "bob"))
 ADA, GRACE, ALAN = (Approver(name=n, party=n[0], key=n) for n in ("ada", "grace", "alan"))
+FORMER = FormerKeys(signing_key="AAAA", witness="x+y+z", lease_key="AAAA", word="AAAA")
 UNION, LAB = (Witness(name=n, party=n, key=n) for n in ("union", "lab"))
 MORNING, DAY = (
     (Hours(days=(Weekday.MONDAY, Weekday.TUESDAY), begin="09:00", end=end),)
@@ -99,6 +101,7 @@ ALL: Final[dict[str, tuple[list[object], list[object]]]] = {
     "guard.signing_key": ([], ["AAAA"]),
     "guard.witness": ([], ["x+y+z"]),
     "guard.lease_key": ([], ["AAAA"]),
+    "guard.follows": ([(FORMER,)], []),  # judged with the keys, see test_wire_guard_follows.py
     "collector.origin": ([], ["https://elsewhere.example"]),
     "collector.tenant": ([], ["other"]),
     "collector.tls_pins": ([("ab" * 32,), ()], [("cd" * 32,), ("ab" * 32, "cd" * 32)]),
@@ -181,7 +184,7 @@ def test_every_field_is_tried_below() -> None:
     assert set(ALL) == {field.name for field in GENERAL}
     assert set(ONE) == {field.name for field in OF_RULE}
     only_narrow = {name for name, (_no, more) in {**ALL, **ONE}.items() if not more}
-    assert only_narrow == {"version", "test_only", "witnesses", CATEGORY}
+    assert only_narrow == {"version", "test_only", "witnesses", "guard.follows", CATEGORY}
 
 
 def test_every_field_has_words_for_a_data_subject() -> None:
@@ -341,6 +344,7 @@ def permits(policy: Policy, category: Category) -> object:
         plain[name] = frozenset(value) if isinstance(value, tuple) else value
     plain["hours"] = minutes(policy.hours)
     del plain["version"], plain["categories"]
+    del plain["guard.follows"]  # says only why the keys are the same guard's
     return plain, rule
 
 
