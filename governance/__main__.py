@@ -28,6 +28,7 @@ from governance.describe import policy_in_words, request_in_words, signatures_in
 from governance.diff_command import diff
 from governance.draft import draft
 from governance.files import read, read_text
+from governance.guard_command import guard
 from governance.halt_command import halt
 from governance.keys import read_private, read_public
 from governance.keys_command import keys
@@ -372,6 +373,7 @@ cli.add_command(diff)
 
 
 cli.add_command(audit)
+cli.add_command(guard)
 cli.add_command(halt)
 cli.add_command(receipt)
 cli.add_command(recipient)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from governance import checks, reader_keys, watching
+from governance import checks, guard_keys, reader_keys, watching
 from wire.category import Category
 from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import RECONFIRM_DAYS, Policy
@@ -229,6 +229,12 @@ RULES: Final = (
         why="A second lock whose key the first party holds is no lock.",
         mend="Let the representatives or an independent party run the guard, and name them.",
         broken=checks.guard_is_controller,
+    ),
+    Rule(
+        name="guard-follows-nothing",
+        why="Only the holder of the keys before can say that the guard is still the same.",
+        mend="Take the guard's entry from its guard.json (`assent-govern guard rotate`).",
+        broken=guard_keys.follows_nothing,
     ),
     Rule(
         name="witness-not-independent",

@@ -25,13 +25,14 @@ from guard import standstill
 from guard.assembly import Guard
 from guard.backup_commands import backup, restore_command
 from guard.config import Config
+from guard.keys_commands import beside, keys
 from guard.listeners import bind, credentials_for, served
 from guard.lock_facts import NO_LOCK, of_lock, remember
 from guard.operate import document
 from guard.premises import Card, Premises, move_in, our_premises
 from guard.sweep import sweeping
 from guard.tls_commands import tls
-from guard.trust import check_successor, install, load, read_policy_set
+from guard.trust import OwnOrNext, check_successor, install, load, read_policy_set
 from wire.category import Category
 from wire.errors import WireError
 from wire.ids import SubjectId, WallInstant
@@ -155,6 +156,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     config.check_addresses()
     require_plausible_clock()
     with premises.alone():
+        premises.settle(_now())
         watching = premises.opened(SystemClock())
         start_logging("guard", premises.paths.logs, verbose=verbose, form=config.log_form)
         credentials_for(premises, Door.COLLECTOR).check()
@@ -251,9 +253,11 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     premises = our_premises()
     premises.config()
     require_plausible_clock()
+    premises.settle(_now())  # what an interrupted `trust` left
     offered, installed = read_policy_set(folder), load(premises.policy_file)
     now = datetime.now(UTC)
-    policy = check_successor(offered, installed, premises.own_keys(), now)
+    own = OwnOrNext(now=premises.own_keys(), announced=premises.next_keys())
+    policy = check_successor(offered, installed, own, now)
     if policy.collector.tenant != premises.config().tenant:
         raise SetupError(f"this policy is for the tenant {policy.collector.tenant}, not ours")
     if root_sha256 is not None and root_sha256.lower() != offered.root_sha256:
@@ -268,11 +272,15 @@ def trust(folder: Path, root_sha256: str | None, yes: bool) -> None:
     click.echo(f"signed by {' and '.join(signed)}")
     click.echo(f"root sha256 {offered.root_sha256}")
     click.echo(f"privacy review {policy.review}")
+    if own.names_next(policy):
+        click.echo("it names this guard's next keys, which take the place of the present ones")
     if not yes:
         click.confirm("Act on it?", abort=True)
     if not premises.config().witness_only:
         remember(premises, policy)
+    # From here on each key does what this policy says; a crash leaves the files' names behind.
     install(premises.policy_file, offered)
+    premises.settle(_now())
     click.echo("installed")
 
 
@@ -291,6 +299,8 @@ def status(as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(facts)))
         return
     _show_card(premises.card(), premises)
+    for name, said in beside(premises):
+        click.echo(f"{name:15} {said}")
     click.echo(f"{'policy':15} {facts['policy_trouble'] or facts['policy']}")
     if facts["halted"]:
         click.echo(f"{'HALTED':15} {facts['halted']}")
@@ -347,7 +357,7 @@ def _now() -> WallInstant:
 
 def _facts(premises: Premises) -> dict[str, object]:
     policy, trouble = _installed(premises)
-    witness = premises.witness()
+    witness = premises.witness(SystemClock())
     try:
         seen = witness.last_seen(policy.collector.log) if policy else None
     finally:
@@ -391,6 +401,7 @@ for _command in standstill.COMMANDS:
     cli.add_command(_command)
 cli.add_command(backup)
 cli.add_command(restore_command)
+cli.add_command(keys)
 cli.add_command(tls)
 
 

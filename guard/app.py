@@ -95,6 +95,7 @@ def _make_key(guard: Guard, asked: KeyRequest) -> KeyAnswer:
     if guard.policy().rule(asked.category) is None:
         raise Answered(403, f"the policy does not ask for {asked.category}")
     key_message(asked, b"")  # refuses a malformed subject or month before a key is made
+    ring = guard.signing()  # likewise
     try:
         public = guard.keys.public_key(
             SubjectId(asked.subject), asked.category, asked.month, guard.now()
@@ -103,7 +104,7 @@ def _make_key(guard: Guard, asked: KeyRequest) -> KeyAnswer:
         raise Answered(410, str(exc)) from exc
     except OutOfSeasonError as exc:
         raise Answered(422, str(exc)) from exc
-    return sign_key(asked, public, guard.signing_key)
+    return sign_key(asked, public, ring.now, also=ring.others)
 
 
 def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
@@ -114,6 +115,7 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
         raise Answered(403, str(exc)) from exc
     if request.demand is not Demand.ERASE:
         raise Answered(403, "this request asks for no erasure")
+    key = guard.signing().now  # before anything goes for which nobody could sign
     gone = guard.keys.erase(signed.digest, request, guard.now())
     pending_until = WallInstant(gone.erased_at + BACKUP_DAYS * 24 * 3600 * NANOSECONDS)
     erasure = Erasure(
@@ -122,17 +124,17 @@ def _erase(guard: Guard, signed: SignedRequest) -> SignedErasure:
         erased_at=gone.erased_at,
         pending_until=pending_until,
     )
-    return sign_erasure(erasure, guard.signing_key)
+    return sign_erasure(erasure, key)
 
 
 def _tell_orders(guard: Guard, asked: OrdersRequest) -> Orders:
     """Tell what was erased by the guard's own hand; also during a halt, for erasing never ends."""
     return orders.answer(
         guard.keys,
-        asked.obeyed,
+        asked,
         origin=guard.origin(),
         log_key=guard.log_key(),
-        signing_key=guard.signing_key,
+        signing_key=guard.signing().now,
         now=guard.now(),
     )
 

@@ -11,13 +11,15 @@ from datetime import UTC, datetime
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.clock import Clock, why_implausible
-from base.errors import AssentError
+from base.errors import AssentError, SetupError
 from guard.halt import Halts
 from guard.keys import Keys
 from guard.lease import Leases
+from guard.rings import Held, Ring, held
 from guard.trust import PolicySet
 from guard.witness import Witness
 from wire.errors import WireError
+from wire.guard_follows import raw_key
 from wire.guard_http import (
     GuardState,
 )
@@ -103,7 +105,7 @@ class Watching:
 class Guard(Watching):
     """The second lock: a witness that also holds keys."""
 
-    signing_key: Ed25519PrivateKey
+    signing_key: Ed25519PrivateKey | Held
     keys: Keys
     leases: Leases
     halts: Halts
@@ -112,6 +114,20 @@ class Guard(Watching):
         """Close its files."""
         self.keys.close()
         super().close()
+
+    def signing(self) -> Ring:
+        """Return its signing keys, that one first which the installed policy names.
+
+        Raises:
+            Answered: There is no policy, or that key is not here.
+
+        """
+        named = decode_policy(self.installed().policy).guard.signing_key
+        try:
+            return held(self.signing_key)().led_by(raw_key(named))
+        except SetupError as exc:
+            _log.error("%s", exc)
+            raise Answered(503, "this guard lacks a key that its policy names") from exc
 
     def state(self) -> GuardState:
         """Return whether a halt holds here, and whether there is a stop."""

@@ -274,10 +274,16 @@ class Keys:
         """
         same = [_TOLD.c[name] == _ERASED.c[name] for name in ("subject", "category", "month")]
         told = sa.select(_TOLD.c.told_at).where(*same, _TOLD.c.origin == origin)
+        return self._erased(~told.exists())
+
+    def ordered(self) -> list[Ordered]:
+        """Return all that `forget` erased, told or not; oldest first."""
+        return self._erased()
+
+    def _erased(self, *which: sa.ColumnElement[bool]) -> list[Ordered]:
         oldest_first = (_ERASED.c[name] for name in _ORDER)
-        left = sa.select(_ERASED).where(~told.exists()).order_by(*oldest_first)
         with transaction(self._engine) as db:
-            rows = db.execute(left).all()
+            rows = db.execute(sa.select(_ERASED).where(*which).order_by(*oldest_first)).all()
         return [
             Ordered(
                 subject=row.subject,

@@ -15,8 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from base.durable import replace
 from base.errors import SetupError
 from base.stored import Versioned, refuse_newer
+from guard.rings import Held, held
 from guard.trust import PolicySet
 from wire.errors import UNREADABLE, NotCoveredError
+from wire.guard_follows import raw_key
 from wire.ids import WallInstant
 from wire.lease import Lease, check_offer, cosign
 
@@ -31,13 +33,13 @@ class Leases:
     """Signs leases; `path` remembers the last one."""
 
     path: Path
-    key: Ed25519PrivateKey
+    held: Held
     lock: threading.Lock
 
     @classmethod
-    def open(cls, path: Path, key: Ed25519PrivateKey) -> "Leases":
+    def open(cls, path: Path, key: Ed25519PrivateKey | Held) -> "Leases":
         """Return what signs with *key*."""
-        return cls(path, key, threading.Lock())
+        return cls(path, held(key), threading.Lock())
 
     def renew(
         self, timestamp: bytes, policy_set: PolicySet, now: WallInstant, why_still: str = ""
@@ -50,7 +52,8 @@ class Leases:
 
         Raises:
             WireError: One of them does not hold.
-            SetupError: The memory cannot be read; without it a lease might go back.
+            SetupError: The memory cannot be read; without it a lease might go back.  Or the
+                key is not here that the policy names.
 
         """
         if why_still:  # 1
@@ -65,9 +68,10 @@ class Leases:
             longest=policy.lease_seconds,
             now=at,
         )
+        key = self.held().led_by(raw_key(policy.guard.lease_key)).now
         with self.lock:
             self._remember(lease)  # 4, 5
-            return cosign(timestamp, self.key)
+            return cosign(timestamp, key)
 
     def _remember(self, lease: Lease) -> None:
         last = self._read()

@@ -14,7 +14,7 @@ from guard.keys import ALL, Keys
 from wire.category import Category
 from wire.collector_http import verify_logged
 from wire.errors import WireError
-from wire.guard_http import MOST_ORDERS, Obeyed, Orders
+from wire.guard_http import MOST_ORDERS, Orders, OrdersRequest
 from wire.guard_order import Order, SignedOrder, sign_order
 from wire.ids import WallInstant
 from wire.leaf import Kind, order_payload
@@ -24,17 +24,25 @@ _log: Final = logging.getLogger(__name__)
 
 def answer(
     keys: Keys,
-    obeyed: tuple[Obeyed, ...],
+    asked: OrdersRequest,
     *,
     origin: str,
     log_key: str,
     signing_key: Ed25519PrivateKey,
     now: WallInstant,
 ) -> Orders:
-    """Take note of what the collector at *origin* proves; return what it is still to do."""
+    """Take note of what the collector at *origin* proves; return what it is still to do.
+
+    Or, if it *asked* for some orders again, those: it has obeyed them, and by which key they
+    are signed has changed.
+    """
+    if asked.again:
+        every = (_signed(each, origin, signing_key) for each in keys.ordered())
+        wanted = set(asked.again)
+        return Orders(orders=tuple(one for one in every if one.digest in wanted)[:MOST_ORDERS])
     waiting = {_signed(each, origin, signing_key): each for each in keys.untold(origin)}
     by_digest = {signed.digest: signed for signed in waiting}
-    for proof in obeyed:
+    for proof in asked.obeyed:
         signed = by_digest.get(proof.order)
         if signed is None or signed not in waiting:
             continue  # proved before

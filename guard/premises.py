@@ -7,6 +7,7 @@ tls.next.key tls.next.pem  the pair that was announced to follow it
 signing.key      signs the keys that it hands out
 witness.key      cosigns the collector's log
 lease.key        its half of the lease
+*.next.key *.former.key keys.switched.json  what follows and what was followed (`guard.rings`)
 state/   keys.sqlite      the second lock itself; copies of it age out (`guard.backup`)
 keys.erased      what was erased, so that no copy brings it back
 witness.sqlite   what the log looked like last
@@ -20,7 +21,7 @@ import base64
 import fcntl
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,6 @@ from base.paths import Paths, paths_for
 from base.pki import (
     Authority,
     certificate_spki_sha256_of_pem,
-    load_ed25519,
     new_server_key,
     private_pem,
 )
@@ -47,9 +47,13 @@ from guard.config import Config, first_config, read_config
 from guard.halt import Halts
 from guard.keys import Keys
 from guard.lease import Leases
+from guard.rings import Chest, Held, Kind
 from guard.trust import OwnKeys, OwnWitness, load
 from guard.witness import Witness
-from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
+from wire.guard_follows import raw_keys
+from wire.ids import WallInstant
+from wire.policy import decode_policy
+from wire.tlog import ALGORITHM_COSIGNATURE, parse_verifier_key, verifier_key
 
 _TENANT: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _NAME: Final = re.compile(r"[^\s+]+")  # signed-note: a key's name has no space and no plus
@@ -135,21 +139,32 @@ class Premises:
         """Return the authority that certifies collector and readers."""
         return Authority.load(self.paths.config)
 
+    def chest(self) -> Chest:
+        """Return where the keys lie by which a policy names this guard."""
+        return chest_of(self.paths.config, self.config())
+
     def signing_key(self) -> Ed25519PrivateKey:
         """Return the key that signs handed-out keys."""
-        return load_ed25519(self.paths.config / "signing.key")
+        return self.chest().now(Kind.SIGNING)
 
     def witness_key(self) -> Ed25519PrivateKey:
         """Return the key that cosigns the log."""
-        return load_ed25519(self.paths.config / "witness.key")
+        return self.chest().now(Kind.WITNESS)
 
     def lease_key(self) -> Ed25519PrivateKey:
         """Return the key that is this guard's half of the lease."""
-        return load_ed25519(self.paths.config / "lease.key")
+        return self.chest().now(Kind.LEASE)
 
-    def leases(self) -> Leases:
-        """Return what signs leases."""
-        return Leases.open(self.paths.state / "lease.json", self.lease_key())
+    def held(self, kind: Kind, clock: Clock) -> Held:
+        """Return what gives these keys as they are at each time.
+
+        Raises:
+            SetupError: The present one is missing.
+
+        """
+        chest = self.chest()
+        chest.now(kind)
+        return chest.held(kind, clock)
 
     def keys(self) -> Keys:
         """Return the second lock.
@@ -172,7 +187,7 @@ class Premises:
         if self.config().witness_only:
             raise SetupError("this is a witness alone: it holds no keys, and halts nobody")
 
-    def witness(self) -> Witness:
+    def witness(self, clock: Clock) -> Witness:
         """Return the witness.
 
         Raises:
@@ -181,19 +196,40 @@ class Premises:
         """
         name = self.config().name  # says what to do where nothing is set up yet
         require_kept(self.witness_file)
-        return Witness(self.witness_file, name, self.witness_key())
+        return Witness(self.witness_file, name, self.held(Kind.WITNESS, clock))
 
     def own_keys(self) -> OwnKeys | OwnWitness:
         """Return the public keys by which a policy has to name this guard, or this witness."""
-        config, raw = self.config(), self.witness_key().public_key().public_bytes_raw()
-        witness = verifier_key(config.name, ALGORITHM_COSIGNATURE, raw)
-        if config.witness_only:
+        chest = self.chest()
+        return self._public({kind: chest.now(kind) for kind in chest.kinds})
+
+    def next_keys(self) -> OwnKeys | OwnWitness | None:
+        """Return those that were announced; None if none were."""
+        chest = self.chest()
+        coming = {kind: key for kind in chest.kinds if (key := chest.announced(kind))}
+        return self._public(coming) if coming else None
+
+    def _public(self, keys: Mapping[Kind, Ed25519PrivateKey]) -> OwnKeys | OwnWitness:
+        raw = {kind: key.public_key().public_bytes_raw() for kind, key in keys.items()}
+        name = self.config().name
+        witness = verifier_key(name, ALGORITHM_COSIGNATURE, raw[Kind.WITNESS])
+        if Kind.SIGNING not in raw:
             return OwnWitness(witness=witness)
-        return OwnKeys(
-            signing_key=self.signing_key().public_key().public_bytes_raw(),
-            witness=witness,
-            lease_key=self.lease_key().public_key().public_bytes_raw(),
-        )
+        return OwnKeys(signing_key=raw[Kind.SIGNING], witness=witness, lease_key=raw[Kind.LEASE])
+
+    def settle(self, now: WallInstant) -> bool:
+        """Give the keys the names that the installed policy asks for; see `Chest.settle`."""
+        installed, chest = load(self.policy_file), self.chest()
+        if installed is None:
+            return False
+        policy = decode_policy(installed.policy)
+        if self.config().witness_only:
+            named = self.next_keys()
+            theirs = {each.key for each in policy.witnesses}
+            if named is None or named.witness not in theirs:
+                return False
+            return chest.settle((parse_verifier_key(named.witness)[2],), now)
+        return chest.settle(raw_keys(policy.guard), now)
 
     def card(self) -> Card:
         """Return what others have to know of this guard."""
@@ -239,7 +275,7 @@ class Premises:
         self.paths.make()
         return Watching(
             tenant=self.config().tenant,
-            witness=self.witness(),
+            witness=self.witness(clock),
             policy_set=lambda: load(self.policy_file),
             clock=clock,
         )
@@ -250,14 +286,19 @@ class Premises:
         self.paths.make()
         return Guard(
             tenant=config.tenant,
-            signing_key=self.signing_key(),
+            signing_key=self.held(Kind.SIGNING, clock),
             keys=self.keys(),
-            witness=self.witness(),
-            leases=self.leases(),
+            witness=self.witness(clock),
+            leases=Leases.open(self.paths.state / "lease.json", self.held(Kind.LEASE, clock)),
             policy_set=lambda: load(self.policy_file),
             halts=Halts(self.halt_file),
             clock=clock,
         )
+
+
+def chest_of(folder: Path, config: Config) -> Chest:
+    """Return where the keys of such a guard lie."""
+    return Chest(folder, (Kind.WITNESS,) if config.witness_only else tuple(Kind))
 
 
 def our_premises() -> Premises:
@@ -289,12 +330,11 @@ def move_in(premises: Premises, config: Config, hosts: Sequence[str] = ()) -> No
     authority.save(folder)
     replace(premises.tls_key, private_pem(server))
     replace(premises.tls_certificate, authority.server_certificate(server, (host, *hosts)))
-    every = ("signing.key", "witness.key", "lease.key")
-    for name in ("witness.key",) if config.witness_only else every:
-        replace(folder / name, private_pem(Ed25519PrivateKey.generate()))
+    chest = chest_of(folder, config)
+    chest.make_first()
     if not config.witness_only:
         Keys(premises.keys_file).close()
-    Witness(premises.witness_file, config.name, premises.witness_key()).close()
+    Witness(premises.witness_file, config.name, chest.now(Kind.WITNESS)).close()
     # Last, because its presence says that all the rest is there: init may be run again
     # after a crash, and then makes everything anew.
     replace(premises.config_file, first_config(config))

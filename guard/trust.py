@@ -17,6 +17,7 @@ from base.durable import replace
 from base.errors import RejectedError, SetupError
 from base.stored import Versioned, refuse_newer
 from wire.errors import UNREADABLE
+from wire.guard_follows import Three
 from wire.metadata import (
     Root,
     Snapshot,
@@ -70,6 +71,14 @@ class OwnKeys:
     witness: str  # C2SP verifier key
     lease_key: bytes  # raw Ed25519
 
+    @property
+    def three(self) -> Three:
+        """The same as a policy writes them."""
+        signing, lease = (
+            base64.b64encode(raw).decode("ascii") for raw in (self.signing_key, self.lease_key)
+        )
+        return (signing, self.witness, lease)
+
     def check_named(self, policy: Policy) -> None:
         """Check that *policy* names this guard.
 
@@ -100,6 +109,37 @@ class OwnWitness:
         """
         if self.witness not in {each.key for each in policy.witnesses}:
             raise RejectedError("this policy does not name this witness; it is not for us")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnOrNext:
+    """How a policy has to name this guard while it has announced other keys: all by the one set.
+
+    A policy that names a former key, or mixes the two, is for no guard that there is.
+    """
+
+    now: OwnKeys | OwnWitness
+    announced: OwnKeys | OwnWitness | None
+
+    def names_next(self, policy: Policy) -> bool:
+        """Whether *policy* names the keys that were announced."""
+        if self.announced is None:
+            return False
+        try:
+            self.announced.check_named(policy)
+        except RejectedError:
+            return False
+        return True
+
+    def check_named(self, policy: Policy) -> None:
+        """Check that *policy* names this guard.
+
+        Raises:
+            RejectedError: It names another.
+
+        """
+        if not self.names_next(policy):
+            self.now.check_named(policy)
 
 
 def read_policy_set(folder: Path) -> PolicySet:
@@ -146,7 +186,10 @@ def load(path: Path) -> PolicySet | None:
 
 
 def check_successor(
-    offered: PolicySet, installed: PolicySet | None, own: OwnKeys | OwnWitness, now: datetime
+    offered: PolicySet,
+    installed: PolicySet | None,
+    own: OwnKeys | OwnWitness | OwnOrNext,
+    now: datetime,
 ) -> Policy:
     """Return the offered policy, if it may take the place of the installed one.
 

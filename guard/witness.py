@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from guard.database import open_database, transaction
+from guard.rings import Held, held
 from wire.errors import ForgedError, MalformedError
 from wire.ids import WallInstant
 from wire.tlog import (
@@ -66,7 +67,7 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cosigned:
-    """The signature line that the log adds to its note."""
+    """The signature lines that the log adds to its note: more than one while keys change."""
 
     line: str
 
@@ -144,11 +145,11 @@ def _verify_growth(last: Checkpoint, new: Checkpoint, proof: tuple[bytes, ...]) 
 class Witness:
     """Remembers the head of the log, and cosigns a newer one that is consistent with it."""
 
-    def __init__(self, path: Path, name: str, key: Ed25519PrivateKey) -> None:
+    def __init__(self, path: Path, name: str, key: Ed25519PrivateKey | Held) -> None:
         """Open the memory in *path*, or begin one."""
         self._engine = open_database(path, _TABLES)
         self._name = name
-        self._key = key
+        self._held = held(key)
 
     def add(self, submission: Submission, log_key: str, now: WallInstant) -> Cosigned | Refuse:
         """Cosign the submitted checkpoint, or say why not."""
@@ -167,7 +168,9 @@ class Witness:
                 db.execute(_SEEN.insert().values(origin=origin, **row))
         # On the disk: a crash from here on loses a cosignature, which the log asks for again,
         # and never the memory of having given it.
-        return Cosigned(line=cosign(submission.note, self._name, self._key, now // _NANOSECONDS))
+        at = now // _NANOSECONDS
+        lines = (cosign(submission.note, self._name, key, at) for key in self._held().every)
+        return Cosigned(line="".join(lines))
 
     def last_seen(self, log_key: str) -> Checkpoint | None:
         """Return the head that was cosigned last, or None."""

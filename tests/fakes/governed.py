@@ -10,17 +10,29 @@ import msgspec
 from agent.receipts import public_pem
 from base.command import outcome
 from governance.__main__ import cli
+from guard.keys_commands import following
 from tests.fakes.audited import some_weeks
-from tests.fakes.organisation import CONTROLLER, COUNCIL, READER, Organisation
+from tests.fakes.organisation import (
+    CONTROLLER,
+    COUNCIL,
+    READER,
+    WITNESS_NAME,
+    Organisation,
+    b64,
+    ed25519,
+    raw,
+)
 from wire.age import encode_identity
 from wire.category import Category
 from wire.consent_receipt import Evidence, write_consent_receipt
 from wire.errors import WireError
 from wire.grant import encode_request
+from wire.guard_follows import sign_following, three_of
 from wire.ids import WallInstant
-from wire.policy import encode_policy, policy_digest
+from wire.policy import Guard, encode_policy, policy_digest
 from wire.sealing import new_identity
 from wire.succession import entry_of
+from wire.tlog import ALGORITHM_COSIGNATURE, verifier_key
 
 PARTIES: Final = (("ada", CONTROLLER, "Ada"), ("grace", COUNCIL, "Grace"))
 DAY: Final = 24 * 3600 * 10**9
@@ -37,6 +49,7 @@ def governed(home: Path) -> Path:
     (home / "first.json").write_bytes(msgspec.json.encode(first))
     following = entry_of(READER, new_identity(), acme.identity)
     (home / "recipient.json").write_bytes(msgspec.json.encode(following))
+    (home / "guard.json").write_bytes(msgspec.json.encode(_next_guard(acme)))
     locked = ("--passphrase-file", home / "passphrase.txt")
     for role in ("policy", "approver"):
         for who, party, name in PARTIES:
@@ -136,3 +149,12 @@ def _audit(home: Path) -> None:
 def _run(*words: object) -> None:
     code = outcome(cli, "assent-govern", [str(word) for word in words], refusals=(WireError,))
     assert code == 0, words
+
+
+def _next_guard(acme: Organisation) -> Guard:
+    """Return the guard by other keys, as its own say it."""
+    signing, witness, lease = (ed25519() for _ in range(3))
+    name = verifier_key(WITNESS_NAME, ALGORITHM_COSIGNATURE, raw(witness))
+    coming = (b64(raw(signing)), name, b64(raw(lease)))
+    before = acme.policy().guard
+    return following(before, sign_following(three_of(before), coming, acme.guard), coming)

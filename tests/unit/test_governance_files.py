@@ -62,6 +62,7 @@ DIFF: Final = "diff policy/policy.json empty/policy.json"
 REVIEW: Final = "review --policy policy/policy.json --out review.txt"
 SIGN_ROTATED: Final = "sign rotated --key grace/policy-key.pem --yes"
 ROTATE: Final = "recipient rotate policy/policy.json recipient.json"
+GUARD: Final = "guard rotate policy/policy.json guard.json"
 REVOKE: Final = "recipient revoke policy/policy.json e46974b7"
 DRAFT: Final = "draft new.json --controller Acme"
 RECEIPT: Final = "receipt verify receipt.json --key device.pem"
@@ -129,7 +130,8 @@ FILES: Final = (
         harmless=(empty,),
     ),
     Case(file="recipient.json", words=ROTATE),
-    *(Case(file="policy/policy.json", words=words) for words in (ROTATE, REVOKE)),
+    Case(file="guard.json", words=GUARD),
+    *(Case(file="policy/policy.json", words=words) for words in (ROTATE, REVOKE, GUARD)),
     Case(file="request.json", words=APPROVE),
     Case(file="grant.json", words=APPROVE.replace("request.json", "grant.json")),
     Case(file="grant.json", words=APPROVE.replace("new.json", "grant.json")),

@@ -10,13 +10,22 @@ import pytest
 
 from governance.draft import Wishes, draft
 from governance.lint import RULES, lint
-from tests.fakes.organisation import CONTROLLER, COUNCIL, NOW, READER, Organisation
+from tests.fakes.organisation import (
+    CONTROLLER,
+    COUNCIL,
+    NOW,
+    READER,
+    Organisation,
+    ed25519,
+    raw,
+)
 from wire.category import Category
 from wire.policy import (
     Application,
     Approver,
     Assessment,
     CategoryRule,
+    FormerKeys,
     Hours,
     KeyState,
     Party,
@@ -74,6 +83,14 @@ def approvers_of_one_party() -> Policy:
 
 def state(of: Recipient, to: KeyState = KeyState.SEALED_TO, **changes: str) -> Recipient:
     return msgspec.structs.replace(of, state=to, **changes)
+
+
+def former(**changes: str) -> FormerKeys:
+    """Return keys that said nothing of what follows them."""
+    key = base64.b64encode(raw(ed25519())).decode()
+    witness = verifier_key("council.example", ALGORITHM_COSIGNATURE, bytes(range(32)))
+    said = FormerKeys(signing_key=key, witness=witness, lease_key=key, word="AAAA")
+    return msgspec.structs.replace(said, **changes)
 
 
 def screen(**changes: object) -> Policy:
@@ -198,6 +215,14 @@ BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
     "guard-run-by-controller": [
         lambda: guard(run_by=f"{CONTROLLER.lower()} "),
         lambda: guard(run_by=""),
+    ],
+    "guard-follows-nothing": [
+        lambda: guard(follows=(former(),)),
+        lambda: guard(follows=(former(), former())),
+        lambda: guard(follows=(former(signing_key=GOOD.guard.signing_key),)),
+        lambda: guard(follows=(former(word="?"),)),
+        lambda: watched(follows=(former().witness,), words=("AAAA",)),
+        lambda: watched(words=("AAAA",)),
     ],
     "witness-not-independent": [
         lambda: watched(party=f" {CONTROLLER.upper()}"),

@@ -124,7 +124,7 @@ def test_the_memory_survives_and_is_written_before_the_signature(
 
     path = tmp_path / "witness.sqlite"
     dying = DyingWitness(path, WITNESS_NAME, None)  # type: ignore[arg-type]  # no key: cannot sign
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         add(dying, acme, submit(acme, 0, 20))
     dying.close()
     again = Witness(path, WITNESS_NAME, acme.witness)
