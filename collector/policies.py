@@ -29,7 +29,7 @@ from wire.metadata import (
     version_of,
 )
 from wire.parties import check_parties
-from wire.policy import Policy, decode_policy, policy_digest, verify
+from wire.policy import Guard, Policy, decode_policy, policy_digest, verify
 
 FILES: Final = ("root.json", "snapshot.json", "targets.json", "policy.json")
 TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collector.guard.lease`
@@ -215,6 +215,19 @@ def newest(connection: Connection) -> Policy | None:
 def latest_digest(connection: Connection) -> PolicyDigest:
     """Return the digest of the policy in force; empty if none was published yet."""
     return PolicyDigest(connection.execute(_NEWEST_DIGEST).scalar() or b"")
+
+
+def guard_named(connection: Connection) -> Guard | None:
+    """Return how the policy in force names the guard, where its keys follow others; else None.
+
+    For who has no policy but the guard's keys of before on paper.
+
+    Raises:
+        RefusedError: None was published yet.
+
+    """
+    guard = in_force(connection).policy.guard
+    return guard if guard.follows else None
 
 
 def in_force(connection: Connection) -> Published:

@@ -19,9 +19,11 @@ from collector.index import Index
 from collector.index.opening import opened_index
 from collector.index.tables import leaves
 from collector.log import Log
+from collector.policies import in_force
 from collector.premises import Premises, our_premises
 from collector.refusal import RefusedError
 from wire.ids import WallInstant
+from wire.quorum import counted
 
 TRIES: Final = 5  # the server beside us may have the witness cosign more than we look at
 
@@ -82,7 +84,8 @@ def write_bundle(premises: Premises, index: Index, out: Path) -> str:
                 if not left:
                     raise RetryableError(f"{exc}; no bundle was written") from exc
                 continue
-            return _export(connection, head, out)
+            # By both keys while the guard changes its own; the bundle has what its policy names.
+            return _export(connection, counted(head, in_force(connection).policy), out)
     raise RetryableError("the log was not cosigned; no bundle was written")
 
 

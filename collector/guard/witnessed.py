@@ -27,8 +27,8 @@ from collector.refusal import RefusedError, Why
 from wire.errors import WireError
 from wire.ids import WallInstant
 from wire.policy import Policy
-from wire.quorum import cosigners, verify_quorum, with_cosignatures
-from wire.tlog import verify_checkpoint
+from wire.quorum import cosigners, counted, verify_quorum, with_cosignatures
+from wire.tlog import verify_checkpoint, verify_cosignature
 
 _log = logging.getLogger(__name__)
 
@@ -76,6 +76,8 @@ class Witnessed:
         """Return a head over *size* leaves (all), cosigned just now; it is kept.
 
         By the guard's witness, and by as many of the others as make a quorum, if they answer.
+        While the guard changes its keys the answer is cosigned by both, for it may act on the
+        next policy already, or on the one before still; what is kept has what its policy names.
 
         Raises:
             RefusedError: The guard is away or does not cosign, or no policy says whose word counts.
@@ -84,14 +86,18 @@ class Witnessed:
         if self.guard is None:
             raise RefusedError(Why.GUARD_UNREACHABLE, "no guard is configured here yet")
         with self.index.reading() as connection:
-            policy = in_force(connection).policy
+            published = in_force(connection)
+        policy = published.policy
         note = self.guard.cosign(self.log, policy.guard.witness, size)
         size = verify_checkpoint(note, self.log.verifier_key).size
         note = self._with_others(note, size, policy)
-        last = {"last_note": note, "last_at": now}
+        kept = counted(note, policy)
+        last = {"last_note": kept, "last_at": now}
         with self.index.writing() as connection:
-            kept = insert(connection, checkpoints).values(size=size, note=note, **last)
-            connection.execute(kept.on_conflict_do_update(index_elements=["size"], set_=last))
+            # One that was cosigned while another policy was published is of no policy's time.
+            if in_force(connection).digest == published.digest:
+                row = insert(connection, checkpoints).values(size=size, note=kept, **last)
+                connection.execute(row.on_conflict_do_update(index_elements=["size"], set_=last))
         return note
 
     def _with_others(self, note: str, size: int, policy: Policy) -> str:
@@ -129,7 +135,17 @@ class Witnessed:
 
     def _is_due(self, newest: _Kept | None, now: WallInstant) -> bool:
         old = newest is None or now - newest.cosigned_at >= EVERY_SECONDS * NANOSECONDS
-        return old and now >= self._again_at
+        return now >= self._again_at and (old or not self._is_of_policy(newest))
+
+    def _is_of_policy(self, newest: _Kept | None) -> bool:
+        """Whether it is cosigned by the witness that devices of the policy in force look for."""
+        with self.index.reading() as connection:
+            policy = in_force(connection).policy
+        try:
+            verify_cosignature(newest.note if newest else "", policy.guard.witness)
+        except WireError:
+            return False
+        return True
 
     def _newest(self) -> _Kept | None:
         query = select(checkpoints.c.last_note, checkpoints.c.last_at)

@@ -131,6 +131,7 @@ guard_keys = Table(
     Column("key_id", LargeBinary(16), nullable=False),
     Column("public_key", LargeBinary, nullable=False),
     Column("signature", LargeBinary(64), nullable=False),
+    Column("also", LargeBinary),  # by the guard's other keys, 64 bytes each; NULL: by none
 )
 
 batches = Table(
@@ -212,6 +213,8 @@ orders = Table(
     Column("signed", LargeBinary, nullable=False),
     Column("erased", Integer, nullable=False),  # batches
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False, unique=True),
+    Column("signed_by", Text, nullable=False),  # the policy's key that devices can check it by
+    Column("signed_anew", LargeBinary),  # by that key, where `signed` is by one before it
     Index("orders_of_subject", "subject"),
 )
 

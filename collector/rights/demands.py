@@ -28,11 +28,12 @@ from collector.index.tables import (
     requests,
 )
 from collector.log import append
-from collector.policies import in_force
+from collector.policies import guard_named, in_force
 from collector.refusal import RefusedError, Why
 from collector.rights.forget import entomb_all, sweep_left
 from collector.rights.personal import check_device, check_known, refusing
 from wire.collector_http import Carried
+from wire.errors import WireError
 from wire.guard_order import SignedOrder
 from wire.ids import SubjectId, WallInstant
 from wire.leaf import Kind, request_payload
@@ -42,6 +43,7 @@ from wire.rights import (
     Requests,
     SignedErasure,
     SignedRequest,
+    verify_erasure,
     verify_request,
 )
 
@@ -64,23 +66,29 @@ def carry_out(collector: Collector, signed: SignedRequest) -> Carried:
     sweep_left(collector.index, collector.store, now)
     with collector.index.reading() as connection:
         leaf = collector.log.leaf(connection, number)
-    return Carried(erased=erased, logged=collector.log.logged(leaf), guard=word)
+        named = guard_named(connection)
+    return Carried(erased=erased, logged=collector.log.logged(leaf), guard=word, named=named)
 
 
 def pass_on(collector: Collector, signed: SignedRequest, request: Request) -> SignedErasure | None:
-    """Return the guard's receipt; ask for it if there is none yet, None if it cannot be had."""
+    """Return the guard's receipt; ask for it if there is none yet, None if it cannot be had.
+
+    One that is not by the key of the policy in force, which devices check it by, is asked for
+    again: the guard erases nothing twice, and signs what it did.
+    """
     kept = select(requests.c.guard).where(requests.c.digest == signed.digest)
     with collector.index.reading() as connection:
         word = connection.execute(kept).scalar()
         signing_key = in_force(connection).policy.guard.signing_key
-    if word is not None:
-        return msgspec.json.decode(word, type=SignedErasure)
+    before = None if word is None else msgspec.json.decode(word, type=SignedErasure)
+    if before is not None and _is_by(before, signed, signing_key):
+        return before
     if request.demand is not Demand.ERASE or collector.guard is None:
-        return None
+        return before
     try:
         given = collector.guard.erase(signed, signing_key)
     except RefusedError:
-        return None  # it stays outstanding, and is said to be
+        return before  # None stays outstanding, and is said to be
     with collector.index.writing() as connection:
         connection.execute(
             update(requests)
@@ -88,6 +96,14 @@ def pass_on(collector: Collector, signed: SignedRequest, request: Request) -> Si
             .values(guard=msgspec.json.encode(given))
         )
     return given
+
+
+def _is_by(word: SignedErasure, signed: SignedRequest, signing_key: str) -> bool:
+    try:
+        verify_erasure(word, signed.digest, signing_key)
+    except WireError:
+        return False
+    return True
 
 
 def pass_on_all(collector: Collector) -> int:
@@ -146,7 +162,7 @@ def for_device(connection: Connection, device: Device) -> Requests:
         .limit(MOST_REQUESTS)
     ).scalars()
     obeyed = connection.execute(
-        select(orders.c.signed)
+        select(func.coalesce(orders.c.signed_anew, orders.c.signed))
         .where(orders.c.subject.in_(own))
         .order_by(orders.c.leaf.desc())
         .limit(MOST_REQUESTS)

@@ -27,6 +27,7 @@ from collector.index.tables import (
     salts,
     tombstones,
 )
+from collector.policies import guard_named
 from collector.refusal import RefusedError, Why
 from collector.release.frames import body, today
 from wire.grant import AccessGrant, Approval
@@ -45,6 +46,7 @@ from wire.me_answers import (
     OwnTombstone,
     Proof,
 )
+from wire.policy import Guard
 from wire.rights import SignedErasure, SignedRequest
 from wire.tlog import verify_checkpoint
 
@@ -71,6 +73,7 @@ def own_batches(collector: Collector, query: Query) -> OwnBatches:
     note, size = _head(collector, (row.leaf for row in page))
     return OwnBatches(
         checkpoint=note,
+        named=_named(collector),
         batches=tuple(
             OwnBatch(
                 batch_hash=row.batch,
@@ -142,6 +145,7 @@ def own_deletions(collector: Collector, query: Query) -> OwnDeletions:
     note, size = _head(collector, (row.leaf for row in (*page, *demanded)))
     return OwnDeletions(
         checkpoint=note,
+        named=_named(collector),
         demands=tuple(_demand(collector, row, size) for row in demanded),
         tombstones=tuple(
             OwnTombstone(
@@ -230,6 +234,7 @@ def own_accesses(collector: Collector, query: Query) -> OwnAccesses:
     note, size = _head(collector, (row.leaf for row in page))
     return OwnAccesses(
         checkpoint=note,
+        named=_named(collector),
         accesses=tuple(
             OwnAccess(
                 batch_hash=row.batch,
@@ -298,6 +303,11 @@ def _head(collector: Collector, numbers: Iterable[int]) -> tuple[str, int]:
     except RefusedError:
         note = collector.log.checkpoint()  # who asks sees that it lacks the cosignature
     return note, verify_checkpoint(note, collector.log.verifier_key).size
+
+
+def _named(collector: Collector) -> Guard | None:
+    with collector.index.reading() as connection:
+        return guard_named(connection)
 
 
 def _proof(collector: Collector, leaf: int, salt: bytes, size: int) -> Proof:

@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection, delete, select
 
 from collector.assembly import Collector
+from collector.guard.client import GuardClient
 from collector.index.tables import batches, guard_keys, orders
 from collector.log import append
 from collector.policies import in_force
@@ -44,6 +45,7 @@ def follow(collector: Collector) -> int:
     """
     if collector.guard is None:
         return 0
+    _have_signed_anew(collector, collector.guard)
     obeyed: tuple[Obeyed, ...] = ()
     new = 0
     for _ in range(MOST_ROUNDS):
@@ -54,6 +56,33 @@ def follow(collector: Collector) -> int:
         if not obeyed:
             break
     return new
+
+
+def _have_signed_anew(collector: Collector, guard: GuardClient) -> None:
+    """Have those signed anew that are by a key before the guard's present one.
+
+    Devices check them by the policy's key alone; as long as the guard does not do it, those who
+    know of them keep to them, and nobody is handed a key for what they close.
+    """
+    with collector.index.reading() as connection:
+        key = in_force(connection).policy.guard.signing_key
+        old = select(orders.c.digest).where(orders.c.signed_by != key).limit(MOST_ORDERS)
+        wanted = tuple(connection.execute(old).scalars())
+    if not wanted:
+        return
+    for signed in guard.orders(OrdersRequest(again=wanted)):
+        try:
+            verify_order(signed, collector.config.origin, key)
+        except WireError as exc:
+            _log.info("an order of the guard is not signed anew yet: %s", exc)
+            continue
+        # A crash before this leaves it as it was; it is asked for again.
+        with collector.index.writing() as connection:
+            connection.execute(
+                orders.update()
+                .where(orders.c.digest == signed.digest)
+                .values(signed_by=key, signed_anew=msgspec.json.encode(signed))
+            )
 
 
 def obey(collector: Collector, signed: SignedOrder) -> tuple[Obeyed, bool] | None:
@@ -70,7 +99,7 @@ def obey(collector: Collector, signed: SignedOrder) -> tuple[Obeyed, bool] | Non
             except WireError as exc:
                 _log.error("what the guard says it has erased is not believed: %s", exc)
                 return None
-            number = _note(connection, signed, order, now)
+            number = _note(connection, signed, order, now, signing_key)
     if is_new:
         _log.warning("the guard has erased keys by its own hand: what they sealed is deleted")
         sweep_left(collector.index, collector.store, now)
@@ -79,7 +108,9 @@ def obey(collector: Collector, signed: SignedOrder) -> tuple[Obeyed, bool] | Non
     return Obeyed(order=signed.digest, logged=collector.log.logged(leaf)), is_new
 
 
-def _note(connection: Connection, signed: SignedOrder, order: Order, now: WallInstant) -> int:
+def _note(
+    connection: Connection, signed: SignedOrder, order: Order, now: WallInstant, signed_by: str
+) -> int:
     """Write the order down with all that follows; return its leaf."""
     leaf = append(connection, Kind.DELETION, order_payload(signed.digest), now)
     meant = [batches.c.subject == order.subject]
@@ -102,6 +133,7 @@ def _note(connection: Connection, signed: SignedOrder, order: Order, now: WallIn
             signed=msgspec.json.encode(signed),
             erased=erased,
             leaf=leaf,
+            signed_by=signed_by,
         )
     )
     return leaf

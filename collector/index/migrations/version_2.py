@@ -41,6 +41,7 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
     operations.create_index("tombstones_of_device", "tombstones", ["device"])
     operations.create_index("tombstones_of_leaf", "tombstones", ["leaf"])
+    operations.add_column("guard_keys", sa.Column("also", sa.LargeBinary))
     _change_checkpoints(operations)
     connection = operations.get_bind()
     missing = _fill_batches(operations, connection, frame_of)
@@ -111,6 +112,8 @@ def _add_orders(operations: Operations) -> None:
         sa.Column("signed", sa.LargeBinary, nullable=False),
         sa.Column("erased", _NUMBER, nullable=False),
         sa.Column("leaf", _NUMBER, sa.ForeignKey("leaves.number"), nullable=False, unique=True),
+        sa.Column("signed_by", _TEXT, nullable=False),
+        sa.Column("signed_anew", sa.LargeBinary),
     )
     operations.create_index("orders_of_subject", "orders", ["subject"])
 
