@@ -403,7 +403,7 @@ class Delivery:
         shut = is_frozen(self._host.standing) or self._host.policy.policy is None
         if shut and not (state.halted or state.stopped):
             self._upkeep.nudge()  # what lifts that is another policy, or a new lease
-        self._keys.use_guard(policy.guard.signing_key)
+        self._keys.use_guard(self._policy().guard.signing_key)  # another may have come meanwhile
         for new in self._keys.obey(said.orders, policy.collector.origin):
             self._host.on_news()  # shut before anything is deleted
             self._spool.forget(new.category, days=new.days, why="erased by the guard")
@@ -421,6 +421,8 @@ class Delivery:
 
     async def _fetch_key(self, door: Door, category: Category, month: str) -> None:
         answer = await asyncio.to_thread(door.guard_key, category, month)
+        # What was under way while another policy came is not verified by the key before it.
+        self._keys.use_guard(self._policy().guard.signing_key)
         self._keys.add(category, month, answer)
         _LOG.info("the guard's key for %s of %s is here", category, month)
         self._host.on_news()

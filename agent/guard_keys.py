@@ -3,6 +3,10 @@
 `guard-keys.json` keeps them as they were signed; each is verified whenever it is loaded, so
 a file that was tampered with opens no third lock.  Without a key nothing of that category
 can be sealed, so nothing of it is captured.
+
+The guard may change its own key: then a key of before counts once it is signed by the new one,
+too, as the guard does while one follows the other, or signs it anew when it is asked.  What was
+recorded under the policy of before is sealed by what that policy's key had signed for it.
 """
 
 import logging
@@ -52,12 +56,16 @@ class GuardKeys:
         self._signing_key = ""
         self.unkept = ""  # what the disk said when it took no keys; `keep` tries again
         self._kept: dict[tuple[Category, str], KeyAnswer] = {}
-        self._keys: dict[tuple[Category, str], bytes] = {}
+        self._verified: dict[str, dict[tuple[Category, str], bytes]] = {"": {}}  # by signing key
 
     @property
     def keys(self) -> Mapping[tuple[Category, str], bytes]:
         """The public keys by category and month ("2027-03")."""
-        return MappingProxyType(self._keys)
+        return self.of(self._signing_key)
+
+    def of(self, signing_key: str) -> Mapping[tuple[Category, str], bytes]:
+        """Return those that were verified under the guard's key in a policy, since the start."""
+        return MappingProxyType(self._verified.get(signing_key, {}))
 
     def use_guard(self, signing_key: str) -> None:
         """Take the guard of the policy in force; keys that another one signed are not used.
@@ -71,7 +79,7 @@ class GuardKeys:
             return
         every = self._read()
         self._signing_key = signing_key
-        self._keys = {}
+        self._verified[signing_key] = {}
         for kept in every:
             try:
                 self._take(kept.category, kept.month, kept.answer)
@@ -93,7 +101,7 @@ class GuardKeys:
             closed = [key for key in self._kept if self.orders.covers(*key)]
             for key in closed:
                 del self._kept[key]
-                self._keys.pop(key, None)  # kept of another guard, it is not in use
+                self._drop(key)
             if closed:
                 self._save()
 
@@ -140,7 +148,8 @@ class GuardKeys:
         gone = set(categories)
         kept = {(k.category, k.month): k.answer for k in self._read()} | self._kept
         self._kept = {key: answer for key, answer in kept.items() if key[0] not in gone}
-        self._keys = {key: public for key, public in self._keys.items() if key[0] not in gone}
+        for key in [key for known in self._verified.values() for key in known if key[0] in gone]:
+            self._drop(key)
         self._save()
 
     def doubt(self, why: str) -> None:
@@ -157,7 +166,7 @@ class GuardKeys:
 
     def has(self, category: Category, now: Now) -> bool:
         """Whether *category* could be sealed at *now*."""
-        return (category, month_at(now)) in self._keys
+        return (category, month_at(now)) in self.keys
 
     def why_not(self, category: Category, now: Now) -> str:
         """Return why *category* could not be sealed at *now*, for the data subject; empty if so."""
@@ -177,15 +186,20 @@ class GuardKeys:
             (c, m)
             for m in months
             for c in categories
-            if (c, m) not in self._keys and not self.orders.covers(c, m)
+            if (c, m) not in self.keys and not self.orders.covers(c, m)
         ]
 
     def _take(self, category: Category, month: str, answer: KeyAnswer) -> None:
         if self.orders.covers(category, month):
             return
         request = KeyRequest(subject=self._subject, category=category, month=month)
-        self._keys[category, month] = verify_key(answer, request, self._signing_key)
+        public = verify_key(answer, request, self._signing_key)
+        self._verified[self._signing_key][category, month] = public
         self._kept[category, month] = answer
+
+    def _drop(self, key: tuple[Category, str]) -> None:
+        for known in self._verified.values():
+            known.pop(key, None)
 
     def _read(self) -> list[_Kept]:
         try:

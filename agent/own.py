@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from agent.rights import Card
+from agent.rights import Card, believed_of
 from agent.transport import Door
 from base.errors import RejectedError, RetryableError
 from wire.collector_http import decode
@@ -38,7 +38,7 @@ from wire.me_answers import (
     check_tombstone,
     head_of,
 )
-from wire.rights import Erasure, Request, Speaker, rights_key_of, subject_of, verify_erasure
+from wire.rights import Erasure, Request, Speaker, rights_key_of
 
 LARGEST_ANSWER_BYTES: Final = 16 << 20  # a frame has at most 8 MiB, a page of accesses its policies
 _TRIES: Final = 3  # where the collector says when to come back
@@ -76,14 +76,7 @@ class Asker:
         key = rights_key_of(self.card.identity)
         public = key.public_key().public_bytes_raw()
         self.speaker = Speaker(key=key, rights_key=public)
-        self.believed = Believed(
-            origin=self.card.origin,
-            log=self.card.log,
-            witness=self.card.witness,
-            guard=self.card.guard,
-            subject=subject_of(public),
-            rights_key=public,
-        )
+        self.believed = believed_of(self.card)
 
     def batches(self) -> Iterator[Told[OwnBatch, Core]]:
         """Yield every batch that is stored."""
@@ -111,7 +104,7 @@ class Asker:
         """Return the guard's word on a demand that was checked; None if there is none yet."""
         if demand.guard is None:
             return None
-        return verify_erasure(demand.guard, demand.signed.digest, self.believed.guard)
+        return self.believed.verify_word(demand.guard, demand.signed.digest)
 
     def frame(self, batch: BatchHash) -> bytes:
         """Return the sealed frame of a batch, unverified.
@@ -161,6 +154,7 @@ class Asker:
         while after not in seen:
             seen.add(after)
             page = self._page(about, kind, after)
+            self.believed = self.believed.told_of(page.named)
             yield page, self.head(page.checkpoint)
             after = page.next
             if not after:

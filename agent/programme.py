@@ -127,7 +127,7 @@ class Programme:
             device=self._device.id,
             subject=self._device.subject,
             subject_key=self._device.enrolment.subject_key,
-            guard_keys=self.keys.keys,
+            guard_keys=self.keys.of(policy.guard.signing_key),
         )
         return sealer.seal(rolled)
 

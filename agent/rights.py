@@ -25,6 +25,7 @@ from wire.category import Category
 from wire.collector_http import Carried, Enrolment, verify_carried
 from wire.errors import WireError
 from wire.ids import WallInstant
+from wire.me_answers import Believed
 from wire.policy import Policy
 from wire.rights import (
     Demand,
@@ -34,7 +35,6 @@ from wire.rights import (
     rights_key_of,
     sign_request,
     subject_of,
-    verify_erasure,
 )
 
 NEEDED: Final = ("collector", "pin", "authority", "log", "guard")
@@ -107,6 +107,19 @@ def read_card(path: Path) -> Card:
     )
 
 
+def believed_of(card: Card) -> Believed:
+    """Return the keys by which answers are checked."""
+    public = rights_key_of(card.identity).public_key().public_bytes_raw()
+    return Believed(
+        origin=card.origin,
+        log=card.log,
+        witness=card.witness,
+        guard=card.guard,
+        subject=subject_of(public),
+        rights_key=public,
+    )
+
+
 def request_of(
     card: Card, demand: Demand, category: Category | None, now: WallInstant
 ) -> SignedRequest:
@@ -139,7 +152,8 @@ def say(card: Card, signed: SignedRequest, door: Door) -> Carried:
             try:
                 carried = verify_carried(body, signed.digest, card.log)
                 if carried.guard is not None:
-                    verify_erasure(carried.guard, signed.digest, card.guard)
+                    believed = believed_of(card).told_of(carried.named)
+                    believed.verify_word(carried.guard, signed.digest)
             except WireError as exc:
                 raise RejectedError(
                     f"the answer proves nothing ({exc}); do not believe it"
