@@ -263,6 +263,7 @@ def test_the_parts_of_a_policy_are_really_found() -> None:
     """A look at `Policy` alone would miss most of its fields."""
     assert {kind.__name__ for kind in parts()} == {
         *("Policy", "Party", "Application", "CategoryRule", "Recipient", "Guard"),
+        "FormerKeys",
         *("Collector", "Approver", "Assessment", "Hours", "Witness"),
     }
 

@@ -44,6 +44,7 @@ from guard.app import Guard, make_app
 from guard.halt import Halts
 from guard.keys import Keys
 from guard.lease import Leases
+from guard.rings import Chest, Kind
 from guard.trust import PolicySet, read_policy_set
 from guard.witness import Witness
 from tests.fakes.documented import DocumentedDoor
@@ -137,6 +138,11 @@ class GuardSite:
     pin: str
     policy: PolicySet | None = None
 
+    @property
+    def chest(self) -> Chest:
+        """Where its own keys lie."""
+        return Chest(self.folder, tuple(Kind))
+
 
 @contextlib.contextmanager
 def guard_site(folder: Path, org: Organisation, clock: Clock | None = None) -> Iterator[GuardSite]:
@@ -153,17 +159,20 @@ def guard_site(folder: Path, org: Organisation, clock: Clock | None = None) -> I
         origin=f"https://127.0.0.1:{listener.port}",
         pin=spki_sha256(key.public_key()).hex(),
     )
+    for kind, own in zip(Kind, (org.guard, org.witness, org.guard_lease), strict=True):
+        (folder / f"{kind}.key").write_bytes(private_pem(own))
+    clock = clock or SystemClock()
     keys = Keys(folder / "keys.sqlite")
-    witness = Witness(folder / "witness.sqlite", WITNESS_NAME, org.witness)
+    witness = Witness(folder / "witness.sqlite", WITNESS_NAME, site.chest.held(Kind.WITNESS, clock))
     guard = Guard(
         tenant=TENANT,
-        signing_key=org.guard,
+        signing_key=site.chest.held(Kind.SIGNING, clock),
         keys=keys,
         witness=witness,
-        leases=Leases.open(folder / "lease.json", org.guard_lease),
+        leases=Leases.open(folder / "lease.json", site.chest.held(Kind.LEASE, clock)),
         policy_set=lambda: site.policy,
         halts=Halts(folder / "halt.json"),
-        clock=clock or SystemClock(),
+        clock=clock,
     )
     with listening(listener, make_app(guard), _credentials(folder)):
         yield site
