@@ -30,8 +30,8 @@ from tests.fakes.ceph import running_ceph
 
 ROUNDS: Final = 3
 REQUESTS: Final = {SMALL: 480, LARGE: 96}
-ALLOTTED: Final = 0.05  # of a processor, to a collector: so little that the rest is not scarce
-FEW: Final = 240  # uploads of a round with so little
+ALLOTTED: Final = 0.06  # of a processor, to a collector: so little that the rest is not scarce
+FEW: Final = 64  # uploads of a round with so little
 MORE: Final = 1.5  # times what one carries: what two have to, then
 DURABLE: Final = ("shared_buffers=64MB", "listen_addresses=")  # fsync as PostgreSQL has it
 
