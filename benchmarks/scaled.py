@@ -11,6 +11,7 @@ the limit of a container does.
 import re
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,7 @@ def _scarce(both: Pair) -> list[Row]:
     ours, floor = [], []
     with allotted(both.servers[0], ALLOTTED) as one, allotted(both.servers[1], ALLOTTED) as other:
         if not (one and other):
+            sys.stderr.write("scaled: no part of a processor can be allotted here: no last row\n")
             return []
         for _ in range(ROUNDS):
             floor.append(both.pounds(SMALL, both.targets[:1], FEW))
