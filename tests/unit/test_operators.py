@@ -391,7 +391,7 @@ def test_a_path_or_a_method_that_is_not_ours_makes_no_new_series(
     assert "odd" not in told.ask("/metrics")[1].decode()
 
 
-def test_a_mistake_of_ours_is_counted_at_once(
+def test_a_mistake_of_ours_is_counted(
     site: Site, listeners: Listeners, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It tells of the server, and somebody has to mend it."""
