@@ -29,6 +29,7 @@ from demo.typist import Load, Typist
 from tests.conftest import Size
 from tests.e2e.test_sensors import Sensor
 from tests.fakes.clients import clients_of
+from tests.fakes.descriptors import descriptors, left_open
 from wire.control import (
     ContextSettings,
     InputSettings,
@@ -114,11 +115,6 @@ def strike(server: Display, kind: int, detail: int) -> None:
     """Inject one event and wait until the server has it."""
     xtest.fake_input(server, kind, detail)
     server.sync()
-
-
-def descriptors() -> int:
-    """Return how many descriptors this process has open."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def figure(text: str) -> None:
@@ -255,13 +251,14 @@ def test_idle_cycles_leak_no_client_thread_or_descriptor(
     source = PynputInput(keys=True, pointer=True, display=desktop.env["DISPLAY"])
     source.open()
     source.close()
-    before = (threading.active_count(), descriptors())
+    threads, open_before = threading.active_count(), descriptors()
     began, cycles = time.monotonic(), size(**CYCLES)
     for _ in range(cycles):
         source.open()
         source.close()
     figure(f"{cycles} cycles in {time.monotonic() - began:.1f} s")
-    assert (threading.active_count(), descriptors()) == before
+    assert threading.active_count() == threads
+    assert not left_open(open_before)
     wait_until("the server to forget us", lambda: clients_of(server, os.getpid()) == 1)
 
 
