@@ -45,10 +45,8 @@ class Reader:
 Caller: TypeAlias = Device | Reader
 
 
-def caller(index: Index, certificate: bytes | None, tenant: str, now: WallInstant) -> Caller:
-    """Return who holds this client certificate (DER).
-
-    Who cannot be anybody here is refused before *index* is asked.
+def claimed(certificate: bytes | None, tenant: str, now: WallInstant) -> Client:
+    """Return whom this client certificate (DER) names: what can be told without the index.
 
     Raises:
         RefusedError: Nobody who may ask anything here; the name says why.
@@ -57,6 +55,16 @@ def caller(index: Index, certificate: bytes | None, tenant: str, now: WallInstan
     client = _client(certificate, tenant, now)
     if isinstance(client, RefusedError):
         raise client
+    return client
+
+
+def caller(index: Index, client: Client, now: WallInstant) -> Caller:
+    """Return who *client* is, whom a certificate named.
+
+    Raises:
+        RefusedError: Nobody whom the index knows, or no longer; the name says why.
+
+    """
     with index.reading() as connection:
         (found,) = _known(connection, [(client, now)])
     if isinstance(found, RefusedError):

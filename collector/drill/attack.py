@@ -1,17 +1,18 @@
 """Asks the running listeners over TLS, with certificates made for this one drill.
 
 What could not be asked is asked again, twice and later, before it counts: a server under load
-may turn somebody away.  Each role has a connection of its own, and they ask side by side.
+may turn somebody away.  Each role has connections of its own, and all ask side by side.
 """
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -26,6 +27,9 @@ from wire.ids import WallInstant
 DAYS: Final = 1 / 48  # of a certificate: half an hour
 EXPIRED_DAYS: Final = -1 / 1440  # it ended a minute ago
 TRIES_AFTER_SECONDS: Final = (0.0, 1.0, 4.0)
+CONNECTIONS: Final = 3  # of each role: one that reads the index waits longest
+
+_Lane: TypeAlias = tuple[Who, Door, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class Attack:
     folder: Path
     pause: Callable[[float], None] = time.sleep
     asked: int = 0
-    _wires: dict[tuple[Who, Door], Wire] = field(default_factory=dict)
+    _wires: dict[_Lane, Wire] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -60,9 +64,12 @@ class Attack:
 
     def ask(self, probes: Collection[Probe]) -> list[Hole]:
         """Return what is wrong with the answers to *probes*."""
-        lanes: dict[tuple[Who, Door], list[Probe]] = {}
+        lanes: dict[_Lane, list[Probe]] = {}
+        turns: Counter[tuple[Who, Door]] = Counter()
         for probe in probes:
-            lanes.setdefault((probe.who, probe.door), []).append(probe)
+            key = (probe.who, probe.door)
+            lanes.setdefault((*key, turns[key] % CONNECTIONS), []).append(probe)
+            turns[key] += 1
         with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as lane:
             found = lane.map(lambda key: self._lane(key, lanes[key]), lanes)
             return [hole for holes in found for hole in holes]
@@ -93,8 +100,8 @@ class Attack:
         for wire in self._wires.values():
             wire.close()
 
-    def _lane(self, key: tuple[Who, Door], probes: Sequence[Probe]) -> list[Hole]:
-        who, door = key
+    def _lane(self, key: _Lane, probes: Sequence[Probe]) -> list[Hole]:
+        who, door, _number = key
         wire = self._wires.get(key)
         if wire is None:
             wire = Wire(self.doors.targets[door], self.shown[who], self.folder)

@@ -4,7 +4,7 @@ A drill has to come as a device and as a reader that are known here, or it would
 that strangers are refused.  So for as long as it lasts the index knows two keys of its own.
 What a thief of one could do with it is closed elsewhere, on every way at once:
 
-- it is answered nothing that its role may have (`collector.serving.reached.admitted`);
+- it is answered nothing that its role may have (`collector.serving.reached.admit`);
 - what a hole would answer it is taken out of the answer before it leaves
   (`collector.drill.muted`): the drill learns that, and how much, never what;
 - it writes nothing: no release (`collector.release.releases`), no consent, and so no batch;

@@ -14,6 +14,7 @@ written down in the end.  A crash before that leaves the stop, whose leaf says w
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -213,9 +214,11 @@ def _objects(
     probes = [p for each in page for p in of_object(each, shown.like, reading, attacking.headers)]
     most = ORDER if one.kind is Kind.ALL else 1
     probes += of_orders(page, shown, reading, attacking.headers, most)
-    found.take(attacking.ask(probes))
-    found.of_store(_sealed(one.collector, each) for each in page)
-    found.of_store(found.store.batches(each.batch for each in page))
+    with ThreadPoolExecutor(1) as meanwhile:
+        answers = meanwhile.submit(attacking.ask, probes)
+        found.of_store(_sealed(one.collector, each) for each in page)
+        found.of_store(found.store.batches(each.batch for each in page))
+        found.take(answers.result())
     found.objects += len(page)
     one.progress(found.objects)
 

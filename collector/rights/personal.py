@@ -94,8 +94,9 @@ def check_certificate(collector: Collector, certificate: bytes | None) -> None:
 
     """
     if certificate is not None:
-        found = auth.caller(collector.index, certificate, collector.config.tenant, collector.now())
-        if auth.device(found).drill:
+        now = collector.now()
+        client = auth.claimed(certificate, collector.config.tenant, now)
+        if auth.device(auth.caller(collector.index, client, now)).drill:
             raise RefusedError(Why.NOT_FOR_DRILLS, "a drill is answered nothing")
 
 

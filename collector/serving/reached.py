@@ -120,25 +120,14 @@ def answering(
 
     async def endpoint(request: Request) -> Response:
         collector = running(request).collector
-        caller = await run_in_threadpool(admitted, request, asks)
+        now = collector.now()
+        client = auth.claimed(certificate_of(request), collector.config.tenant, now)
+        caller = await run_in_threadpool(auth.caller, collector.index, client, now)
+        admit(request, caller, asks)
         asked = asked_of(request, await body(request, collector.config.limits.json_bytes))
         return await run_in_threadpool(act, collector, caller, asked)
 
     return endpoint
-
-
-def admitted(request: Request, asks: Asks) -> Caller:
-    """Return who asks, if they may ask one more.
-
-    Raises:
-        RefusedError: Nobody who may ask anything, or a device that asks too much.
-
-    """
-    collector = running(request).collector
-    tenant, now = collector.config.tenant, collector.now()
-    caller = auth.caller(collector.index, certificate_of(request), tenant, now)
-    admit(request, caller, asks)
-    return caller
 
 
 def certificate_of(request: Request) -> bytes | None:
