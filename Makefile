@@ -9,7 +9,8 @@ setup := packaging/setup/setup.sh
 bin := .venv/bin
 
 # Tests run side by side, a file in one process, but for those that need a quiet desktop: one by one, last.
-abreast := --numprocesses=auto --dist=loadfile
+# One process more than there are cores: tests of real programs wait more than they compute.
+abreast := --numprocesses=$(shell expr $$(nproc) + 1) --dist=loadfile
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

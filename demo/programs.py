@@ -17,7 +17,7 @@ import msgspec
 
 from base.errors import AssentError
 
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
 STEP_SECONDS: Final = 0.02
 

@@ -33,5 +33,5 @@ def test_a_dump_of_the_whole_collector_and_the_readers_key_shows_nothing(
 
     A thousand canaries, in the long form among more batches.
     """
-    world = World.at_work(acme, size(share=30, full=200))
+    world = World.at_work(acme, size(share=20, full=200))
     figure(check_blind(world, world.aborted(tmp_path / "dump"), tmp_path))

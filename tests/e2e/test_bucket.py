@@ -163,7 +163,7 @@ def world(acme: Organisation, rented: Rented, database: Server, size: Size) -> W
         shutil.copytree(database.data, folder / "database")
         database.start()
 
-    return World.at_work(acme, size(share=30, full=200), elsewhere)
+    return World.at_work(acme, size(share=20, full=200), elsewhere)
 
 
 def made_public(rented: Rented) -> dict[str, bytes | None]:

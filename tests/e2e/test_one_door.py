@@ -100,7 +100,7 @@ class Scene:
         deadline, status = time.monotonic() + SOON_SECONDS, dict[str, Any]()
         while True:
             with contextlib.suppress(ProgramError):  # it has only begun to start
-                status = self.station.status()
+                status = self.station.status_now()
                 if holds(status):
                     return status
             said = status.get("collector"), self.station.agent.last_lines()

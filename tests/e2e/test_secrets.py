@@ -137,5 +137,5 @@ def test_keys_in_a_password_field_are_dropped_and_in_an_ordinary_one_kept(
     station.wait_for_status("the ordinary field", records)
     time.sleep(SETTLED_SECONDS)
     type_kept(station, AFTER)
-    wait_until("all of it", lambda: station.status()["kept"].get("keys", 0) >= 20)
+    wait_until("all of it", lambda: station.status_now()["kept"].get("keys", 0) >= 20)
     assert opened_text(station, organisation, tmp_path / "export") == BEFORE + AFTER

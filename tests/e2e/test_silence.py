@@ -272,7 +272,7 @@ def test_killing_the_tray_is_silence_until_its_icon_is_back(tell: Tell, tmp_path
     station.typist.stop()
     station.typist.type_text("\n")  # the terminal clears its screen
     dark_until = asked = boot_ns()
-    while station.status()["indicator"]:  # it was dark when it was asked
+    while station.status_now()["indicator"]:  # it was dark when it was asked
         dark_until, asked = asked, boot_ns()
     station.person.activate("work")
     station.wait_for_status("recording", lambda s: len(s["recording"]) == len(Category))

@@ -114,7 +114,7 @@ def test_the_story_ends_well_whatever_call_breaks(
 ) -> None:
     """A few lines of the source, once each, in the share; each call in each way at full size."""
     chosen = broken(plain.disk.calls)
-    chosen = chosen[: size(share=20, full=len(chosen))]
+    chosen = chosen[: size(share=14, full=len(chosen))]
 
     def story(at: int, fault: Fault) -> tuple[str, Callable[[Path], None]]:
         meant = plain.disk.calls[at]

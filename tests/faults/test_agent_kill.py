@@ -136,7 +136,7 @@ def test_an_agent_that_dies_at_any_step_of_its_writing_loses_and_repeats_nothing
         enrolled = site.workstation()
         move_in(folder, site, enrolled)
         seen = Seen(folder=folder, dice=dice)
-        ways = deaths(size(share=16, full=200), size(share=2, full=25), dice)
+        ways = deaths(size(share=12, full=200), size(share=2, full=25), dice)
         with living(folder) as life:
             for how in ways:
                 die(life, how, seen)

@@ -65,7 +65,7 @@ def test_the_story_ends_well_whatever_request_breaks(
 ) -> None:
     """Each request in a few ways in the share; each in every way at full size."""
     chosen = broken(plain.network.asked)
-    chosen = chosen[: size(share=3 * len(set(plain.network.asked)), full=len(chosen))]
+    chosen = chosen[: size(share=2 * len(set(plain.network.asked)), full=len(chosen))]
 
     def story(at: int, how: Break) -> tuple[str, Callable[[Path], None]]:
         meant = plain.network.asked[at]

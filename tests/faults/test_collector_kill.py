@@ -152,7 +152,7 @@ def test_a_collector_that_is_killed_at_any_moment_loses_and_repeats_nothing(
     folder = tmp_path / "site"
     with collector_site(folder, index_url=new_place(tmp_path).url) as site:
         uploads = Uploads.of(site, dice)
-    ways = deaths(size(share=6, full=1_000), size(share=1, full=10), dice)
+    ways = deaths(size(share=4, full=1_000), size(share=1, full=10), dice)
     figure(die_again_and_again(site, uploads, ways, lambda: names_in(site.premises.objects)))
 
 
@@ -174,7 +174,7 @@ def test_one_whose_batches_lie_in_a_bucket_and_whose_index_is_in_postgresql_does
     with site.premises.config_file.open("a") as config:
         config.write(rented.toml())
     rented.write_credentials(site.premises.paths.config / "store.credentials")
-    ways = deaths(size(share=3, full=1_000), size(share=1, full=10), dice)
+    ways = deaths(size(share=2, full=1_000), size(share=1, full=10), dice)
     figure(die_again_and_again(site, uploads, ways, lambda: names_of(rented)))
     assert names_in(site.premises.objects) == set()  # all of it was there
 

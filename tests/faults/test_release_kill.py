@@ -50,7 +50,7 @@ def test_whatever_dies_during_a_release_each_batch_is_released_under_one_leaf(
     grant = organisation.access_grant("keys", "pointer")
     releases = organisation.reader.home / "state/releases"
     witnessed = [0]
-    ways = deaths(size(share=4, full=60), size(share=1, full=10), dice)
+    ways = deaths(size(share=3, full=60), size(share=1, full=10), dice)
     for how in ways:
         victim = dice.choice((organisation.guard, organisation.collector))
         for release in sorted(releases.glob("*")):
