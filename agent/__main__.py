@@ -30,7 +30,7 @@ from agent.telling import show, time_of
 from agent.transport import Door
 from base import durable
 from base.clock import SystemClock
-from base.command import a_day, epilog_of
+from base.command import a_day, epilog_of, version_option
 from base.command import run as run_command
 from base.errors import AssentError, ConsentError, ExitCode, RetryableError, SetupError
 from base.logs import start_logging
@@ -60,6 +60,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print facts as J
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=epilog_of("assent-agent", "agent"),
 )
+@version_option()
 def agent() -> None:
     """Records your work only while you agree, and shows and stops it at any time.
 

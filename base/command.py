@@ -4,18 +4,28 @@
 """
 
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import click
 
 from base.errors import AssentError, ExitCode, line_of
 from base.pki import CertificateError, Role, client_uri
 
+F = TypeVar("F", bound=Callable[..., object])
+
+VERSION: Final = "0.1.0"  # of all programs; the same stands in pyproject.toml
+
 EXISTING_FILE: Final = click.Path(exists=True, dir_okay=False, readable=False, path_type=Path)
 """A file that a person names.  Whether it may be read shows where it is read: a mode is to be
 mended, not a command line."""
+
+
+def version_option() -> Callable[[F], F]:
+    """Return the decorator that gives a program `--version`."""
+    return click.version_option(VERSION, message="%(prog)s %(version)s")
 
 
 def epilog_of(command: str, folder: str = "") -> str:

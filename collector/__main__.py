@@ -17,7 +17,7 @@ from rich.table import Table
 from base import durable
 from base.api import Door
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, a_name, epilog_of, run
+from base.command import EXISTING_FILE, a_name, epilog_of, run, version_option
 from base.crowd import LEAST
 from base.logs import start_logging
 from base.pki import Role
@@ -60,6 +60,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=epilog_of("assent-collector", "collector"),
 )
+@version_option()
 def cli() -> None:
     """Store sealed batches of one tenant, and log what happens to them.
 

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from base.command import EXISTING_FILE, epilog_of, run
+from base.command import EXISTING_FILE, epilog_of, run, version_option
 from base.durable import replace
 from base.errors import RejectedError, SetupError
 from governance import policy_set
@@ -49,6 +49,7 @@ from wire.policy import decode_policy, encode_policy
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"]}, epilog=epilog_of("assent-govern")
 )
+@version_option()
 def cli() -> None:
     """Draft, check and sign what may be recorded; approve who may open it.
 

@@ -13,7 +13,7 @@ import msgspec
 
 from base.api import Door
 from base.clock import SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, a_name, epilog_of, run
+from base.command import EXISTING_FILE, a_name, epilog_of, run, version_option
 from base.door import host_and_port
 from base.durable import replace
 from base.errors import SetupError
@@ -49,6 +49,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=epilog_of("assent-guard", "guard"),
 )
+@version_option()
 def cli() -> None:
     """Hold the second lock: without it no reader's key opens a batch.
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, epilog_of, run
+from base.command import EXISTING_FILE, epilog_of, run, version_option
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from base.paths import paths_for
@@ -43,6 +43,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print facts as JSON
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=epilog_of("assent-reader", "reader"),
 )
+@version_option()
 def cli() -> None:
     """Read what people agreed to share.
 

@@ -7,6 +7,7 @@ commands' own parsers; nothing runs.  `tests/e2e/test_first_steps.py` runs them.
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -22,6 +23,7 @@ import governance.__main__
 import guard.__main__
 import reader.__main__
 import tray.__main__
+from base.command import outcome
 from base.errors import ExitCode
 from governance.lint import lint
 from tests.architecture.source import ROOT
@@ -127,6 +129,16 @@ def _parse(command: click.Command, path: str, words: list[str], *, whole: bool) 
             strange = [w for w in given if w not in parameter.type.choices and not w.isupper()]
             if strange:
                 raise NotUnderstoodError(f"{path}: {strange} is none of its choices")
+
+
+@pytest.mark.parametrize("program", sorted(GROUPS.keys() - {"assent-tray"}))
+def test_every_program_says_which_version_it_is(
+    program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one that the packages are of; nobody but the agent starts the tray."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert outcome(GROUPS[program], program, ["--version"], refusals=()) == 0
+    assert capsys.readouterr().out == f"{program} {project['version']}\n"
 
 
 @pytest.mark.parametrize("each", all_typed(), ids=lambda each: f"{each.place}: {each.line[:60]}")
