@@ -35,6 +35,7 @@ OPT_IN: Final = "Assent: opt in again"
 WITHDRAW: Final = "Assent: withdraw consent"
 PAUSE: Final = "Pause for 30 minutes"
 POLL_SECONDS: Final = 0.1
+SETTLED_SECONDS: Final = 0.3
 
 
 class Workstation:
@@ -160,7 +161,10 @@ class Workstation:
     def wait_for_status(
         self, what: str, holds: Callable[[dict[str, Any]], bool], seconds: float = 30.0
     ) -> dict[str, Any]:
-        """Return the first status for which *holds* is true.
+        """Return the first status for which *holds* is true, a moment later.
+
+        After a change of focus nothing counts as inside for 0.1 s: whoever typed at once would
+        lose the first letters.
 
         Raises:
             DesktopError: It did not come; the message has the last status.
@@ -170,6 +174,7 @@ class Workstation:
         while True:
             status = self.status_now()
             if holds(status):
+                time.sleep(SETTLED_SECONDS)
                 return status
             if time.monotonic() > deadline:
                 raise DesktopError(f"waited {seconds:g} s in vain for {what}: {brief(status)}")
