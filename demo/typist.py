@@ -139,12 +139,11 @@ class Typist:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the record so far."""
-        lines = self.record.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in _written(self.record)]
 
     def sent(self) -> list[int]:
         """Return for each event of the record by when it had happened."""
-        return [int(line) for line in sent_file(self.record).read_text("ascii").splitlines()]
+        return [int(line) for line in _written(sent_file(self.record))]
 
     def close(self) -> None:
         """End the process."""
@@ -170,6 +169,11 @@ class Typist:
         line = self._process.stdout.readline() if self._process.stdout is not None else b""
         if line != b"done\n":
             raise TypistError(line.decode().strip() or "the typist's process ended")
+
+
+def _written(file: Path) -> list[str]:
+    """Return the lines that stand there whole: another process may be writing the next one."""
+    return file.read_text("utf-8").split("\n")[:-1]
 
 
 def sent_file(record: Path) -> Path:

@@ -75,7 +75,8 @@ class Recorder:
         return self.folder / "calls.jsonl"
 
     def _lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._file.read_text("utf-8").splitlines()]
+        lines = self._file.read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1]]  # of the last one, half may be written
 
 
 def where(line: dict[str, Any]) -> tuple[str, ...]:
