@@ -26,7 +26,7 @@ from demo.person import Person
 from demo.programs import Program
 from demo.typist import Typist
 from wire.category import Category, registry
-from wire.control import GetStatus, Status
+from wire.control import Answer, GetStatus, Status
 
 CONSENT: Final = "Assent: what may be recorded"
 RESUME: Final = "Assent: your pause is over"
@@ -184,12 +184,21 @@ class Workstation:
         """Return the same as `status`, asked by ourselves: a program for each poll is a load."""
         if type(self.agent) is not Program:  # it runs as somebody else, whom alone it answers
             return self.status()
-        folder = Path(self.agent.env["XDG_RUNTIME_DIR"]) / "assent/agent"
         with contextlib.suppress(RetryableError):
-            answer = control.ask(folder, GetStatus())
+            answer = self.asked()
             if isinstance(answer, Status):
                 return {"running": True, **json.loads(msgspec.json.encode(answer))}
         return self.status()  # which says why there is none
+
+    def asked(self) -> Answer | None:
+        """Return the agent's answer to "what is your status?"; None when no agent runs.
+
+        Raises:
+            RetryableError: It does not answer in time, or ended meanwhile.
+
+        """
+        folder = Path(self.agent.env["XDG_RUNTIME_DIR"]) / "assent/agent"
+        return control.ask(folder, GetStatus())
 
     def wait_until_sent(self, seconds: float = 60.0) -> dict[str, Any]:
         """Return the status when no sealed batch is left on this machine."""

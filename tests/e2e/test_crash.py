@@ -25,7 +25,6 @@ from typing import Final
 
 import pytest
 
-from agent import control
 from agent.spool import HELD, READY, SENT
 from agent.spooled import read_sent
 from demo.organisation import Organisation, Plan
@@ -38,7 +37,7 @@ from tests.fakes.death import core_folders, cores_in, deaths, fuse, leave_a_core
 from tests.fakes.planted import planted_in
 from tests.fakes.searched import found
 from wire.category import Category
-from wire.control import GetStatus, Reason, Status
+from wire.control import Reason, Status
 from wire.frame import join_unsigned, split
 
 pytestmark = [pytest.mark.e2e, pytest.mark.steady, pytest.mark.slow, pytest.mark.soak]
@@ -162,8 +161,7 @@ class Lives:
         The icon on the panel may still be that of the life before, so the agent need not be
         there yet.
         """
-        folder = Path(self.station.desktop.env["XDG_RUNTIME_DIR"]) / "assent/agent"
-        while not isinstance(answer := control.ask(folder, GetStatus()), Status):
+        while not isinstance(answer := self.station.asked(), Status):
             if self.station.agent.ended() is not None:
                 raise EndedError
             time.sleep(0.02)

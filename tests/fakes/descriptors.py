@@ -11,13 +11,17 @@ def descriptors() -> Counter[str]:
     What nobody holds any more is closed first, so that it cannot make up for a leak later.
     """
     gc.collect()
+    return _open()
+
+
+def left_open(before: Counter[str]) -> Counter[str]:
+    """Return what is open now and was not *before*; what waits to be collected is a leak, too."""
+    return _open() - before
+
+
+def _open() -> Counter[str]:
     found = Counter[str]()
     for entry in Path("/proc/self/fd").iterdir():
         if entry.is_symlink():  # the one that lists this folder is gone by then
             found[str(entry.readlink())] += 1
     return found
-
-
-def left_open(before: Counter[str]) -> Counter[str]:
-    """Return what is open now and was not *before*."""
-    return descriptors() - before

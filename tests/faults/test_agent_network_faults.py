@@ -63,7 +63,7 @@ def test_every_request_that_the_door_knows_is_in_the_story(plain: NetworkStory) 
 def test_the_story_ends_well_whatever_request_breaks(
     plain: NetworkStory, site: Site, tmp_path: Path, size: Size, figure: Callable[[str], None]
 ) -> None:
-    """Each request in a few ways in the share; each in every way at full size."""
+    """Each request in two ways in the share; each in every way at full size."""
     chosen = broken(plain.network.asked)
     chosen = chosen[: size(share=2 * len(set(plain.network.asked)), full=len(chosen))]
 
