@@ -253,7 +253,8 @@ async def _tray() -> Finding:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        code = await asyncio.wait_for(process.wait(), IMPORT_SECONDS)
+        async with asyncio.timeout(IMPORT_SECONDS):
+            code = await process.wait()
     except TimeoutError:
         process.kill()
         code = await process.wait()

@@ -94,7 +94,8 @@ class IndicatorWatch:
 async def why_hidden(bus: MessageBus, tray_pid: int) -> str:
     """Return "" if an icon of *tray_pid* is shown, else in one line why not."""
     try:
-        return await asyncio.wait_for(_why_hidden(bus, tray_pid), _ANSWER_SECONDS)
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await _why_hidden(bus, tray_pid)
     except TimeoutError:
         return NO_ANSWER
 

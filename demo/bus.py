@@ -68,14 +68,16 @@ class Bus:
             body=list(body),
         )
         try:
-            answer = self._loop.run_until_complete(
-                asyncio.wait_for(self._bus.call(message), CALL_SECONDS)
-            )
+            answer = self._loop.run_until_complete(self._answer(message))
         except (TimeoutError, EOFError, OSError) as exc:
             raise BusError(f"{member} got no answer from {destination}") from exc
         if answer.message_type is MessageType.ERROR:
             raise BusError(f"{member} failed at {destination}: {answer.body}")
         return list(answer.body)
+
+    async def _answer(self, message: Message) -> Message:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await self._bus.call(message)
 
     def get(self, destination: str, path: str, interface: str, name: str) -> Any:  # noqa: ANN401
         """Return the value of one property, of whatever type it has.

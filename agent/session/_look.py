@@ -28,7 +28,8 @@ async def first_word(watch: Callable[[SessionHost], SessionWatch]) -> SessionSee
     listener = _Listener()
     watching = asyncio.create_task(watch(listener).run())
     try:
-        await asyncio.wait_for(listener.proved.wait(), LONGEST_SECONDS)
+        async with asyncio.timeout(LONGEST_SECONDS):
+            await listener.proved.wait()
     except TimeoutError:
         pass
     finally:

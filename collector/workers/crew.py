@@ -122,7 +122,8 @@ class Crew:
 
     async def _rest(self) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), RETRY_SECONDS)
+            async with asyncio.timeout(RETRY_SECONDS):
+                await self._stopping.wait()
 
     async def _one_life(self, app: ASGIApp, credentials: Credentials, listening: int) -> int:
         """Start a worker; return its exit status when it has ended.

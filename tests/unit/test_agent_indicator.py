@@ -13,6 +13,7 @@ import pytest
 from dbus_fast import Message, Variant
 from dbus_fast.aio import MessageBus
 
+from agent import indicator
 from agent.indicator import (
     ITEM,
     NO_ANSWER,
@@ -220,6 +221,24 @@ def test_an_icon_that_comes_back_is_shown_again(bus_address: str) -> None:
             await world.item.leave()
             await world.start_item()
             await world.until("")
+
+    play(story())
+
+
+def test_a_watch_that_is_cancelled_just_as_the_desktop_answers_ends(
+    bus_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancellation that is lost would keep the agent from ending."""
+
+    async def story() -> None:
+        async def answered(_bus: MessageBus, _tray_pid: int) -> str:
+            task.cancel()
+            return NO_ITEM
+
+        monkeypatch.setattr(indicator, "_why_hidden", answered)
+        task = asyncio.create_task(IndicatorWatch(lambda _why: None).run(1))
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
 
     play(story())
 
