@@ -8,7 +8,6 @@ SHELL := /bin/bash
 setup := packaging/setup/setup.sh
 bin := .venv/bin
 
-# Tests run side by side, a file in one process, but for those that need a quiet desktop: one by one, last.
 # One process more than there are cores: tests of real programs wait more than they compute.
 abreast := --numprocesses=$(shell expr $$(nproc) + 1) --dist=loadfile
 
@@ -33,12 +32,9 @@ lint: ## What can be said without running anything: lint, format, types, import 
 check: lint ## The same and the fast tests; before each commit
 	$(bin)/python -m pytest $(abreast) -m "not slow" tests/unit tests/properties tests/architecture
 
-test: ## Run every test, those on a real (virtual) desktop last
+test: ## Run every test, those on a real (virtual) desktop last; look again at the few that fail
 	@$(setup) programs desktop checks interop postgres nginx ceph
-	@status=0; \
-	$(bin)/python -m pytest $(abreast) -m "not install and (steady or not e2e)" || status=1; \
-	$(bin)/python -m pytest -m "e2e and not steady" || status=1; \
-	exit $$status
+	@$(bin)/python -m tests.second_look
 
 soak: ## Run the tests that have a long form at full size: hours
 	@$(setup) programs desktop checks interop postgres nginx ceph

@@ -17,6 +17,7 @@ from typing import Final, Protocol, TypeAlias
 import hypothesis
 import pytest
 
+from tests import second_look
 from tests.fakes.ceph import Ceph, running_ceph
 from tests.fakes.indexes import Place, PostgresPlace, SqlitePlace
 from tests.fakes.postgres import Server, server
@@ -213,5 +214,7 @@ class Figures:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the figures collected."""
+    """Have the figures collected, and failures written down."""
     config.pluginmanager.register(Figures(config))
+    if (witness := second_look.witness()) is not None:
+        config.pluginmanager.register(witness)

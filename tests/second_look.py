@@ -1,0 +1,154 @@
+"""What failed is looked at once more: a few tests, in a new process, with nothing beside them.
+
+Tests of a real desktop on a shared machine fail now and then for want of time.  A test that
+passes the second time is *unsteady*: the run goes on, names it and keeps what it said, and it
+has to be mended.  There is no second look at what may have been a promise that was broken once,
+nor when much failed, nor when a run did not come to its end (docs/decisions/0059).
+
+`python -m tests.second_look` runs both parts of `make test` and, if need be, looks again.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+MOST: Final = 5  # tests; where more failed, it was not chance
+TOLD: Final = "ASSENT_TEST_FAILURES"  # the file that failures are written to, a line each
+SEEN_WRONG: Final = ("assert ", "AssertionError", "Failed: DID NOT ", "tests.conftest.")
+PHASES: Final = ("setup", "call", "teardown")  # xdist reports a process that died as another
+TEST_FAILED: Final = 1  # pytest's exit status: it ran to its end, and something failed
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One test that failed: in which phase, and what it said."""
+
+    test: str
+    phase: str
+    said: str
+
+
+class Witness:
+    """Writes down each failure as it is reported, by whichever process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write one line."""
+        if report.failed:
+            crash = getattr(report.longrepr, "reprcrash", None)
+            said = str(report.longrepr) if crash is None else crash.message
+            failure = Failure(test=report.nodeid, phase=str(report.when), said=said)
+            with self._path.open("ab") as file:
+                file.write(msgspec.json.encode(failure) + b"\n")
+
+
+def witness() -> Witness | None:
+    """Return what writes failures down, if this run was told where and is not one of many."""
+    path = os.environ.get(TOLD)
+    return None if path is None or "PYTEST_XDIST_WORKER" in os.environ else Witness(Path(path))
+
+
+def why_final(failures: Sequence[Failure], evidence: frozenset[str]) -> str:
+    """Return why there is no second look at *failures*, "" if there is one.
+
+    Args:
+        failures: What failed.
+        evidence: The tests that prove a promise, without their parameters.
+
+    """
+    if not failures:
+        return "nothing says what failed"
+    if len({failure.test for failure in failures}) > MOST:
+        return f"more than {MOST} tests failed"
+    for failure in failures:
+        if failure.phase not in PHASES:
+            return f"{failure.test} ended its process"
+        proves = failure.test.partition("[")[0] in evidence or failure.phase == "teardown"
+        if proves and failure.said.startswith(SEEN_WRONG):
+            return f"{failure.test} saw something that must never be"
+    return ""
+
+
+def evidence_of(claims: Path) -> frozenset[str]:
+    """Return the tests that docs/claims.toml names."""
+    told = tomllib.loads(claims.read_text("utf-8"))
+    return frozenset(test for claim in told["claim"] for test in claim.get("tests", ()))
+
+
+def run(
+    runs: Sequence[Sequence[str]], *, folder: Path, root: Path, evidence: frozenset[str]
+) -> int:
+    """Run pytest once for each of *runs*, then once more for what failed; return 0 if all is well.
+
+    Args:
+        runs: Arguments of each run.
+        folder: Where failures are written down.
+        root: Where pytest runs.
+        evidence: The tests that prove a promise, without their parameters.
+
+    """
+    told = folder / "failures.jsonl"
+    told.unlink(missing_ok=True)
+    heard = {**os.environ, TOLD: str(told)}
+    statuses = [_pytest(arguments, root, heard) for arguments in runs]
+    if not any(statuses):
+        return 0
+    failures = _read(told)
+    final = why_final(failures, evidence)
+    if not set(statuses) <= {0, TEST_FAILED}:
+        final = "a run did not come to its end"
+    if final:
+        sys.stdout.write(f"no second look: {final}\n")
+        return 1
+    tests = sorted({failure.test for failure in failures})
+    sys.stdout.write(f"\na second look at {len(tests)} of them, with nothing beside\n")
+    sys.stdout.flush()
+    if _pytest(tests, root, os.environ):
+        return 1
+    for failure in failures:
+        said = failure.said.partition("\n")[0]
+        sys.stdout.write(f"UNSTEADY, to be mended: {failure.test} ({failure.phase}): {said}\n")
+    return 0
+
+
+def _pytest(arguments: Sequence[str], root: Path, environ: Mapping[str, str]) -> int:
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, cwd=root, env=environ, check=False).returncode
+
+
+def _read(told: Path) -> list[Failure]:
+    if not told.exists():
+        return []
+    return [msgspec.convert(json.loads(line), Failure) for line in told.read_bytes().splitlines()]
+
+
+def main() -> int:
+    """Run every test; see the module's first lines."""
+    # One process more than there are cores: tests of real programs wait more than they compute.
+    abreast = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile")
+    folder = ROOT / "build"
+    folder.mkdir(exist_ok=True)
+    return run(
+        # A file in one process; those that need a quiet desktop one by one, last.
+        [
+            (*abreast, "-m", "not install and (steady or not e2e)"),
+            ("-m", "e2e and not steady"),
+        ],
+        folder=folder,
+        root=ROOT,
+        evidence=evidence_of(ROOT / "docs" / "claims.toml"),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
