@@ -192,7 +192,7 @@ def in_words(said: ExposureTold) -> Sequence[str]:
             f"encrypted   {sealed}; {said.sealed} sealed, {said.plaintext} not, "
             f"{said.missing} not there"
         ),
-        f"erased meanwhile: {said.erased_batches} batches, {said.erased_subjects} people",
+        f"erased meanwhile: batches {said.erased_batches}, people {said.erased_subjects}",
     ]
     lines += [
         f"{one.category:10}  people {one.subjects}, batches {one.batches}, "

@@ -246,16 +246,19 @@ def live(folder: Path, uploads: Uploads, how: signal.Signals) -> None:
         threads = [threading.Thread(target=work) for _ in range(THREADS)]
         for thread in threads:
             thread.start()
-        seconds = uploads.dice.uniform(*STARTING_SECONDS)
-        if uploads.dice.random() < SERVING_SHARE:  # however long it takes to get there
-            uploads.wait_for(uploads.dice.randrange(MOST_RECEIPTS), server)
-            seconds = uploads.dice.uniform(*SERVING_SECONDS)
-        with fuse(server.pid, how, seconds):
-            pass  # until it has burnt
-        assert server.wait(WAIT_SECONDS) == -how
-        dead.set()
-        for thread in threads:
-            thread.join()
+        try:
+            seconds = uploads.dice.uniform(*STARTING_SECONDS)
+            if uploads.dice.random() < SERVING_SHARE:  # however long it takes to get there
+                uploads.wait_for(uploads.dice.randrange(MOST_RECEIPTS), server)
+                seconds = uploads.dice.uniform(*SERVING_SECONDS)
+            with fuse(server.pid, how, seconds):
+                pass  # until it has burnt
+            assert server.wait(WAIT_SECONDS) == -how
+        finally:
+            dead.set()
+            server.kill()
+            for thread in threads:
+                thread.join()
     sys.stdout.write(f"{how.name} after {seconds:.3f} s, {len(uploads.receipts)} receipts\n")
     for exc in failed:
         raise exc
