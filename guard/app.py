@@ -161,6 +161,7 @@ def _release(guard: Guard, asked: ReleaseRequest, caller: str) -> ReleaseAnswers
             find_key=find_key,
             now=guard.now(),
         )
+    guard.check_running()  # a halt that was called meanwhile holds for this, too
     if isinstance(outcome, Refused):
         _log.info("a release was refused: %s", outcome.refusal)
         raise Answered(403, outcome.why, refused=outcome.refusal)

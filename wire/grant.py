@@ -155,6 +155,9 @@ def verify_access(grant: AccessGrant, policy: Policy, now: WallInstant) -> Acces
 
     """
     request = decode_request(grant.request)
+    names = [approval.approver for approval in grant.approvals]
+    if len(set(names)) < len(names):  # before any signature is looked at: each costs time
+        raise NotCoveredError("an approver is named twice in the grant; each approves once")
     keys: dict[str, bytes] = {}
     parties: dict[bytes, str] = {}  # a key that stands under two parties is of the first
     for approver in policy.approvers:

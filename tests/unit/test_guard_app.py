@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from base.door import ClientRefusedError
 from base.https import OneDoor
 from base.pki import Role
-from guard.release import Refusal
+from guard.halt import Halts
+from guard.release import Refusal, release
 from tests.fakes.organisation import (
     MONTH,
     NOW,
@@ -19,6 +21,7 @@ from tests.fakes.organisation import (
     Organisation,
     PolicyFolder,
     raw,
+    wall,
 )
 from tests.fakes.served import ServedGuard, found_guard, serve_guard, utc
 from wire.category import Category
@@ -133,6 +136,25 @@ def test_a_refused_request_says_why_in_a_name_and_a_line(
         "refused": "grant-refused",
         "error": "1 of 2 approvals, one a party; ask the other parties' approvers",
     }
+
+
+def test_a_stop_that_is_called_meanwhile_holds_for_a_release_too(
+    guard: ServedGuard, reader: OneDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the release takes, nothing leaves after a halt or stop."""
+    halts = Halts(guard.premises.halt_file)
+
+    def slow(*asked: Any, **how: Any) -> Any:  # noqa: ANN401 - passed on as it is
+        assert halts.stop("enough", wall(NOW))
+        return release(*asked, **how)
+
+    monkeypatch.setattr("guard.app.release", slow)
+    asked = ReleaseRequest(grant=ACME.grant(), checkpoint="", batches=())
+    try:
+        status, body = post(reader, "/v1/release", asked)
+    finally:
+        assert halts.go_on()
+    assert (status, "enough" in str(body["error"])) == (503, True)
 
 
 def test_a_name_of_several_lines_is_refused_in_one(guard: ServedGuard, reader: OneDoor) -> None:
