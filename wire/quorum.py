@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from wire.errors import ForgedError, WireError
 from wire.policy import Policy, Witness
-from wire.tlog import verify_cosignature
+from wire.tlog import parse_verifier_key, verify_cosignature
 
 
 def witnesses_of(policy: Policy) -> tuple[Witness, ...]:
@@ -29,10 +29,10 @@ def cosigners(note: str, policy: Policy) -> tuple[Witness, ...]:
     """
     found: list[Witness] = []
     for witness in witnesses_of(policy):
-        known = {party_of(each) for each in found}, {each.key for each in found}
-        if party_of(witness) in known[0] or witness.key in known[1]:
+        parties, keys = {party_of(each) for each in found}, {_key_of(each) for each in found}
+        if party_of(witness) in parties or not _has_cosigned(note, witness):
             continue
-        if _has_cosigned(note, witness):
+        if _key_of(witness) not in keys:
             found.append(witness)
     return tuple(found)
 
@@ -82,6 +82,11 @@ def counted(note: str, policy: Policy) -> str:
 def party_of(witness: Witness) -> str:
     """Return a party's name as it is compared: neither spaces nor capitals make another one."""
     return " ".join(witness.party.split()).casefold()
+
+
+def _key_of(witness: Witness) -> bytes:
+    """Return the raw key: two names, or two texts, can be of one."""
+    return parse_verifier_key(witness.key)[2]
 
 
 def _has_cosigned(note: str, witness: Witness) -> bool:

@@ -145,10 +145,10 @@ def test_two_witnesses_of_one_party_are_one(org: Organisation) -> None:
 
 def test_the_same_witness_twice_is_one(org: Organisation) -> None:
     """Two signatures of it, or its key under two names and parties."""
-    again = dataclasses.replace(UNION, party="Somebody else")
+    again = dataclasses.replace(UNION, name="somebody", party="Somebody else")
     policy = watched(org, UNION, again, LAB, quorum=3)
     note = org.cosigned(org.checkpoint())
-    note += UNION.cosigns(note) + UNION.cosigns(note, AT + 1)
+    note += UNION.cosigns(note) + UNION.cosigns(note, AT + 1) + again.cosigns(note)
     with pytest.raises(ForgedError, match="2 of the 3"):
         verify_quorum(note, policy)
 
