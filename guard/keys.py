@@ -194,7 +194,11 @@ class Keys:
             before = _carried_out(db, digest)
         if before is not None:
             return before
-        erasure = Demanded(digest=digest, request=request, at=now)
+        # Our clock may have been set back: what is here now was made before, whatever its date.
+        newest = sa.select(sa.func.max(_KEYS.c.made_at)).where(_KEYS.c.subject == request.subject)
+        with transaction(self._engine) as db:
+            made_at = db.execute(newest).scalar()
+        erasure = Demanded(digest=digest, request=request, at=max(now, made_at or now))
         self._erasures.add(erasure)
         with transaction(self._engine) as db:
             # One transaction: a crash leaves either all of it undone or all of it done.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from base.clock import NANOSECONDS
 from base.errors import RetryableError, SetupError
 from guard.database import StorageError, pragma
 from guard.erasures import Erasures, Ordered
@@ -229,6 +230,15 @@ def test_a_key_that_was_made_after_an_erasure_is_not_erased_by_a_start(tmp_path:
         connection.execute("DELETE FROM requests")  # as if the copy were from before it
     with closing(Keys(file)) as keys:
         assert isinstance(keys.find(ANN, Category.KEYS, MONTH), Found)
+
+
+def test_what_was_made_before_the_clock_was_set_back_is_erased_too(keys: Keys) -> None:
+    """Else the guard would sign that it erased what it still has."""
+    ahead = WallInstant(AT + 3600 * NANOSECONDS)
+    keys.public_key(ANN, Category.KEYS, MONTH, ahead)
+    gone = keys.erase(b"d" * 32, asks(), AT)
+    assert (gone.keys, gone.erased_at) == (1, ahead)
+    assert keys.find(ANN, Category.KEYS, MONTH) is Missing.ERASED
 
 
 def test_an_erasure_that_was_only_written_down_is_carried_out_at_the_next_start(
