@@ -100,6 +100,8 @@ class Watch:
             _log.error("%s: %s", else_, exc)
         except OSError as exc:  # of the disk; its text would name a file
             _log.error("%s: %s", else_, exc.strerror)
+        except Exception as exc:  # noqa: BLE001 - a thread that ended would hear of no halt
+            _log.error("%s: a defect of ours: %s", else_, type(exc).__name__)
 
     def sweep(self) -> None:
         """Remove the files that an erasure or a crash left behind tombstones, some at a time.

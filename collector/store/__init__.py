@@ -18,6 +18,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 from wire.ids import BatchHash
+from wire.tlog import HASH_BYTES
+
+
+def batch_named(text: str) -> BatchHash | None:
+    """Return the batch of that name, or None: somebody else may have put anything there."""
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        return None
+    return BatchHash(digest) if len(digest) == HASH_BYTES and digest.hex() == text else None
 
 
 class BodyStore(Protocol):

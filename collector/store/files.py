@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Final
 
 from base.durable import private_folder, remove, sync_folder, write_all
+from collector.store import batch_named
 from wire.ids import BatchHash
 
 _INCOMING: Final = "incoming"
@@ -144,7 +145,9 @@ class FileStore:
     def unsettled(self) -> Iterator[Mark]:
         """Yield the marks that a crash left."""
         for path in sorted(self._incoming.iterdir()):
-            yield Mark(BatchHash(bytes.fromhex(path.name.partition(".")[0])), path, self)
+            batch = batch_named(path.name.partition(".")[0])
+            if batch is not None:
+                yield Mark(batch, path, self)
 
     def alone(self, stack: contextlib.ExitStack) -> bool:
         """Let nobody put anything until *stack* ends, wherever they work; False: no chance."""

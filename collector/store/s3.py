@@ -36,6 +36,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from base.errors import AssentError, RetryableError, SetupError
+from collector.store import batch_named
 from collector.store.bucket import Bucket, Listed
 from wire.ids import BatchHash
 
@@ -163,9 +164,9 @@ class BucketStore:
         """Yield the marks of this collector, and those of nobody any more."""
         self._now = self._clock()
         for one in self.keep.names(f"{self._prefix}/incoming"):
-            if not self._is_of_others(one):
-                folder = one.name.split("/")[-2]
-                yield Mark(BatchHash(bytes.fromhex(folder)), one.name, self)
+            batch = batch_named(one.name.split("/")[-2])
+            if batch is not None and not self._is_of_others(one):
+                yield Mark(batch, one.name, self)
 
     # --- several collectors -----------------------------------------------------------------
 

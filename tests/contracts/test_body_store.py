@@ -113,6 +113,17 @@ def test_between_put_and_settle_a_batch_is_unsettled(reopen: Callable[[], BodySt
     assert reopen().get(BATCH) == FRAME
 
 
+@pytest.mark.parametrize("name", ["x", "", "ab", "é", BATCH.hex().upper(), BATCH.hex() + "00"])
+def test_what_is_no_mark_is_left_alone(tmp_path: Path, name: str) -> None:
+    """Whoever may write among the marks cannot keep a collector from starting."""
+    bucket, root = MemoryBucket(), tmp_path / "objects"
+    bucket.create(f"t/incoming/{name}/{FIRST}.more", b"")
+    assert list(bucket.open().unsettled()) == []
+    FileStore(root)
+    (root / "incoming" / f"{name}.more").touch()
+    assert list(FileStore(root).unsettled()) == []
+
+
 def test_removing_is_durable_and_does_not_mind_what_is_not_there(
     reopen: Callable[[], BodyStore],
 ) -> None:

@@ -82,6 +82,26 @@ def test_a_running_collector_looks_by_itself_once_an_hour(site: Site) -> None:
     assert trace(site, first) == []
 
 
+def test_a_defect_does_not_end_the_watch(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hears of halts, whatever lies in a store that others may write to."""
+    seen = threading.Event()
+    looks = iter([ValueError("a name that nobody thought of"), None])
+
+    def sweep(_watch: Watch) -> None:
+        if (error := next(looks, None)) is not None:
+            raise error
+        seen.set()
+
+    monkeypatch.setattr(Watch, "sweep", sweep)
+    monkeypatch.setattr("collector.guard.watch.LOOK_SECONDS", 0.01)
+    watch = Watch(site.collector)
+    watch.begin()
+    try:
+        assert seen.wait(WAIT_SECONDS)
+    finally:
+        watch.end()
+
+
 def test_the_hour_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look goes through the whole index, which is not done every few seconds."""
     looks: list[object] = []
