@@ -27,8 +27,9 @@ from base.errors import AssentError, RetryableError
 from collector.auth import Caller, Reader, callers
 from collector.halt import check_running
 from collector.index import Index
+from collector.index.prepared import Adding, Found
 from collector.index.tables import batches
-from collector.ingest.bearing import Bearing, Found, Kept, Key
+from collector.ingest.bearing import Bearing, Kept, Key
 from collector.ingest.grouped import Outcome
 from collector.ingest.intake import Account
 from collector.ingest.scope import (
@@ -49,7 +50,7 @@ from wire.receipt import Receipt
 
 _log = logging.getLogger(__name__)
 
-_BATCH: Final = batches.insert()
+_BATCH: Final = Adding(batches.insert())
 KEEP_SECONDS: Final = 600  # a mark is taken for a dead collector's when it is an hour old
 
 
@@ -293,7 +294,7 @@ def _insert(connection: Connection, new: Mapping[Key, Upload]) -> dict[Key, Entr
         ],
     )
     pairs = list(zip(new.values(), leaves, strict=True))
-    connection.execute(_BATCH, [_row(upload, leaf) for upload, leaf in pairs])
+    _BATCH.all(connection, [_row(upload, leaf) for upload, leaf in pairs])
     return {upload.key: Entry(upload.account.core_hash, upload.now, leaf) for upload, leaf in pairs}
 
 
