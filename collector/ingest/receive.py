@@ -208,7 +208,8 @@ class Receiver:
             check_running(connection)
             kept = Kept.of(connection, [upload.batch for upload in uploads])
             bearing = self._bearing(connection, uploads)
-            refusals = [self._why_not(one, kept, bearing) for one in group]
+            now = self.clock.now().boot
+            refusals = [self._why_not(one, now, kept, bearing) for one in group]
             entries = {key: self._entry(connection, row) for key, row in kept.rows.items()}
             new: dict[Key, Upload] = {}
             for upload, refusal in zip(uploads, refusals, strict=True):
@@ -222,10 +223,10 @@ class Receiver:
             for upload, refusal in zip(uploads, refusals, strict=True)
         ]
 
-    def _why_not(self, one: Stored, kept: Kept, bearing: Bearing) -> AssentError | None:
+    def _why_not(self, one: Stored, now: int, kept: Kept, bearing: Bearing) -> AssentError | None:
         """Return what speaks against it by now: too late, deleted meanwhile, or out of scope."""
         # Who hung for so long can be taken for dead, and then the frame is gone: no row for it.
-        if self.clock.now().boot - one.began > KEEP_SECONDS * NANOSECONDS:
+        if now - one.began > KEEP_SECONDS * NANOSECONDS:
             return RetryableError("this upload took too long between its file and its row")
         if one.upload.key in kept.entombed:
             return _deleted()
