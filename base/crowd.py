@@ -74,7 +74,9 @@ class Crowd(Generic[C]):
     def take(self, cell: C, seconds: float, who: bytes | None) -> None:
         """Count one in *cell*; *who* is None where it says nothing of people."""
         with self._lock:
-            counted = self._cells.setdefault(cell, _Cell())
+            counted = self._cells.get(cell)
+            if counted is None:
+                counted = self._cells[cell] = _Cell()
             if who is None:
                 counted.shown.take(seconds)
                 return

@@ -8,20 +8,25 @@ with this very key, and not revoked.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, bindparam, select
 
 from base.clock import NANOSECONDS
 from base.pki import CertificateError, Client, Role, client_of
 from collector.drill.identities import known_key
 from collector.index import Index
+from collector.index.prepared import Asking, Found
 from collector.index.tables import devices, readers
 from collector.refusal import RefusedError, Why
 from wire.ids import DeviceId, WallInstant
 
-_DEVICES: Final = select(devices).where(devices.c.device.in_(bindparam("devices", expanding=True)))
+_DEVICES: Final = Asking(
+    select(devices.c.device, devices.c.public_key, devices.c.revoked_at).where(
+        devices.c.device.in_(bindparam("devices", expanding=True))
+    )
+)
 _READER: Final = select(readers).where(readers.c.name == bindparam("name"))
 
 
@@ -108,7 +113,7 @@ def _known(
 ) -> list[Caller | RefusedError]:
     """Return who is known here; the devices are asked for in one statement."""
     ids = {c.spki_sha256 for c, _ in shown if isinstance(c, Client) and c.role is Role.DEVICE}
-    found = connection.execute(_DEVICES, {"devices": sorted(ids)}) if ids else ()
+    found = _DEVICES.all(connection, devices=sorted(ids)) if ids else ()
     rows = {row.device: row for row in found}
     return [_one(connection, client, rows, now) for client, now in shown]
 
@@ -116,7 +121,7 @@ def _known(
 def _one(
     connection: Connection,
     client: Client | RefusedError,
-    devices: Mapping[bytes, Row[Any]],
+    devices: Mapping[bytes, Found],
     now: WallInstant,
 ) -> Caller | RefusedError:
     if isinstance(client, RefusedError):
@@ -153,9 +158,7 @@ def reader(caller: Caller) -> Reader:
     return caller
 
 
-def _device(
-    connection: Connection, row: Row[Any] | None, client: Client, now: WallInstant
-) -> Device:
+def _device(connection: Connection, row: Found | None, client: Client, now: WallInstant) -> Device:
     if row is None:
         drill = known_key(connection, client.spki_sha256, Role.DEVICE, now)
         if drill is not None:

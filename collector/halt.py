@@ -13,6 +13,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, delete, select
 
+from collector.index.prepared import Asking
 from collector.index.tables import halts, stops
 from collector.log import append
 from collector.policies import latest_digest
@@ -21,13 +22,13 @@ from wire.collector_http import State
 from wire.ids import WallInstant
 from wire.leaf import Kind
 
-_HALTED: Final = (
+_HALTED: Final = Asking(
     select(halts.c.why, halts.c.by)
     .where(halts.c.policy == bindparam("policy"))
     .order_by(halts.c.number)
     .limit(1)
 )
-_STOPPED: Final = select(stops.c.why).order_by(stops.c.at).limit(1)
+_STOPPED: Final = Asking(select(stops.c.why).order_by(stops.c.at).limit(1))
 OURS: Final = "the collector"
 
 
@@ -42,12 +43,12 @@ class Cause(StrEnum):
 
 def state(connection: Connection) -> State:
     """Return whether the programme stands still, and why."""
-    stopped = connection.execute(_STOPPED).scalar() or ""
-    asked = {"policy": latest_digest(connection)}
-    row = connection.execute(_HALTED, asked).one_or_none()
-    if row is None:
+    stop = _STOPPED.first(connection)
+    stopped = "" if stop is None else stop.why
+    halt = _HALTED.first(connection, policy=latest_digest(connection))
+    if halt is None:
         return State(halted=False, why="", stopped=stopped)
-    return State(halted=True, why=f"{row.why} (said by {row.by})", stopped=stopped)
+    return State(halted=True, why=f"{halt.why} (said by {halt.by})", stopped=stopped)
 
 
 def call_halt(connection: Connection, why: str, now: WallInstant, by: str = OURS) -> bool:

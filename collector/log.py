@@ -17,6 +17,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from base.errors import SetupError
 from collector.index import Index
+from collector.index.prepared import Adding, Asking
 from collector.index.tables import checkpoints, leaves, salts
 from wire.collector_http import Logged
 from wire.ids import WallInstant
@@ -45,7 +46,7 @@ class Leaf:
     salt: bytes | None
 
 
-_NEXT: Final = select(func.coalesce(func.max(leaves.c.number) + 1, 0))
+_NEXT: Final = Asking(select(func.coalesce(func.max(leaves.c.number) + 1, 0).label("number")))
 _LEAF: Final = (
     select(leaves.c.entry, salts.c.salt)
     .join_from(leaves, salts, isouter=True)
@@ -56,8 +57,8 @@ _ENTRIES: Final = (
     .where(leaves.c.number >= bindparam("start"), leaves.c.number < bindparam("end"))
     .order_by(leaves.c.number)
 )
-_NEW_LEAF: Final = leaves.insert()
-_NEW_SALT: Final = salts.insert()
+_NEW_LEAF: Final = Adding(leaves.insert())
+_NEW_SALT: Final = Adding(salts.insert())
 
 
 def append(connection: Connection, kind: Kind, payload: bytes, at: WallInstant) -> int:
@@ -72,15 +73,15 @@ def append_all(
 
     Nobody else can be adding one: the transaction has the index to itself.
     """
-    start = int(connection.execute(_NEXT).scalar_one())
+    (next_one,) = _NEXT.all(connection)
     new, rows = [], []
-    for number, (payload, at) in enumerate(payloads, start):
+    for number, (payload, at) in enumerate(payloads, next_one.number):
         salt = secrets.token_bytes(SALT_BYTES)
         data = entry(kind, payload, salt)
         new.append(Leaf(number=number, entry=data, salt=salt))
         rows.append({"number": number, "kind": kind, "entry": data, "at": at})
-    connection.execute(_NEW_LEAF, rows)
-    connection.execute(_NEW_SALT, [{"leaf": leaf.number, "salt": leaf.salt} for leaf in new])
+    _NEW_LEAF.all(connection, rows)
+    _NEW_SALT.all(connection, [{"leaf": leaf.number, "salt": leaf.salt} for leaf in new])
     return new
 
 

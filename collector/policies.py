@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from base.clock import NANOSECONDS
 from base.errors import RejectedError, SetupError, line_of
+from collector.index.prepared import Asking
 from collector.index.tables import policies, policy_files
 from collector.log import append
 from collector.refusal import RefusedError, Why
@@ -35,9 +36,11 @@ FILES: Final = ("root.json", "snapshot.json", "targets.json", "policy.json")
 TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collector.guard.lease`
 LARGEST_BYTES: Final = 1 << 20
 _FILE: Final = select(policy_files.c.content).where(policy_files.c.name == bindparam("file"))
-_KNOWN: Final = select(policies.c.policy).where(policies.c.digest == bindparam("digest"))
-_NEWEST: Final = select(policies.c.policy).order_by(policies.c.number.desc()).limit(1)
-_NEWEST_DIGEST: Final = select(policies.c.digest).order_by(policies.c.number.desc()).limit(1)
+_KNOWN: Final = Asking(select(policies.c.policy).where(policies.c.digest == bindparam("digest")))
+_NEWEST: Final = Asking(select(policies.c.policy).order_by(policies.c.number.desc()).limit(1))
+_NEWEST_DIGEST: Final = Asking(
+    select(policies.c.digest).order_by(policies.c.number.desc()).limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,13 +211,14 @@ def latest(connection: Connection) -> Published | None:
 
 def newest(connection: Connection) -> Policy | None:
     """Return the policy in force, without what signs it; None if none was published yet."""
-    text = connection.execute(_NEWEST).scalar()
-    return None if text is None else _decoded(text)
+    row = _NEWEST.first(connection)
+    return None if row is None else _decoded(row.policy)
 
 
 def latest_digest(connection: Connection) -> PolicyDigest:
     """Return the digest of the policy in force; empty if none was published yet."""
-    return PolicyDigest(connection.execute(_NEWEST_DIGEST).scalar() or b"")
+    row = _NEWEST_DIGEST.first(connection)
+    return PolicyDigest(b"" if row is None else row.digest)
 
 
 def guard_named(connection: Connection) -> Guard | None:
@@ -255,7 +259,7 @@ def known(connection: Connection, digest: PolicyDigest) -> Policy:
         RefusedError: It was never published here.
 
     """
-    row = connection.execute(_KNOWN, {"digest": digest}).one_or_none()
+    row = _KNOWN.first(connection, digest=digest)
     if row is None:
         raise RefusedError(Why.POLICY_UNKNOWN, "this policy was not published here")
     return _decoded(row.policy)
@@ -268,7 +272,7 @@ def text(connection: Connection, digest: PolicyDigest) -> bytes:
         RefusedError: It was never published here.
 
     """
-    row = connection.execute(_KNOWN, {"digest": digest}).one_or_none()
+    row = _KNOWN.first(connection, digest=digest)
     if row is None:
         raise RefusedError(Why.NOT_FOUND, "no policy of that digest was published here")
     return bytes(row.policy)

@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Final, Protocol
 
 import msgspec
@@ -349,6 +350,7 @@ def _cosigned(text: str, at: int) -> bytes:
     return f"cosignature/v1\ntime {at}\n{text}".encode()
 
 
+@lru_cache(maxsize=64)  # a log signs with one key, a receipt for each batch
 def _key_id(name: str, typed_key: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + typed_key).digest()[:_KEY_ID_BYTES]
 

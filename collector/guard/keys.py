@@ -51,7 +51,7 @@ def guard_key(
     with index.reading() as connection:
         signing_key = in_force(connection).policy.guard.signing_key
         subject = subject_of(connection, device, category)
-        check_not_closed(connection.execute(ORDERS, {"subjects": [subject]}), category, month)
+        check_not_closed(ORDERS.all(connection, subjects=[subject]), category, month)
         request = KeyRequest(subject=subject, category=category, month=month)
         kept = _kept(connection, request)
     if kept is not None and _is_by(kept, request, signing_key):

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, cast
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -38,15 +38,8 @@ class SqliteIndex:
         """
         # Made by us, not by SQLite, so that it and its -wal and -shm are the owner's alone.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._engine = create_engine(
-            URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-            pool_size=8,
-            max_overflow=64,
-            hide_parameters=True,  # an error must not carry ids into the log
-        )
-        event.listen(self._engine, "connect", _prepare)
-        event.listen(self._engine, "begin", _begin)
+        self._engine = _engine(path, kept=8)
+        self._writer = _engine(path, kept=1)
         self._path = path
         if not any_version:
             self._open_current()
@@ -65,7 +58,7 @@ class SqliteIndex:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Yield a connection that has the file to itself; see `Index.writing`."""
-        with self._said(), self._engine.connect() as connection:
+        with self._said(), self._writer.connect() as connection:
             connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
                 yield connection
@@ -97,6 +90,7 @@ class SqliteIndex:
 
     def close(self) -> None:
         """Close all connections."""
+        self._writer.dispose()
         self._engine.dispose()
 
     # --- its tables ---------------------------------------------------------------------
@@ -153,6 +147,25 @@ class SqliteIndex:
                 f"{self._path} is damaged or no index: {exc.orig}; nothing was changed: "
                 "restore the newest copy"
             ) from exc
+
+
+def _engine(path: Path, kept: int) -> Engine:
+    """Return an engine that keeps so many connections, and uses the last one again.
+
+    What a connection has read of the file it knows until another one commits.  So there is one
+    that writes, as long as nobody else does meanwhile: it need not read what it wrote itself.
+    """
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        pool_size=kept,
+        max_overflow=64,
+        pool_use_lifo=True,
+        hide_parameters=True,  # an error must not carry ids into the log
+    )
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 def _code_of(exc: OperationalError) -> int:

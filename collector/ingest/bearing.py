@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy import Connection, Select, bindparam, select
 
+from collector.index.prepared import Asking, Found
 from collector.index.tables import batches, consents, devices, guard_keys, tombstones
 from collector.ingest.taken_back import OF_SUBJECTS, ORDERS, Ordered, Request
 from collector.jurisdiction import served_now
@@ -20,15 +21,13 @@ from wire.frame import Core
 from wire.ids import BatchHash, DeviceId, PolicyDigest
 from wire.policy import Policy
 
-Found: TypeAlias = Row[tuple[Any, ...]]
 Key: TypeAlias = tuple[BatchHash, DeviceId]  # of a batch: another device's is another one
 
 
-def _of_several(query: Select[tuple[Any, ...]], column: Any) -> Select[tuple[Any, ...]]:  # noqa: ANN401 - a column of any type
-    return query.where(column.in_(bindparam("these", expanding=True)))
+def _of_several(query: Select[Any], column: Any) -> Asking:  # noqa: ANN401 - a column of any type
+    return Asking(query.where(column.in_(bindparam("these", expanding=True))))
 
 
-# Built once: to build a statement costs more than to execute it.
 _ENTOMBED: Final = _of_several(select(tombstones.c.batch, tombstones.c.device), tombstones.c.batch)
 _KEPT: Final = _of_several(
     select(
@@ -70,9 +69,10 @@ class Kept:
     @classmethod
     def of(cls, connection: Connection, named: Iterable[BatchHash]) -> "Kept":
         """Return what is known of batches of these names."""
-        these = {"these": sorted(set(named))}
-        rows = {(row.batch, row.device): row for row in connection.execute(_KEPT, these)}
-        gone = frozenset((row.batch, row.device) for row in connection.execute(_ENTOMBED, these))
+        these = sorted(set(named))
+        rows = {(row.batch, row.device): row for row in _KEPT.all(connection, these=these)}
+        entombed = _ENTOMBED.all(connection, these=these)
+        gone = frozenset((row.batch, row.device) for row in entombed)
         return cls(rows, gone)
 
 
@@ -95,23 +95,23 @@ class Bearing:
         """Return all that bears on frames with these cores; *jurisdictions* of config.toml."""
         subjects = sorted({core.subject for core in cores})
         months = sorted({core.day[:7] for core in cores})
-        grants = {"these": sorted({core.grant for core in cores})}
-        senders = {"these": sorted({core.device for core in cores})}
+        grants = sorted({core.grant for core in cores})
+        senders = sorted({core.device for core in cores})
         demanded: dict[bytes, list[Request]] = defaultdict(list)
-        for row in connection.execute(OF_SUBJECTS, {"subjects": subjects}):
+        for row in OF_SUBJECTS.all(connection, subjects=subjects):
             demanded[row.subject].append(row)
         ordered: dict[bytes, list[Ordered]] = defaultdict(list)
-        for order in connection.execute(ORDERS, {"subjects": subjects}):
+        for order in ORDERS.all(connection, subjects=subjects):
             ordered[order.subject].append(order)
         return cls(
-            consents={row.grant: row for row in connection.execute(_CONSENTS, grants)},
+            consents={row.grant: row for row in _CONSENTS.all(connection, these=grants)},
             guard_keys={
                 (row.subject, row.category, row.month): row.key_id
-                for row in connection.execute(_GUARD_KEYS, {"these": subjects, "months": months})
+                for row in _GUARD_KEYS.all(connection, these=subjects, months=months)
             },
             requests=demanded,
             orders=ordered,
             policy=cache(lambda digest: known(connection, digest)),
-            places={row.device: row.jurisdiction for row in connection.execute(_PLACES, senders)},
+            places={row.device: row.jurisdiction for row in _PLACES.all(connection, these=senders)},
             served=served_now(connection, jurisdictions),
         )

@@ -27,8 +27,9 @@ from base.errors import AssentError, RetryableError
 from collector.auth import Caller, Reader, callers
 from collector.halt import check_running
 from collector.index import Index
+from collector.index.prepared import Adding, Found
 from collector.index.tables import batches
-from collector.ingest.bearing import Bearing, Found, Kept, Key
+from collector.ingest.bearing import Bearing, Kept, Key
 from collector.ingest.grouped import Outcome
 from collector.ingest.intake import Account
 from collector.ingest.scope import (
@@ -49,7 +50,7 @@ from wire.receipt import Receipt
 
 _log = logging.getLogger(__name__)
 
-_BATCH: Final = batches.insert()
+_BATCH: Final = Adding(batches.insert())
 KEEP_SECONDS: Final = 600  # a mark is taken for a dead collector's when it is an hour old
 
 
@@ -207,7 +208,8 @@ class Receiver:
             check_running(connection)
             kept = Kept.of(connection, [upload.batch for upload in uploads])
             bearing = self._bearing(connection, uploads)
-            refusals = [self._why_not(one, kept, bearing) for one in group]
+            now = self.clock.now().boot
+            refusals = [self._why_not(one, now, kept, bearing) for one in group]
             entries = {key: self._entry(connection, row) for key, row in kept.rows.items()}
             new: dict[Key, Upload] = {}
             for upload, refusal in zip(uploads, refusals, strict=True):
@@ -221,10 +223,10 @@ class Receiver:
             for upload, refusal in zip(uploads, refusals, strict=True)
         ]
 
-    def _why_not(self, one: Stored, kept: Kept, bearing: Bearing) -> AssentError | None:
+    def _why_not(self, one: Stored, now: int, kept: Kept, bearing: Bearing) -> AssentError | None:
         """Return what speaks against it by now: too late, deleted meanwhile, or out of scope."""
         # Who hung for so long can be taken for dead, and then the frame is gone: no row for it.
-        if self.clock.now().boot - one.began > KEEP_SECONDS * NANOSECONDS:
+        if now - one.began > KEEP_SECONDS * NANOSECONDS:
             return RetryableError("this upload took too long between its file and its row")
         if one.upload.key in kept.entombed:
             return _deleted()
@@ -293,7 +295,7 @@ def _insert(connection: Connection, new: Mapping[Key, Upload]) -> dict[Key, Entr
         ],
     )
     pairs = list(zip(new.values(), leaves, strict=True))
-    connection.execute(_BATCH, [_row(upload, leaf) for upload, leaf in pairs])
+    _BATCH.all(connection, [_row(upload, leaf) for upload, leaf in pairs])
     return {upload.key: Entry(upload.account.core_hash, upload.now, leaf) for upload, leaf in pairs}
 
 

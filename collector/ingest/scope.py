@@ -5,6 +5,7 @@ Scope, jurisdiction, policy, consent, guard key and dates, each refused by its o
 """
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from base.clock import NANOSECONDS
 from collector.ingest.bearing import Bearing
@@ -109,6 +110,7 @@ def check_dates(core: Core, policy: Policy, now: WallInstant) -> None:
         )
 
 
+@lru_cache(maxsize=1024)  # the batches of a day name the same two
 def _date(text: str) -> date:
     try:
         day = date.fromisoformat(text)

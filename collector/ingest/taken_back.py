@@ -9,21 +9,25 @@ from typing import Final, Protocol
 
 from sqlalchemy import bindparam, select
 
+from collector.index.prepared import Asking
 from collector.index.tables import orders, requests
 from collector.refusal import RefusedError, Why
 from wire.category import Category
 from wire.ids import WallInstant
 
-OF_SUBJECTS: Final = select(
-    requests.c.subject,
-    requests.c.category,
-    requests.c.first_day,
-    requests.c.last_day,
-    requests.c.made_at,
-).where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
-
-ORDERS: Final = select(orders.c.subject, orders.c.category, orders.c.month).where(
-    orders.c.subject.in_(bindparam("subjects", expanding=True))
+OF_SUBJECTS: Final = Asking(
+    select(
+        requests.c.subject,
+        requests.c.category,
+        requests.c.first_day,
+        requests.c.last_day,
+        requests.c.made_at,
+    ).where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
+)
+ORDERS: Final = Asking(
+    select(orders.c.subject, orders.c.category, orders.c.month).where(
+        orders.c.subject.in_(bindparam("subjects", expanding=True))
+    )
 )
 
 

@@ -59,7 +59,7 @@ def register(
     policy = known(connection, PolicyDigest(record.policy_digest))
     _check(record, policy)
     _check_subject(connection, device, record)
-    demanded = connection.execute(OF_SUBJECTS, {"subjects": [record.subject]})
+    demanded = OF_SUBJECTS.all(connection, subjects=[record.subject])
     check_not_taken_back(demanded, record.category, "", WallInstant(record.given_at))
     leaf = append(connection, Kind.GRANT, grant_payload(grant), now)
     connection.execute(
