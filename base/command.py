@@ -11,6 +11,7 @@ from typing import Final, NoReturn, TypeVar
 
 import click
 
+from base import structs
 from base.errors import AssentError, ExitCode, line_of
 from base.pki import CertificateError, Role, client_uri
 
@@ -92,6 +93,7 @@ def outcome(
     group: click.Command, program: str, args: list[str], *, refusals: tuple[type[Exception], ...]
 ) -> int:
     """Return the exit code of *group* with *args*, its error said on standard error."""
+    structs.learn()
     try:
         # Without standalone mode click returns the code of ctx.exit(), or what the command did.
         code = group.main(args, prog_name=program, standalone_mode=False)

@@ -17,6 +17,7 @@ from typing import Final, Protocol, TypeAlias
 import hypothesis
 import pytest
 
+from base import structs
 from tests import second_look
 from tests.fakes.ceph import Ceph, running_ceph
 from tests.fakes.indexes import Place, PostgresPlace, SqlitePlace
@@ -211,6 +212,11 @@ class Figures:
             terminalreporter.section("figures")
             for line in lines:
                 terminalreporter.write_line(line)
+
+
+def pytest_collection_finish() -> None:
+    """Learn the structs while there is one thread: the programs' threads run in ours."""
+    structs.learn()
 
 
 def pytest_configure(config: pytest.Config) -> None:

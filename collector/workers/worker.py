@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from base import structs
 from base.errors import AssentError
 from base.process import die_with_parent
 from base.serving import Clients, Credentials, Listener
@@ -337,6 +338,7 @@ def main() -> None:
     die_with_parent(told.owner)
     for number in (signal.SIGTERM, signal.SIGINT):  # a terminal tells everybody; the owner decides
         signal.signal(number, signal.SIG_IGN)
+    structs.learn()
     asyncio.run(work(told))
 
 
