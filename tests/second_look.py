@@ -68,7 +68,7 @@ def why_final(failures: Sequence[Failure], evidence: frozenset[str]) -> str:
     """
     if not failures:
         return "nothing says what failed"
-    if len({failure.test for failure in failures}) > MOST:
+    if len({_cause(failure) for failure in failures}) > MOST:
         return f"more than {MOST} tests failed"
     for failure in failures:
         if failure.phase not in PHASES:
@@ -77,6 +77,13 @@ def why_final(failures: Sequence[Failure], evidence: frozenset[str]) -> str:
         if proves and failure.said.startswith(SEEN_WRONG):
             return f"{failure.test} saw something that must never be"
     return ""
+
+
+def _cause(failure: Failure) -> tuple[str, str]:
+    """Return what counts as one: what a file's tests share, and cannot have, fails for each."""
+    if failure.phase == "setup":
+        return failure.test.partition("::")[0], failure.said
+    return failure.test, ""
 
 
 def evidence_of(claims: Path) -> frozenset[str]:

@@ -54,6 +54,8 @@ def test_when_much_fails_it_is_not_chance() -> None:
     """The limit counts tests, not failures."""
     assert not why_final([failed(f"t{each % MOST}") for each in range(2 * MOST)], NONE)
     assert why_final([failed(f"t{each}") for each in range(MOST + 1)], NONE)
+    shared = [failed(f"a.py::t{each}", phase="setup") for each in range(MOST + 1)]
+    assert not why_final(shared, NONE)
 
 
 def test_the_tests_of_the_claims_are_the_evidence(pytestconfig: pytest.Config) -> None:
