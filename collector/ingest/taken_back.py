@@ -1,7 +1,8 @@
 """Whether what a batch or consent rests on was taken back, by the data subject or the guard.
 
 What was demanded holds for all that was agreed to before: for the batches that are here, and
-for those that come later.  What the guard has erased by its own hand stays closed for good.
+for those that come later.  A consent that its device has withdrawn covers nothing that comes later.
+What the guard has erased by its own hand stays closed for good.
 """
 
 from collections.abc import Iterable
@@ -61,6 +62,19 @@ def check_not_taken_back(
         of_day = not request.first_day or request.first_day <= day <= request.last_day
         if of_it and of_day and request.made_at >= given_at:
             raise RefusedError(Why.ERASED, "the data subject has taken this back")
+
+
+def check_not_withdrawn(leaf: int | None) -> None:
+    """Check that no *leaf* of the log says that the consent was withdrawn.
+
+    One that has expired, too, still covers what was recorded before and waits to be sent.
+
+    Raises:
+        RefusedError: One does; that is final.
+
+    """
+    if leaf is not None:
+        raise RefusedError(Why.ERASED, "the consent to this has been withdrawn")
 
 
 def check_not_closed(found: Iterable[Ordered], category: Category, day: str) -> None:
