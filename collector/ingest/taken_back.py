@@ -8,7 +8,7 @@ What the guard has erased by its own hand stays closed for good.
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
 from collector.index.prepared import Asking
 from collector.index.tables import orders, requests
@@ -16,14 +16,17 @@ from collector.refusal import RefusedError, Why
 from wire.category import Category
 from wire.ids import WallInstant
 
+_WHAT: Final = (
+    requests.c.subject,
+    requests.c.category,
+    requests.c.first_day,
+    requests.c.last_day,
+)
+# Of demands for the same thing the last one says it all, however often it was asked for.
 OF_SUBJECTS: Final = Asking(
-    select(
-        requests.c.subject,
-        requests.c.category,
-        requests.c.first_day,
-        requests.c.last_day,
-        requests.c.made_at,
-    ).where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
+    select(*_WHAT, func.max(requests.c.made_at).label("made_at"))
+    .where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
+    .group_by(*_WHAT)
 )
 ORDERS: Final = Asking(
     select(orders.c.subject, orders.c.category, orders.c.month).where(
