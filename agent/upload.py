@@ -321,6 +321,8 @@ def _busy(task: Task, answer: Answered, failures: int, dice: float) -> Retry:
     # Too many or too large batches, or no room for one: nobody's question or no waits for that.
     of_batches = isinstance(task, Send) and answer.status in (_TOO_MUCH, _NO_ROOM)
     holds = Holds.UPLOADS if of_batches else Holds.DOOR
+    if isinstance(task, Erase) and answer.status == _TOO_MUCH:
+        holds = Holds.TASK  # of one person's demands: a deletion or a withdrawal has its own count
     return Retry(after_seconds=after, why=_said(answer), holds=holds)
 
 

@@ -3,8 +3,9 @@
 A guard that has not answered for two minutes stops the programme, because nobody would hear
 of a halt that it calls; the stop ends by itself with the guard's next answer.  Of several
 collectors one is enough to hear it, and says so in the index.  Once an hour it looks for batches
-whose last day is over, and has the witness date the log.  What the guard has erased by its own
-hand is asked for in a thread apart, for to obey can take seconds, and a halt does not wait.
+whose last day is over, and has the witness date the log.  What people had erased is passed on to
+it, and what it has erased by its own hand asked for, in a thread apart: that can take seconds, and
+a halt does not wait.
 """
 
 import logging
@@ -22,7 +23,7 @@ from collector.index.statements import insert
 from collector.index.tables import heard
 from collector.refusal import RefusedError
 from collector.rights import orders
-from collector.rights.demands import pass_on_all
+from collector.rights.demands import pass_on_next
 from collector.rights.expiry import clear
 from collector.rights.forget import AT_ONCE, sweep_left
 from collector.store import Unsettled
@@ -58,6 +59,8 @@ class Watch:
         self._marks_at = 0
         self._told_at: int | None = None  # boot instant
         self._heard: int | None = None  # what all collectors have counted
+        self._orders_at = 0
+        self._passed_on = -1  # the leaf of the erasure that was passed on last
         self._ended = threading.Event()
         self._threads = (
             threading.Thread(target=self._run, name="watch", daemon=True),
@@ -120,8 +123,25 @@ class Watch:
             )
 
     def _obey(self) -> None:
-        while not self._ended.wait(ORDERS_SECONDS):
-            self._try(self.obey, "what the guard has erased could not be followed")
+        while not self._ended.wait(LOOK_SECONDS):
+            self._try(self.pass_on, "what was demanded could not be passed on to the guard")
+            now = self._collector.clock.now().boot
+            if now >= self._orders_at:
+                self._orders_at = now + int(ORDERS_SECONDS * NANOSECONDS)
+                self._try(self.obey, "what the guard has erased could not be followed")
+
+    def pass_on(self) -> None:
+        """Pass on to the guard, in portions, the erasures that it has not confirmed.
+
+        Raises:
+            AssentError: It could not be written down; the next round tries again.
+
+        """
+        if self._collector.guard is None:
+            return
+        self._passed_on, outstanding = pass_on_next(self._collector, self._passed_on)
+        if outstanding:
+            _log.warning("there are erasures that the guard has not confirmed")
 
     def obey(self) -> None:
         """Carry out what the guard has erased by its own hand.
@@ -193,8 +213,6 @@ class Watch:
             if said.halted and call_halt(connection, said.why, collector.now(), said.by):
                 _log.warning("the guard has halted the programme")
             self._follow_stop(connection, said.stopped)
-        if pass_on_all(collector):
-            _log.warning("there are erasures that the guard has not confirmed")
 
     def _follow_stop(self, connection: Connection, why: str) -> None:
         now = self._collector.now()

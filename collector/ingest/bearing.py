@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Connection, Select, bindparam, select
+from sqlalchemy import Connection, Select, and_, bindparam, select
 
 from collector.index.prepared import Asking, Found
-from collector.index.tables import batches, consents, devices, guard_keys, tombstones
+from collector.index.tables import (
+    batches,
+    consent_events,
+    consents,
+    devices,
+    guard_keys,
+    tombstones,
+)
 from collector.ingest.taken_back import OF_SUBJECTS, ORDERS, Ordered, Request
 from collector.jurisdiction import served_now
 from collector.policies import known
 from wire.frame import Core
 from wire.ids import BatchHash, DeviceId, PolicyDigest
+from wire.linked import ConsentState
 from wire.policy import Policy
 
 Key: TypeAlias = tuple[BatchHash, DeviceId]  # of a batch: another device's is another one
@@ -47,6 +55,13 @@ _CONSENTS: Final = _of_several(
         consents.c.category,
         consents.c.policy,
         consents.c.given_at,
+        consent_events.c.leaf.label("withdrawn"),  # NULL: it is not
+    ).outerjoin(
+        consent_events,
+        and_(
+            consent_events.c.grant == consents.c.grant,
+            consent_events.c.state == ConsentState.WITHDRAWN.value,
+        ),
     ),
     consents.c.grant,
 )

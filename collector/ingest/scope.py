@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from base.clock import NANOSECONDS
 from collector.ingest.bearing import Bearing
-from collector.ingest.taken_back import check_not_closed, check_not_taken_back
+from collector.ingest.taken_back import check_not_closed, check_not_taken_back, check_not_withdrawn
 from collector.jurisdiction import check_served
 from collector.refusal import RefusedError, Why
 from collector.rights.consents import check_covers
@@ -75,6 +75,7 @@ def check_consent(core: Core, bearing: Bearing) -> None:
     if consent.category != core.category:
         raise RefusedError(Why.CONSENT_MISMATCH, f"the consent is not for {core.category}")
     check_covers(bearing.policy, PolicyDigest(consent.policy), core)
+    check_not_withdrawn(consent.withdrawn)
     demanded = bearing.requests.get(core.subject, ())
     check_not_taken_back(demanded, core.category, core.day, WallInstant(consent.given_at))
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from collector.auth import Device
 from collector.index.tables import consent_events, consents, devices
-from collector.ingest.taken_back import OF_SUBJECTS, check_not_taken_back
+from collector.ingest.taken_back import OF_SUBJECTS, check_not_taken_back, check_not_withdrawn
 from collector.log import append
 from collector.policies import known
 from collector.refusal import RefusedError, Why
@@ -25,6 +25,7 @@ from wire.frame import Core
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.ids import DeviceId, GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, event_payload, grant_payload
+from wire.linked import ConsentState
 from wire.narrowing import widened
 from wire.policy import Policy, words_sha256
 
@@ -143,23 +144,32 @@ def check_covers(
 
 
 def subject_of(connection: Connection, device: Device, category: Category) -> SubjectId:
-    """Return whose consent this device handed in last for *category*.
+    """Return whose consent this device handed in last for *category*, if it stands.
+
+    One that has ended counts only where none stands: what became of it may be told late.
 
     Raises:
-        RefusedError: Nobody's.
+        RefusedError: Nobody's, or it was withdrawn.
 
     """
-    subject = connection.execute(
-        select(consents.c.subject)
+    ends = select(func.max(consent_events.c.leaf)).where(consent_events.c.grant == consents.c.grant)
+    withdrawn = ends.where(consent_events.c.state == ConsentState.WITHDRAWN.value)
+    found = connection.execute(
+        select(consents.c.subject, withdrawn.scalar_subquery().label("withdrawn"))
         .where(consents.c.device == device.id, consents.c.category == category)
-        .order_by(consents.c.received_at.desc(), consents.c.leaf.desc())
+        .order_by(
+            ends.scalar_subquery().is_not(None),
+            consents.c.received_at.desc(),
+            consents.c.leaf.desc(),
+        )
         .limit(1)
-    ).scalar()
-    if subject is None:
+    ).one_or_none()
+    if found is None:
         raise RefusedError(
             Why.CONSENT_UNKNOWN, f"no consent record for {category} is here; send it first"
         )
-    return SubjectId(subject)
+    check_not_withdrawn(found.withdrawn)
+    return SubjectId(found.subject)
 
 
 def _check_subject(connection: Connection, device: Device, record: ConsentRecord) -> None:

@@ -12,10 +12,11 @@ leaves a request without the guard's receipt, which `watch` passes on until ther
 Asked again, nothing more is done.
 """
 
+import math
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, not_, select, update
 
 from base.clock import NANOSECONDS
 from collector.assembly import Collector
@@ -49,6 +50,12 @@ from wire.rights import (
 
 AHEAD: Final = 24 * 3600 * NANOSECONDS  # how far the clock of who asks may be before ours
 MOST_REQUESTS: Final = 100  # in one answer to a device
+MOST_PASSED_ON: Final = 50  # in one round; the guard writes each down
+# Each stays for ever, here, in the log and with the guard, and each upload asks for all.  Of one
+# data subject by one key: so many of days, and apart from them so many that end consents.
+MOST_A_DAY: Final = 200
+_DAY: Final = 24 * 3600 * NANOSECONDS
+_LONGEST_WAIT_SECONDS: Final = 900  # as of all that is counted
 
 
 def carry_out(collector: Collector, signed: SignedRequest) -> Carried:
@@ -106,19 +113,28 @@ def _is_by(word: SignedErasure, signed: SignedRequest, signing_key: str) -> bool
     return True
 
 
-def pass_on_all(collector: Collector) -> int:
-    """Pass on what the guard has not signed for yet; return how many are still outstanding."""
-    asked = select(requests.c.signed).where(
-        requests.c.guard.is_(None), requests.c.demand == Demand.ERASE
+def pass_on_next(collector: Collector, after: int) -> tuple[int, bool]:
+    """Pass on some of what the guard has not signed for, from behind the leaf *after*.
+
+    Return the leaf to go on behind, and whether the guard left one outstanding: that one ends
+    this round, since it may be away, and the next round begins behind it.
+    """
+    asked = (
+        select(requests.c.signed, requests.c.leaf)
+        .where(requests.c.guard.is_(None), requests.c.demand == Demand.ERASE)
+        .order_by(requests.c.leaf)
+        .limit(MOST_PASSED_ON)
     )
     with collector.index.reading() as connection:
-        waiting = connection.execute(asked).scalars().all()
-    outstanding = 0
-    for data in waiting:
-        signed = msgspec.json.decode(data, type=SignedRequest)
+        waiting = connection.execute(asked.where(requests.c.leaf > after)).all()
+        waiting = waiting or connection.execute(asked).all()
+    for row in waiting:
+        after = row.leaf
+        signed = msgspec.json.decode(row.signed, type=SignedRequest)
         request = msgspec.json.decode(signed.request, type=Request)
-        outstanding += pass_on(collector, signed, request) is None
-    return outstanding
+        if pass_on(collector, signed, request) is None:
+            return after, True
+    return after, False
 
 
 def check_none_outstanding(connection: Connection, subject: SubjectId) -> None:
@@ -219,6 +235,32 @@ def _check_new(
     check_known(connection, SubjectId(request.subject))
     if signed.device_key:
         check_device(connection, signed.device_key)
+    _check_not_too_many(connection, signed, request, now)
+
+
+def _check_not_too_many(
+    connection: Connection, signed: SignedRequest, request: Request, now: WallInstant
+) -> None:
+    days = requests.c.first_day != ""
+    since = connection.execute(
+        select(requests.c.received_at)
+        .where(
+            requests.c.subject == request.subject,
+            requests.c.by_device == signed.device_key,  # no device uses up what the person has
+            days if request.has_span else not_(days),
+            requests.c.received_at > now - _DAY,
+        )
+        .order_by(requests.c.received_at.desc())
+        .offset(MOST_A_DAY - 1)
+        .limit(1)
+    ).scalar()
+    if since is not None:
+        seconds = math.ceil((since + _DAY - now) / NANOSECONDS)
+        raise RefusedError(
+            Why.TOO_MANY,
+            f"at most {MOST_A_DAY} such demands of one data subject in a day",
+            retry_after_seconds=min(seconds, _LONGEST_WAIT_SECONDS),
+        )
 
 
 def _entomb(connection: Connection, request: Request, leaf: int, now: WallInstant) -> int:

@@ -163,7 +163,9 @@ def good_for_collector(
     approved = site.grant()
     ended = sign_event(
         ConsentEvent(
-            grant=grant_hash(signed), state=ConsentState.WITHDRAWN, at=site.collector.now()
+            grant=grant_hash(ada.consents(Category.POINTER)),
+            state=ConsentState.WITHDRAWN,
+            at=site.collector.now(),
         ),
         ada.org.device,
     )

@@ -10,6 +10,7 @@ from agent.upload import (
     Ack,
     Confirmed,
     Delete,
+    Erase,
     Gone,
     Holds,
     Idle,
@@ -167,6 +168,17 @@ def test_who_asks_too_much_stays_away_as_long_as_told(task: Task) -> None:
     assert isinstance(step, Retry)
     assert step.holds is Holds.DOOR
     assert step.after_seconds >= 30
+
+
+def test_who_demands_too_much_in_a_day_waits_with_that_demand_alone() -> None:
+    """429 to an erasure: deletions, withdrawals and batches go on."""
+    erase = Erase(name="rr")
+    step = respond(erase, Answered(status=429, says="too-many: x", retry_after_seconds=700))
+    assert isinstance(step, Retry)
+    assert step.holds is Holds.TASK
+    assert step.after_seconds >= 700
+    waiting = View(erasures=("rr",), deletions=("dd",), later={erase: 50})
+    assert next_task(waiting, 0) == DELETE
 
 
 @pytest.mark.parametrize("task", [DELETE, REGISTER])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from base64 import b64encode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,17 +13,23 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import select
 
 from base.errors import RejectedError, SetupError
+from base.https import OneDoor
 from collector import policies
 from collector.index.tables import consents, leaves
+from collector.store.files import FileStore, Mark
 from tests.conftest import NewPlace
 from tests.fakes.organisation import READER, ed25519
-from tests.fakes.site import Site, Workstation, collector_site, fetches, refusal, today
+from tests.fakes.site import Site, Workstation, collector_site, fetches, lists, refusal, today
 from wire.category import Category
 from wire.collector_http import Logged, Terms, verify_logged
+from wire.consent_event import ConsentEvent, sign_event
 from wire.errors import ForgedError, WireError
+from wire.frame import batch_hash
 from wire.grant import SignedConsent, grant_hash, verify_consent
 from wire.guard_http import KeyAnswer, KeyRequest, verify_key
+from wire.ids import BatchHash
 from wire.leaf import Kind, grant_payload
+from wire.linked import ConsentState
 from wire.policy import Policy
 
 
@@ -125,6 +132,97 @@ def test_a_reader_gets_the_record_behind_a_batch_and_can_check_it(
     assert refusal(fetches(reader, grant, bytes(32), "/terms")) == (404, "not-found")
     asked = fetches(workstation.door, grant, frame_hash, "/terms")
     assert refusal(asked) == (403, "wrong-role")
+
+
+# --- after a withdrawal -----------------------------------------------------------------
+
+
+def says(
+    workstation: Workstation,
+    signed: SignedConsent,
+    state: ConsentState = ConsentState.WITHDRAWN,
+    door: OneDoor | None = None,
+) -> None:
+    """Let the device say what became of a consent."""
+    at = workstation.site.collector.now()
+    event = sign_event(
+        ConsentEvent(grant=grant_hash(signed), state=state, at=at), workstation.org.device
+    )
+    answer = (door or workstation.door).request(
+        "POST", "/v1/consent-events", msgspec.json.encode(event)
+    )
+    assert answer.status == 201
+
+
+def test_nothing_more_is_taken_under_a_consent_that_was_withdrawn(
+    site: Site, workstation: Workstation
+) -> None:
+    """A state folder that is put back records on: nobody gets that.  What came before stays."""
+    signed = workstation.consents()
+    before, after = workstation.seals(signed), workstation.seals(signed)
+    receipt = workstation.puts(before).body
+    says(workstation, signed)
+
+    assert refusal(workstation.puts(after)) == (410, "erased")
+    assert refusal(workstation.asks_key()) == (410, "erased")
+    assert workstation.registers(signed).status == 200  # told again, it is no new yes
+    assert refusal(workstation.puts(after)) == (410, "erased")
+    again = workstation.puts(before)
+    assert (again.status, again.body) == (200, receipt)
+    assert site.collector.store.get(batch_hash(after)) is None
+    reader = site.reader("second-team")
+    listed = lists(reader, site.grant(reader="second-team")).body
+    assert b64encode(batch_hash(before)) in listed
+    assert b64encode(batch_hash(after)) not in listed
+
+
+def test_a_withdrawal_of_one_category_leaves_the_others(workstation: Workstation) -> None:
+    """Each consent is for one category, and ends by itself."""
+    keys, screen = workstation.consents(), workstation.consents(Category.SCREEN)
+    says(workstation, screen)
+    assert refusal(workstation.asks_key(Category.SCREEN)) == (410, "erased")
+    assert workstation.puts(workstation.seals(keys)).status == 201
+
+
+def test_a_withdrawal_that_comes_while_a_batch_is_on_its_way_wins(
+    workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was judged before is asked again where it is written down."""
+    signed = workstation.consents()
+    frame, other = workstation.seals(signed), workstation.site.door(*workstation.files)
+    real = FileStore.put
+
+    def put_during_a_withdrawal(store: FileStore, batch: BatchHash, data: bytes) -> Mark:
+        says(workstation, signed, door=other)
+        return real(store, batch, data)
+
+    monkeypatch.setattr(FileStore, "put", put_during_a_withdrawal)
+    assert refusal(workstation.puts(frame)) == (410, "erased")
+
+
+def test_who_agrees_again_is_recorded_again_under_the_new_consent_alone(
+    workstation: Workstation,
+) -> None:
+    """The end of the old one may be told late: it takes nothing from the new one."""
+    first = workstation.consents()
+    late = workstation.seals(first)
+    workstation.agrees_at = workstation.site.collector.now()
+    second = workstation.consents()
+    says(workstation, first)
+    assert workstation.puts(workstation.seals(second)).status == 201
+    assert refusal(workstation.puts(late)) == (410, "erased")
+    third = workstation.consent(given_at=workstation.site.collector.now())
+    says(workstation, second)
+    assert refusal(workstation.asks_key()) == (410, "erased")
+    assert workstation.registers(third).status == 201
+    assert workstation.puts(workstation.seals(third)).status == 201
+
+
+def test_what_waits_under_a_consent_that_has_expired_is_taken(workstation: Workstation) -> None:
+    """Another policy, or a newer yes, is no no: what was recorded before goes on its way."""
+    signed = workstation.consents()
+    says(workstation, signed, ConsentState.EXPIRED)
+    assert workstation.puts(workstation.seals(signed)).status == 201
 
 
 # --- guard keys -------------------------------------------------------------------------

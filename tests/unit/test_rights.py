@@ -3,17 +3,22 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from base.door import Response
 from collector import enrol
 from collector.guard.client import GuardClient
 from collector.guard.watch import Watch
+from collector.index.tables import requests
+from collector.ingest.taken_back import OF_SUBJECTS
 from collector.refusal import RefusedError, Why
+from collector.rights import demands
 from collector.rights.demands import carry_out
 from guard.keys import Keys, Missing
 from tests.conftest import NewPlace
@@ -81,6 +86,49 @@ def without_guard(site: Site) -> Site:
 
     collector = dataclasses.replace(site.collector, guard=cast("GuardClient", Away()))
     return dataclasses.replace(site, collector=collector)
+
+
+# --- how many ----------------------------------------------------------------------------
+
+
+def test_a_hundred_days_are_erased_in_a_day_and_not_without_end(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each demand stays for ever: one key has so many a day, by itself; a no has its own."""
+    assert demands.MOST_A_DAY >= 100
+    monkeypatch.setattr(demands, "MOST_A_DAY", 3)
+    ada.consents()
+    day: dict[str, Any] = {"first_day": "2020-01-01", "last_day": "2020-01-01"}
+    first, *_ = asked = [ada.demands(**day) for _ in range(3)]
+    assert [ada.asks(one).status for one in asked] == [200] * 3
+
+    answer = ada.asks(ada.demands(**day))
+    assert refusal(answer) == (429, "too-many")
+    assert answer.retry_after_seconds == 900
+    assert ada.asks(first).status == 200  # it is carried out already
+    assert ada.asks(ada.demands(**day, speaker=ada.org.speaker(device=False))).status == 200
+    assert [ada.asks(ada.demands(Demand.WITHDRAW)).status for _ in range(4)] == [200] * 3 + [429]
+    other = site.workstation()
+    other.consents()
+    assert other.asks(other.demands(**day)).status == 200
+    monkeypatch.setattr(site.clock, "moved", timedelta(hours=25))
+    assert ada.asks(ada.demands(**day)).status == 200
+
+
+def test_what_is_demanded_again_and_again_costs_an_upload_one_row(
+    site: Site, ada: Workstation
+) -> None:
+    """The last demand for the same thing says it all."""
+    ada.consents()
+    for made_at in (5, 7, 6):
+        demand = ada.demands(first_day="2020-01-01", last_day="2020-01-01", made_at=made_at)
+        assert ada.asks(demand).status == 200
+    assert ada.asks(ada.demands(category=Category.SCREEN, made_at=3)).status == 200
+    with site.collector.index.reading() as connection:
+        rows = OF_SUBJECTS.all(connection, subjects=[ada.org.subject])
+    said = {(row.category, row.first_day, row.last_day, row.made_at) for row in rows}
+    assert said == {(None, "2020-01-01", "2020-01-01", 7), ("screen", "", "", 3)}
+    assert len(rows) == 2
 
 
 # --- erasing ------------------------------------------------------------------------------
@@ -220,10 +268,50 @@ def test_without_the_guard_its_half_is_said_to_be_outstanding_and_made_up_for(
     again = ada.consent(given_at=site.collector.now(), record_id="again")
     assert ada.registers(again).status == 201
     assert refusal(ada.asks_key()) == (503, "guard-unreachable")
-    Watch(site.collector).look()
+    Watch(site.collector).pass_on()
     assert not has_seed(site, ada)
     assert ada.asks_key().status == 200
     assert carried(ada.asks(signed)).guard is not None
+
+
+def test_what_is_outstanding_is_passed_on_in_portions_and_one_holds_up_no_other(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each round is short, ends where the guard fails, and the next one begins behind that."""
+    monkeypatch.setattr(demands, "MOST_PASSED_ON", 2)
+    ada.consents()
+    away = without_guard(site).collector
+    asked = [ada.demands(first_day=today(-n), last_day=today(-n)) for n in range(1, 6)]
+    for each in asked:
+        carry_out(away, each)
+
+    def outstanding() -> list[int]:
+        rows = select(requests.c.digest).where(requests.c.guard.is_(None))
+        with site.collector.index.reading() as connection:
+            left = set(connection.execute(rows).scalars())
+        return [number for number, each in enumerate(asked) if each.digest in left]
+
+    after, failed = demands.pass_on_next(away, -1)
+    assert failed
+    assert outstanding() == [0, 1, 2, 3, 4]
+    after, failed = demands.pass_on_next(site.collector, after)
+    assert (failed, outstanding()) == (False, [0, 3, 4])
+    after, failed = demands.pass_on_next(site.collector, after)
+    assert (failed, outstanding()) == (False, [0])
+    demands.pass_on_next(site.collector, after)
+    assert outstanding() == []
+
+
+def test_whoever_looks_for_a_halt_passes_nothing_on(site: Site, ada: Workstation) -> None:
+    """The thread that hears halts has nothing else to wait for."""
+    ada.consents()
+    carry_out(without_guard(site).collector, ada.demands())
+    watch = Watch(site.collector)
+    watch.look()
+    assert refusal(ada.asks_key()) == (503, "guard-unreachable")
+    watch.pass_on()
+    ada.consents()
+    assert ada.asks_key().status == 200
 
 
 def test_a_crash_after_the_tombstones_is_put_right_at_the_next_start(

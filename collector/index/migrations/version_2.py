@@ -37,6 +37,9 @@ _releases: Final = sa.table("releases", sa.column("batch"), sa.column("core_hash
 def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     """Change the tables of version 1; return what is worth knowing."""
     _add_tables(operations)
+    operations.drop_index("requests_of_subject", "requests")
+    whole = ["subject", "category", "first_day", "last_day", "made_at"]
+    operations.create_index("requests_of_subject", "requests", whole)
     operations.create_index("batches_of_subject", "batches", ["subject"])
     operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
     operations.create_index("tombstones_of_device", "tombstones", ["device"])
