@@ -200,7 +200,15 @@ requests = Table(
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("guard", LargeBinary),  # its signed receipt; NULL: outstanding, or not asked for
     # All that an upload asks for, so that the rows, with what was signed, need not be read.
-    Index("requests_of_subject", "subject", "category", "first_day", "last_day", "made_at"),
+    Index(
+        "requests_of_subject",
+        "subject",
+        "category",
+        "first_day",
+        "last_day",
+        "made_at",
+        "received_at",
+    ),
 )
 
 orders = Table(

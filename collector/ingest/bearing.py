@@ -55,6 +55,7 @@ _CONSENTS: Final = _of_several(
         consents.c.category,
         consents.c.policy,
         consents.c.given_at,
+        consents.c.received_at,
         consent_events.c.leaf.label("withdrawn"),  # NULL: it is not
     ).outerjoin(
         consent_events,

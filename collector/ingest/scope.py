@@ -77,7 +77,13 @@ def check_consent(core: Core, bearing: Bearing) -> None:
     check_covers(bearing.policy, PolicyDigest(consent.policy), core)
     check_not_withdrawn(consent.withdrawn)
     demanded = bearing.requests.get(core.subject, ())
-    check_not_taken_back(demanded, core.category, core.day, WallInstant(consent.given_at))
+    check_not_taken_back(
+        demanded,
+        core.category,
+        core.day,
+        given_at=consent.given_at,
+        came_at=consent.received_at,
+    )
 
 
 def check_guard_key(core: Core, bearing: Bearing) -> None:

@@ -8,13 +8,12 @@ What the guard has erased by its own hand stays closed for good.
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, case, func, select
 
 from collector.index.prepared import Asking
 from collector.index.tables import orders, requests
 from collector.refusal import RefusedError, Why
 from wire.category import Category
-from wire.ids import WallInstant
 
 _WHAT: Final = (
     requests.c.subject,
@@ -22,9 +21,16 @@ _WHAT: Final = (
     requests.c.first_day,
     requests.c.last_day,
 )
+_ASKED_AT: Final = case(
+    (requests.c.made_at < requests.c.received_at, requests.c.made_at), else_=requests.c.received_at
+)
 # Of demands for the same thing the last one says it all, however often it was asked for.
 OF_SUBJECTS: Final = Asking(
-    select(*_WHAT, func.max(requests.c.made_at).label("made_at"))
+    select(
+        *_WHAT,
+        func.max(requests.c.made_at).label("made_at"),
+        func.max(_ASKED_AT).label("asked_at"),
+    )
     .where(requests.c.subject.in_(bindparam("subjects", expanding=True)))
     .group_by(*_WHAT)
 )
@@ -48,13 +54,17 @@ class Request(Protocol):
     category: str | None  # None: all
     first_day: str  # empty: ever
     last_day: str
-    made_at: int
+    made_at: int  # by the clock of who asked
+    asked_at: int  # the same, or when it came here where that was earlier
 
 
 def check_not_taken_back(
-    found: Iterable[Request], category: Category, day: str, given_at: WallInstant
+    found: Iterable[Request], category: Category, day: str, *, given_at: int, came_at: int
 ) -> None:
     """Check that none of *found* covers this; *day* is empty for a consent record.
+
+    What came here (*came_at*) before it was asked for was agreed to before, whatever the clock of
+    its device said (*given_at*): a consent that is dated ahead could not be taken back else.
 
     Raises:
         RefusedError: One does; that is final.
@@ -63,7 +73,8 @@ def check_not_taken_back(
     for request in found:
         of_it = request.category is None or request.category == category
         of_day = not request.first_day or request.first_day <= day <= request.last_day
-        if of_it and of_day and request.made_at >= given_at:
+        before = request.made_at >= given_at or request.asked_at > came_at
+        if of_it and of_day and before:
             raise RefusedError(Why.ERASED, "the data subject has taken this back")
 
 

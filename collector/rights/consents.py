@@ -61,7 +61,7 @@ def register(
     _check(record, policy)
     _check_subject(connection, device, record)
     demanded = OF_SUBJECTS.all(connection, subjects=[record.subject])
-    check_not_taken_back(demanded, record.category, "", WallInstant(record.given_at))
+    check_not_taken_back(demanded, record.category, "", given_at=record.given_at, came_at=now)
     leaf = append(connection, Kind.GRANT, grant_payload(grant), now)
     connection.execute(
         consents.insert().values(

@@ -16,7 +16,7 @@ import math
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, not_, select, update
+from sqlalchemy import Connection, delete, func, not_, or_, select, update
 
 from base.clock import NANOSECONDS
 from collector.assembly import Collector
@@ -265,7 +265,12 @@ def _check_not_too_many(
 
 def _entomb(connection: Connection, request: Request, leaf: int, now: WallInstant) -> int:
     """Put a tombstone in the place of each batch that is meant; return how many they are."""
-    meant = [batches.c.subject == request.subject, consents.c.given_at <= request.made_at]
+    # What came before it was demanded was agreed to before, whatever its device's clock said.
+    before = or_(
+        consents.c.given_at <= request.made_at,
+        consents.c.received_at < min(request.made_at, now),
+    )
+    meant = [batches.c.subject == request.subject, before]
     if request.category is not None:
         meant.append(batches.c.category == request.category)
     if request.has_span:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from base.clock import NANOSECONDS
 from base.door import Response
 from collector import enrol
 from collector.guard.client import GuardClient
@@ -165,6 +166,27 @@ def test_what_comes_later_under_the_same_consent_is_gone_too(site: Site, ada: Wo
     carried(ada.asks(ada.demands()))
     assert refusal(ada.puts(late)) == (410, "erased")
     assert refusal(ada.registers(other)) == (410, "erased")
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all", "of days"])
+def test_a_consent_that_is_dated_ahead_is_taken_back_all_the_same(
+    site: Site, ada: Workstation, *, whole: bool
+) -> None:
+    """A device whose clock is an hour ahead, or that says so: what was here before counts."""
+    ada.agrees_at = WallInstant(site.collector.now() + 3600 * NANOSECONDS)
+    consent = ada.consents()
+    frame, late = ada.seals(consent), ada.seals(consent)
+    assert ada.puts(frame).status == 201
+    days: dict[str, Any] = {} if whole else {"first_day": today(-1), "last_day": today(1)}
+    done = carried(ada.asks(ada.demands(**days, speaker=ada.org.speaker(device=False))))
+    assert done.erased == 1
+    assert not is_stored(site, frame)
+    assert refusal(ada.puts(late)) == (410, "erased")
+    again = ada.consent(
+        given_at=WallInstant(site.collector.now() + 3600 * NANOSECONDS), record_id="again"
+    )
+    assert ada.registers(again).status == 201
+    assert ada.puts(ada.seals(again)).status == 201
 
 
 def test_who_agrees_again_afterwards_is_recorded_again_under_a_new_key(

@@ -38,7 +38,7 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     """Change the tables of version 1; return what is worth knowing."""
     _add_tables(operations)
     operations.drop_index("requests_of_subject", "requests")
-    whole = ["subject", "category", "first_day", "last_day", "made_at"]
+    whole = ["subject", "category", "first_day", "last_day", "made_at", "received_at"]
     operations.create_index("requests_of_subject", "requests", whole)
     operations.create_index("batches_of_subject", "batches", ["subject"])
     operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
