@@ -187,10 +187,18 @@ def _was_sealed(person: OfSubject) -> str:
             f"Was it encrypted? NOT ALL. {person.plain} of your batches are not as your device had "
             "sealed them, and what is in them may have been read."
         )
-    return (
-        "Was it encrypted? Yes: each of your batches that is there was looked at and is sealed as "
-        "your device sealed it. To open one takes two parties together, and an entry in the log."
-    )
+    said = "Was it encrypted?"
+    if person.batches:
+        said += (
+            " Yes: each of your batches that is there was looked at and is sealed as your device "
+            "sealed it. To open one takes two parties together, and an entry in the log."
+        )
+    if person.erased:
+        said += (
+            " Your device sealed all that it sent; whether it lay here as it was sent cannot be "
+            "seen any more, for nobody can look at what is erased."
+        )
+    return said
 
 
 def _opened(accesses: list[Access], subject: bytes) -> str:

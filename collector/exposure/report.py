@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, or_, select
 
 from collector.drill.local import is_sealed
 from collector.index import Index
@@ -121,7 +121,7 @@ class Exposure(msgspec.Struct, kw_only=True):
     sealed: int = 0
     plain: int = 0  # not the frame that was sealed: counted as plaintext
     missing: int = 0  # noted in the index, and not in the store
-    erased: int = 0  # batches that were there in the span, and are erased by now
+    erased: int = 0  # batches that lay there in the span, and are erased by now
     erased_of: set[bytes] = msgspec.field(default_factory=set)  # data subjects
     accesses: list[Access] = msgspec.field(default_factory=list)
     holes: list[HoleFound] = msgspec.field(default_factory=list)
@@ -208,16 +208,20 @@ def _parsed(finding: _Finding, row: Row[Any]) -> bool:
 def _erased(connection: Connection, finding: _Finding) -> None:
     """Count what was erased since the span began: until then it was here.
 
+    And what was erased before, but whose file was still there: to be removed is not to be gone.
     Whose a deleted batch was, follows from who demanded it, or from the device's consents.
     """
     found, since = finding.found, finding.span.since
     asked = select(tombstones.c.device, tombstones.c.leaf).where(
-        tombstones.c.stored.is_(True), tombstones.c.made_at >= since
+        tombstones.c.stored.is_(True),
+        or_(
+            tombstones.c.made_at >= since,
+            tombstones.c.swept_at.is_(None),
+            tombstones.c.swept_at >= since,
+        ),
     )
     rows = connection.execute(asked).all()
-    demands = select(requests.c.leaf, requests.c.subject).where(
-        requests.c.demand == Demand.ERASE, requests.c.received_at >= since
-    )
+    demands = select(requests.c.leaf, requests.c.subject).where(requests.c.demand == Demand.ERASE)
     by_leaf = {row.leaf: row.subject for row in connection.execute(demands)}
     for row in rows:
         found.erased += 1

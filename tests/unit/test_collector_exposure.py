@@ -1,5 +1,6 @@
 """The exposure report: what it counts, to whom it tells what, and the notices."""
 
+import dataclasses
 import json
 import stat
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from base.command import outcome
 from base.errors import ExitCode
 from collector.__main__ import cli
 from collector.exposure.counts import hidden_categories, told
-from collector.exposure.notices import to_authority, to_council, write_notices
+from collector.exposure.notices import to_authority, to_council, to_person, write_notices
 from collector.exposure.report import (
     Access,
     Exposure,
@@ -24,12 +25,14 @@ from collector.exposure.report import (
     exposure,
 )
 from collector.halt import Cause
+from collector.rights.forget import sweep_left
 from tests.fakes.drilled import drills
 from tests.fakes.organisation import NOW, Organisation, wall
 from tests.fakes.site import Site, Workstation, today
 from wire.category import Category
-from wire.ids import WallInstant
+from wire.ids import SubjectId, WallInstant
 from wire.linked import instant
+from wire.sealing import new_identity
 
 HOUR = wall(NOW) - wall(NOW - timedelta(hours=1))
 
@@ -41,6 +44,19 @@ def since_yesterday(site: Site) -> Span:
 
 def report_of(site: Site) -> Exposure:
     return exposure(site.collector.index, site.collector.store, since_yesterday(site))
+
+
+def lately(site: Site) -> Exposure:
+    """Return the report of the last five minutes."""
+    now = site.collector.now()
+    span = Span(since=WallInstant(now - HOUR // 12), until=now)
+    return exposure(site.collector.index, site.collector.store, span)
+
+
+def somebody_else_at(one: Workstation) -> Workstation:
+    """Return the same device, used by another data subject."""
+    org = dataclasses.replace(one.org, subject_identity=new_identity(), subject=SubjectId(b""))
+    return dataclasses.replace(one, org=org)
 
 
 @pytest.fixture
@@ -241,6 +257,50 @@ def test_an_object_that_is_missing_is_neither_sealed_nor_plain(
     path.unlink()
     found = report_of(site)
     assert (found.sealed, found.plain, found.missing) == (2, 0, 1)
+
+
+def test_an_erased_batch_lies_there_until_its_file_is_removed(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it was erased before the span: the store was away, or it was one of very many."""
+    grace = somebody_else_at(ada)
+    assert grace.puts(grace.seals(grace.consents())).status == 201
+    with monkeypatch.context() as crashed:
+        crashed.setattr("collector.rights.demands.sweep_left", lambda *_args: 0)
+        assert ada.asks(ada.demands()).status == 200
+        assert grace.asks(grace.demands()).status == 200
+    site.clock.moved = timedelta(minutes=10)
+    left = lately(site)
+    assert any(site.premises.objects.glob("??/*"))
+    assert (left.erased, left.erased_of) == (4, {ada.org.subject, grace.org.subject})
+    assert left.subjects == left.erased_of
+
+    sweep_left(site.collector.index, site.collector.store, site.collector.now())
+    assert not any(site.premises.objects.glob("??/*"))
+    assert lately(site).erased == 4
+    site.clock.moved = timedelta(minutes=20)
+    assert (lately(site).erased, lately(site).subjects) == (0, set())
+
+
+def test_what_was_erased_long_ago_is_of_whoever_demanded_it(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not of everybody at that device, whenever the demand came."""
+    grace = somebody_else_at(ada)
+    assert grace.puts(grace.seals(grace.consents())).status == 201
+    monkeypatch.setattr("collector.rights.demands.sweep_left", lambda *_args: 0)
+    assert grace.asks(grace.demands()).status == 200
+    site.clock.moved = timedelta(minutes=10)
+    found = lately(site)
+    assert (found.erased, found.erased_of) == (1, {grace.org.subject})
+
+
+def test_nobody_is_told_that_what_is_erased_was_sealed(site: Site, ada: Workstation) -> None:
+    """It cannot be looked at any more; what is there, can."""
+    assert ada.asks(ada.demands()).status == 200
+    text = to_person(report_of(site), ada.org.subject, site.policy, ())
+    assert "nobody can look at what is erased" in text
+    assert "Was it encrypted? Yes" not in text
 
 
 # --- the command and the notices ----------------------------------------------------------
