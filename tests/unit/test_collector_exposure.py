@@ -26,10 +26,14 @@ from collector.exposure.report import (
 )
 from collector.halt import Cause
 from collector.rights.forget import sweep_left
+from collector.rights.orders import obey
 from tests.fakes.drilled import drills
 from tests.fakes.organisation import NOW, Organisation, wall
 from tests.fakes.site import Site, Workstation, today
 from wire.category import Category
+from wire.collector_http import ReleaseOrder
+from wire.frame import batch_hash
+from wire.guard_order import Order, sign_order
 from wire.ids import SubjectId, WallInstant
 from wire.linked import instant
 from wire.sealing import new_identity
@@ -404,3 +408,95 @@ def test_a_person_is_told_that_something_of_theirs_was_readable(
     assert "NOT ALL" in text
     assert "2 batches by training-team, approved by Ada, Grace" in text
     assert "the model cannot scroll" in text
+
+
+# --- what was released, and is erased by now ----------------------------------------------
+
+
+def has_released(site: Site, *frames: bytes) -> None:
+    """Let a reader have *frames* released."""
+    reader = site.reader(site.org.request().reader)
+    order = ReleaseOrder(grant=site.grant(), batches=tuple(map(batch_hash, frames)))
+    answer = reader.request("POST", "/v1/releases", msgspec.json.encode(order))
+    assert answer.status == 200, answer.body
+
+
+def uploads(one: Workstation) -> bytes:
+    frame = one.seals(one.consents())
+    assert one.puts(frame).status == 201
+    return frame
+
+
+def opened_of(site: Site, one: Workstation) -> str:
+    """Return what a notice says of who opened what was theirs."""
+    text = to_person(report_of(site), one.org.subject, site.policy, ())
+    (said,) = (each for each in text.split("\n\n") if each.startswith("Who opened it."))
+    return said
+
+
+def test_who_had_it_released_is_told_when_it_is_erased_by_now(site: Site) -> None:
+    """By a demand or by its device: the person, and the operator, know whose it was."""
+    ada, grace, other = (site.workstation() for _ in range(3))
+    frames = [uploads(each) for each in (ada, grace, other)]
+    has_released(site, *frames[:2])
+    assert ada.asks(ada.demands()).status == 200
+    assert grace.deletes(frames[1]).status == 200
+    assert other.asks(other.demands()).status == 200
+    for one in (ada, grace):
+        assert "1 batches by training-team, approved by Ada, Grace" in opened_of(site, one)
+    assert opened_of(site, other) == "Who opened it. Nobody had any of it released in this time."
+    (access,) = told(report_of(site), public=False).accesses
+    assert (access.subjects, access.batches, access.of_erased) == (2, 2, 2)
+    (public,) = told(report_of(site), public=True).accesses
+    assert (public.subjects, public.of_erased) == ("fewer than 10", "of fewer than 10 people")
+
+
+def test_what_the_guard_erased_is_of_whom_it_names(site: Site) -> None:
+    """Its order says so, also where several people use a device."""
+    ada = site.workstation()
+    grace = somebody_else_at(ada)
+    frame = uploads(ada)
+    uploads(grace)
+    has_released(site, frame)
+    subject, now = ada.org.subject, site.collector.now()
+    order = Order(origin=site.origin, subject=subject, category=None, month="", at=now)
+    assert obey(site.collector, sign_order(order, site.org.guard)) is not None
+    found = report_of(site)
+    assert found.erased_of == {subject}
+    assert "1 batches by training-team" in opened_of(site, ada)
+    assert "Nobody had any of it" in opened_of(site, grace)
+
+
+def test_of_a_device_of_several_people_each_is_told_that_it_may_have_been_theirs(
+    site: Site,
+) -> None:
+    """Whose a batch was that the device deleted, nobody knows; nobody is told that it was not."""
+    ada = site.workstation()
+    grace = somebody_else_at(ada)
+    frame = uploads(ada)
+    uploads(grace)
+    has_released(site, frame)
+    assert ada.deletes(frame).status == 200
+    for one in (ada, grace):
+        assert "1 erased batches of yours or of somebody else at your device by training-team" in (
+            opened_of(site, one)
+        )
+    (access,) = told(report_of(site), public=False).accesses
+    assert (access.subjects, access.of_erased) == (2, 1)
+
+
+def test_where_it_cannot_be_told_whose_a_released_batch_was_nobody_is_told_that_it_was_not(
+    site: Site, ada: Workstation
+) -> None:
+    """Who had something erased may have had this; who had not, cannot."""
+    other = site.workstation()
+    uploads(other)
+    found = report_of(site)
+    (access,) = found.accesses = planted(1).accesses
+    access.of_subject, access.subjects, access.gone, access.nobodys = {}, set(), 2, 2
+    found.people[ada.org.subject].erased = True
+    text = to_person(found, ada.org.subject, site.policy, ())
+    assert "Nobody had any of it" not in text
+    assert "were released to training-team; whose they were cannot be told any more" in text
+    text = to_person(found, other.org.subject, site.policy, ())
+    assert "Nobody had any of it released in this time" in text
