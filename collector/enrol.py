@@ -115,7 +115,7 @@ def enrol(
             Why.TOKEN_REFUSED, "the token is unknown, used or expired; ask for a new one"
         )
     known = _known(connection, device)
-    # A token that was used before does not bring a device back to where it was then.
+    # A token that was used before does not bring a device back to where, and whose, it was then.
     again = known and row.used_by == device
     jurisdiction = _jurisdiction(connection, device) if again else row.jurisdiction
     check_served(jurisdiction, served_now(connection, registry.jurisdictions))
@@ -124,6 +124,8 @@ def enrol(
     if known:
         _certified_until(connection, device, certified.expires_at)
         place(connection, device, jurisdiction)
+        if row.label and not again:  # one that names nobody takes nobody's notices away
+            _labelled(connection, device, row.label)
     else:
         connection.execute(
             devices.insert().values(
@@ -308,3 +310,7 @@ def _certified_until(connection: Connection, device: DeviceId, until: WallInstan
     connection.execute(
         update(devices).where(devices.c.device == device).values(certified_until=until)
     )
+
+
+def _labelled(connection: Connection, device: DeviceId, label: str) -> None:
+    connection.execute(update(devices).where(devices.c.device == device).values(label=label))

@@ -4,7 +4,9 @@ Each is a `NewType`, so that mypy refuses a batch hash where a policy digest bel
 """
 
 import hashlib
-from typing import NewType
+from typing import Annotated, Final, NewType, TypeAlias
+
+import msgspec
 
 DeviceId = NewType("DeviceId", bytes)  # 32 bytes: SHA-256 of the device's SubjectPublicKeyInfo
 SubjectId = NewType("SubjectId", bytes)  # 16 random bytes made on the device at first enrolment
@@ -16,6 +18,12 @@ KeyId = NewType("KeyId", bytes)  # 16 bytes: see key_id()
 
 BootInstant = NewType("BootInstant", int)  # ns on the clock that counts suspend, since boot
 WallInstant = NewType("WallInstant", int)  # ns since the epoch, UTC
+
+LEAST_INSTANT: Final = -(1 << 63)  # of the year 1677: what a database's integer holds
+LAST_INSTANT: Final = (1 << 63) - 1  # of the year 2262
+KeptInstant: TypeAlias = Annotated[
+    WallInstant, msgspec.Meta(ge=LEAST_INSTANT, le=LAST_INSTANT)
+]  # one that others say and that is kept
 
 
 def key_id(public_key: bytes) -> KeyId:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from wire.errors import UNREADABLE, MalformedError
-from wire.ids import WallInstant
+from wire.ids import LAST_INSTANT, LEAST_INSTANT, WallInstant
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ def parse_instant(text: str) -> WallInstant:
     """Return the instant that `instant` wrote.
 
     Raises:
-        MalformedError: It did not write that.
+        MalformedError: It did not write that, or it lies in no year that can be kept.
 
     """
     found = _INSTANT.fullmatch(text)
@@ -143,7 +143,10 @@ def parse_instant(text: str) -> WallInstant:
         moment = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
     except ValueError as exc:
         raise MalformedError(f"{text[:40]!r} is no time: {exc}") from exc
-    return WallInstant(int(moment.timestamp()) * _NANOSECONDS + int(found[2]))
+    at = int(moment.timestamp()) * _NANOSECONDS + int(found[2])
+    if not LEAST_INSTANT <= at <= LAST_INSTANT:
+        raise MalformedError("a time lies in no year that can be kept: 1678 to 2261 can")
+    return WallInstant(at)
 
 
 def parse_hex(text: str, what: str) -> bytes:

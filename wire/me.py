@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from wire.age import decode_recipient
 from wire.ed25519 import public_key
 from wire.errors import UNREADABLE, ExpiredError, ForgedError, MalformedError, NotCoveredError
-from wire.ids import WallInstant
+from wire.ids import KeptInstant, WallInstant
 from wire.rights import APPOINTMENT_LABEL, NONCE_BYTES, Speaker, subject_of
 
 QUERY_LABEL: Final = b"assent/me/v1\0"
@@ -52,7 +52,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     about: About
     after: str = ""
     batch: bytes = b""
-    made_at: WallInstant
+    made_at: KeptInstant
 
 
 class SignedQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +73,7 @@ class ReturnOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     subject: bytes  # SubjectId
     recipient: str  # age1pq...: the data subject's own
     batches: tuple[bytes, ...]
-    made_at: WallInstant
+    made_at: KeptInstant
 
 
 class SignedReturn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

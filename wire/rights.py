@@ -28,7 +28,7 @@ from wire.category import Category
 from wire.ed25519 import KEY_BYTES, public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.guard_order import SignedOrder
-from wire.ids import SubjectId, WallInstant
+from wire.ids import KeptInstant, SubjectId, WallInstant
 
 KEY_INFO: Final = b"assent/rights-key/v1"
 SUBJECT_LABEL: Final = b"assent/subject/v1\0"
@@ -60,7 +60,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     category: Category | None
     first_day: str = ""
     last_day: str = ""
-    made_at: WallInstant
+    made_at: KeptInstant
 
     @property
     def has_span(self) -> bool:

@@ -43,7 +43,7 @@ class AccessTold(msgspec.Struct, frozen=True, kw_only=True):
     last_at: str
     batches: Told
     subjects: Told
-    of_erased: Told  # of these batches, that are erased by now: whose, nobody knows any more
+    of_erased: Told  # of these batches, that are erased by now
 
 
 class HoleTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ def told(found: Exposure, *, public: bool) -> ExposureTold:
         erased_batches=say.things(len(found.erased_of), found.erased),
         erased_subjects=say.people(len(found.erased_of)),
         categories=_of_all(found) if public else tuple(_as_they_are(found)),
-        accesses=tuple(_access(each, len(found.erased_of), say) for each in found.accesses),
+        accesses=tuple(_access(each, say) for each in found.accesses),
         holes=_holes(found),
     )
 
@@ -153,8 +153,7 @@ def hidden_categories(found: Exposure) -> set[Category]:
     return hidden
 
 
-def _access(access: Access, erased_of: int, say: _Say) -> AccessTold:
-    subjects = len(access.subjects)
+def _access(access: Access, say: _Say) -> AccessTold:
     return AccessTold(
         reader=access.reader,
         approvers=access.approvers,
@@ -163,9 +162,10 @@ def _access(access: Access, erased_of: int, say: _Say) -> AccessTold:
         why=access.why,
         first_at=instant(access.first_at),
         last_at=instant(access.last_at),
-        batches=say.things(subjects, access.batches),
-        subjects=say.people(subjects),
-        of_erased=say.things(erased_of, access.gone),  # whose they were, nobody knows any more
+        # Who may have been one of several at a device is no crowd for the others.
+        batches=say.things(len(access.of_subject), access.batches),
+        subjects=say.people(len(access.subjects)),
+        of_erased=say.things(len(access.gone_of), access.gone),
     )
 
 

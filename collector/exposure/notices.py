@@ -46,7 +46,6 @@ def write_notices(
 def to_person(found: Exposure, subject: bytes, policy: Policy, to: tuple[str, ...]) -> str:
     """Return the notice to the person behind the pseudonym *subject*."""
     person = found.people[subject]
-    accesses = [each for each in found.accesses if subject in each.of_subject]
     paragraphs = [
         f"To: {', '.join(to) or 'the person with this pseudonym'}\nPseudonym: {subject.hex()}",
         (
@@ -57,7 +56,7 @@ def to_person(found: Exposure, subject: bytes, policy: Policy, to: tuple[str, ..
         _happened(found),
         _yours(person),
         _was_sealed(person),
-        _opened(accesses, subject),
+        _opened(found, subject),
         (
             "What you can do. You can pause, withdraw your consent, and have everything erased, "
             "now and without a reason, in the tray's menu or with your rights key "
@@ -187,23 +186,51 @@ def _was_sealed(person: OfSubject) -> str:
             f"Was it encrypted? NOT ALL. {person.plain} of your batches are not as your device had "
             "sealed them, and what is in them may have been read."
         )
-    return (
-        "Was it encrypted? Yes: each of your batches that is there was looked at and is sealed as "
-        "your device sealed it. To open one takes two parties together, and an entry in the log."
-    )
+    said = "Was it encrypted?"
+    if person.batches:
+        said += (
+            " Yes: each of your batches that is there was looked at and is sealed as your device "
+            "sealed it. To open one takes two parties together, and an entry in the log."
+        )
+    if person.erased:
+        said += (
+            " Your device sealed all that it sent; whether it lay here as it was sent cannot be "
+            "seen any more, for nobody can look at what is erased."
+        )
+    return said
 
 
-def _opened(accesses: list[Access], subject: bytes) -> str:
-    if not accesses:
-        return "Who opened it. Nobody had any of it released in this time."
+def _opened(found: Exposure, subject: bytes) -> str:
     lines = [
-        f"- {each.of_subject[subject]} batches by {each.reader}, approved by "
+        f"- {had} by {each.reader}, approved by "
         f"{', '.join(each.approvers) or 'nobody that we know of'}, between "
         f"{instant(each.first_at)} and {instant(each.last_at)} ({each.purpose}: {each.why})"
-        for each in accesses
+        for each in found.accesses
+        if (had := _had(each, subject))
     ]
-    said = "Who opened it. As the log says, these had some of it released in this time:\n"
-    return said + "\n".join(lines)
+    said = "Who opened it."
+    if lines:
+        said += " As the log says, these had some of it released in this time:\n"
+        said += "\n".join(lines)
+    lost = [each.reader for each in found.accesses if each.nobodys]
+    if found.people[subject].erased and lost:
+        said += "\n" if lines else " Of what is still there, nobody had any released in this time. "
+        said += (
+            f"Batches that are erased by now were released to {', '.join(dict.fromkeys(lost))}; "
+            "whose they were cannot be told any more: some of yours may have been among them."
+        )
+    elif not lines:
+        said += " Nobody had any of it released in this time."
+    return said
+
+
+def _had(access: Access, subject: bytes) -> str:
+    """Return what of this person's was released; empty if nothing was."""
+    sure, perhaps = access.of_subject.get(subject, 0), access.perhaps_of.get(subject, 0)
+    parts = [f"{sure} batches"] if sure else []
+    if perhaps:
+        parts.append(f"{perhaps} erased batches of yours or of somebody else at your device")
+    return " and ".join(parts)
 
 
 def _labels(connection: Connection, subject: bytes) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, bindparam, or_, select
 
 from collector.drill.local import is_sealed
 from collector.index import Index
@@ -23,6 +23,7 @@ from collector.index.tables import (
     consents,
     devices,
     drills,
+    orders,
     releases,
     requests,
     tombstones,
@@ -89,8 +90,23 @@ class Access(msgspec.Struct, kw_only=True):
     last_at: WallInstant
     batches: int = 0
     gone: int = 0  # of them, that are erased by now
-    subjects: set[bytes] = msgspec.field(default_factory=set)
+    nobodys: int = 0  # of those, of whom nobody knows any more whose they were
+    subjects: set[bytes] = msgspec.field(default_factory=set)  # whose they are, or may have been
     of_subject: dict[bytes, int] = msgspec.field(default_factory=dict)
+    perhaps_of: dict[bytes, int] = msgspec.field(default_factory=dict)  # or of others at the device
+    gone_of: set[bytes] = msgspec.field(default_factory=set)  # who for sure had some that are gone
+
+    def add(self, owners: Sequence[bytes], *, gone: bool) -> None:
+        """Count one batch of one of *owners*."""
+        self.batches += 1
+        self.gone += gone
+        self.nobodys += not owners
+        self.subjects.update(owners)
+        counted = self.of_subject if len(owners) == 1 else self.perhaps_of
+        for subject in owners:
+            counted[subject] = counted.get(subject, 0) + 1
+        if gone and len(owners) == 1:
+            self.gone_of.update(owners)
 
 
 class HoleFound(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +137,7 @@ class Exposure(msgspec.Struct, kw_only=True):
     sealed: int = 0
     plain: int = 0  # not the frame that was sealed: counted as plaintext
     missing: int = 0  # noted in the index, and not in the store
-    erased: int = 0  # batches that were there in the span, and are erased by now
+    erased: int = 0  # batches that lay there in the span, and are erased by now
     erased_of: set[bytes] = msgspec.field(default_factory=set)  # data subjects
     accesses: list[Access] = msgspec.field(default_factory=list)
     holes: list[HoleFound] = msgspec.field(default_factory=list)
@@ -146,6 +162,7 @@ class _Finding:
     found: Exposure
     progress: Callable[[int], None]
     owners: dict[bytes, bytes] = field(default_factory=dict)  # of the batches that are here
+    of_erased: dict[bytes, Sequence[bytes]] = field(default_factory=dict)  # whose they may be
 
 
 def exposure(
@@ -208,23 +225,35 @@ def _parsed(finding: _Finding, row: Row[Any]) -> bool:
 def _erased(connection: Connection, finding: _Finding) -> None:
     """Count what was erased since the span began: until then it was here.
 
-    Whose a deleted batch was, follows from who demanded it, or from the device's consents.
+    And what was erased before, but whose file was still there: to be removed is not to be gone.
+    Whose it was, follows from the demand or the guard's order, or from the device's consents.
     """
     found, since = finding.found, finding.span.since
-    asked = select(tombstones.c.device, tombstones.c.leaf).where(
-        tombstones.c.stored.is_(True), tombstones.c.made_at >= since
+    asked = select(tombstones.c.batch, tombstones.c.device, tombstones.c.leaf).where(
+        tombstones.c.stored.is_(True),
+        or_(
+            tombstones.c.made_at >= since,
+            tombstones.c.swept_at.is_(None),
+            tombstones.c.swept_at >= since,
+        ),
     )
     rows = connection.execute(asked).all()
-    demands = select(requests.c.leaf, requests.c.subject).where(
-        requests.c.demand == Demand.ERASE, requests.c.received_at >= since
-    )
-    by_leaf = {row.leaf: row.subject for row in connection.execute(demands)}
+    by_leaf = _named_by(connection)
     for row in rows:
         found.erased += 1
         owners = [by_leaf[row.leaf]] if row.leaf in by_leaf else _speaks_for(connection, row.device)
+        finding.of_erased[row.batch] = owners
         for subject in owners:
             found.erased_of.add(subject)
             found.people.setdefault(subject, OfSubject()).erased = True
+
+
+def _named_by(connection: Connection) -> dict[int, bytes]:
+    """Return whom each demand to erase is about, and each order of the guard, by its leaf."""
+    demanded = select(requests.c.leaf, requests.c.subject).where(requests.c.demand == Demand.ERASE)
+    ordered = select(orders.c.leaf, orders.c.subject)
+    rows = connection.execute(demanded.union_all(ordered))
+    return {row.leaf: row.subject for row in rows}
 
 
 def _speaks_for(connection: Connection, device: bytes) -> list[bytes]:
@@ -248,14 +277,10 @@ def _accesses(connection: Connection, finding: _Finding) -> None:
         access = known.get(row.access)
         if access is None:
             access = known[row.access] = _access(connection, row)
-        access.batches += 1
         access.last_at = WallInstant(max(access.last_at, row.released_at))
-        subject = finding.owners.get(row.batch)
-        if subject is None:
-            access.gone += 1
-            continue
-        access.subjects.add(subject)
-        access.of_subject[subject] = access.of_subject.get(subject, 0) + 1
+        gone = row.batch not in finding.owners
+        owners = finding.of_erased.get(row.batch, ()) if gone else (finding.owners[row.batch],)
+        access.add(owners, gone=gone)
     finding.found.accesses = list(known.values())
 
 

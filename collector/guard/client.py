@@ -40,6 +40,7 @@ _log = logging.getLogger(__name__)
 RETRY_SECONDS: Final = 30
 LARGEST_ANSWER_BYTES: Final = 4 << 20  # the headers of one order; all else is small
 LARGEST_LINE_BYTES: Final = 4 << 10  # of a witness: a signature line, or a size
+LONGEST_SIZE: Final = 19  # digits of 2^63
 _CORRECTIONS: Final = 2  # another collector of the same log may advance the witness meanwhile
 
 
@@ -257,7 +258,7 @@ def witness_door(config: WitnessConfig, authority: str) -> OneDoor:
 
 def _size(body: bytes) -> int:
     text = body.strip()
-    if not text.isdigit():
+    if len(text) > LONGEST_SIZE or not text.isdigit():
         raise _unusable("the guard did not say which checkpoint it has seen", None)
     return int(text)
 

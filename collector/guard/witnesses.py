@@ -16,14 +16,13 @@ from typing import Final
 from base.door import DoorError
 from base.errors import SetupError
 from collector.config import WitnessConfig
-from collector.guard.client import witness_door
+from collector.guard.client import LONGEST_SIZE, witness_door
 from collector.log import Log
 from collector.premises import Premises
 
 _log: Final = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 10.0  # for all of them together
-LONGEST_SIZE: Final = 19  # digits of 2^63
 _CORRECTIONS: Final = 2
 
 

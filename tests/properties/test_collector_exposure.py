@@ -180,7 +180,8 @@ def check(history: History, found: Exposure) -> None:
         assert said[name].reader == READER
         assert said[name].approvers == ("Ada", "Grace")
         assert said[name].batches == len(batches)
-        assert said[name].subjects == subjects(still)
+        assert said[name].subjects == subjects(list(batches))
+        assert said[name].nobodys == 0
         assert said[name].gone == len(batches) - len(still)
         assert history.since <= said[name].first_at <= said[name].last_at
     assert [hole.line for hole in found.holes] == history.holes

@@ -98,6 +98,23 @@ def test_a_device_whose_answer_was_lost_may_ask_again(site: Site, key: Ed25519Pr
     assert site.enrols(token, key).status == 200
 
 
+def test_notices_go_to_whom_the_later_token_names(site: Site, key: Ed25519PrivateKey) -> None:
+    """Who was nobody's becomes somebody's; a used token, or one for nobody, changes nothing."""
+    of_device = select(devices.c.label).where(devices.c.device == spki_sha256(key.public_key()))
+
+    def label_after(token: str) -> str:
+        assert site.enrols(token, key).status in (200, 201)
+        with site.collector.index.reading() as connection:
+            return str(connection.execute(of_device).scalar_one())
+
+    ada = site.token(label="ada@acme.example")
+    assert label_after(site.token()) == ""
+    assert label_after(ada) == "ada@acme.example"
+    assert label_after(site.token(label="grace@acme.example")) == "grace@acme.example"
+    assert label_after(ada) == "grace@acme.example"
+    assert label_after(site.token()) == "grace@acme.example"
+
+
 def test_two_devices_with_one_token_at_once_are_one(site: Site) -> None:
     """The race for a token has one winner."""
     token = site.token()

@@ -1,5 +1,6 @@
 """The exposure report: what it counts, to whom it tells what, and the notices."""
 
+import dataclasses
 import json
 import stat
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ from base.command import outcome
 from base.errors import ExitCode
 from collector.__main__ import cli
 from collector.exposure.counts import hidden_categories, told
-from collector.exposure.notices import to_authority, to_council, write_notices
+from collector.exposure.notices import to_authority, to_council, to_person, write_notices
 from collector.exposure.report import (
     Access,
     Exposure,
@@ -24,12 +25,18 @@ from collector.exposure.report import (
     exposure,
 )
 from collector.halt import Cause
+from collector.rights.forget import sweep_left
+from collector.rights.orders import obey
 from tests.fakes.drilled import drills
 from tests.fakes.organisation import NOW, Organisation, wall
 from tests.fakes.site import Site, Workstation, today
 from wire.category import Category
-from wire.ids import WallInstant
+from wire.collector_http import ReleaseOrder
+from wire.frame import batch_hash
+from wire.guard_order import Order, sign_order
+from wire.ids import SubjectId, WallInstant
 from wire.linked import instant
+from wire.sealing import new_identity
 
 HOUR = wall(NOW) - wall(NOW - timedelta(hours=1))
 
@@ -41,6 +48,19 @@ def since_yesterday(site: Site) -> Span:
 
 def report_of(site: Site) -> Exposure:
     return exposure(site.collector.index, site.collector.store, since_yesterday(site))
+
+
+def lately(site: Site) -> Exposure:
+    """Return the report of the last five minutes."""
+    now = site.collector.now()
+    span = Span(since=WallInstant(now - HOUR // 12), until=now)
+    return exposure(site.collector.index, site.collector.store, span)
+
+
+def somebody_else_at(one: Workstation) -> Workstation:
+    """Return the same device, used by another data subject."""
+    org = dataclasses.replace(one.org, subject_identity=new_identity(), subject=SubjectId(b""))
+    return dataclasses.replace(one, org=org)
 
 
 @pytest.fixture
@@ -243,6 +263,50 @@ def test_an_object_that_is_missing_is_neither_sealed_nor_plain(
     assert (found.sealed, found.plain, found.missing) == (2, 0, 1)
 
 
+def test_an_erased_batch_lies_there_until_its_file_is_removed(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it was erased before the span: the store was away, or it was one of very many."""
+    grace = somebody_else_at(ada)
+    assert grace.puts(grace.seals(grace.consents())).status == 201
+    with monkeypatch.context() as crashed:
+        crashed.setattr("collector.rights.demands.sweep_left", lambda *_args: 0)
+        assert ada.asks(ada.demands()).status == 200
+        assert grace.asks(grace.demands()).status == 200
+    site.clock.moved = timedelta(minutes=10)
+    left = lately(site)
+    assert any(site.premises.objects.glob("??/*"))
+    assert (left.erased, left.erased_of) == (4, {ada.org.subject, grace.org.subject})
+    assert left.subjects == left.erased_of
+
+    sweep_left(site.collector.index, site.collector.store, site.collector.now())
+    assert not any(site.premises.objects.glob("??/*"))
+    assert lately(site).erased == 4
+    site.clock.moved = timedelta(minutes=20)
+    assert (lately(site).erased, lately(site).subjects) == (0, set())
+
+
+def test_what_was_erased_long_ago_is_of_whoever_demanded_it(
+    site: Site, ada: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not of everybody at that device, whenever the demand came."""
+    grace = somebody_else_at(ada)
+    assert grace.puts(grace.seals(grace.consents())).status == 201
+    monkeypatch.setattr("collector.rights.demands.sweep_left", lambda *_args: 0)
+    assert grace.asks(grace.demands()).status == 200
+    site.clock.moved = timedelta(minutes=10)
+    found = lately(site)
+    assert (found.erased, found.erased_of) == (1, {grace.org.subject})
+
+
+def test_nobody_is_told_that_what_is_erased_was_sealed(site: Site, ada: Workstation) -> None:
+    """It cannot be looked at any more; what is there, can."""
+    assert ada.asks(ada.demands()).status == 200
+    text = to_person(report_of(site), ada.org.subject, site.policy, ())
+    assert "nobody can look at what is erased" in text
+    assert "Was it encrypted? Yes" not in text
+
+
 # --- the command and the notices ----------------------------------------------------------
 
 
@@ -344,3 +408,95 @@ def test_a_person_is_told_that_something_of_theirs_was_readable(
     assert "NOT ALL" in text
     assert "2 batches by training-team, approved by Ada, Grace" in text
     assert "the model cannot scroll" in text
+
+
+# --- what was released, and is erased by now ----------------------------------------------
+
+
+def has_released(site: Site, *frames: bytes) -> None:
+    """Let a reader have *frames* released."""
+    reader = site.reader(site.org.request().reader)
+    order = ReleaseOrder(grant=site.grant(), batches=tuple(map(batch_hash, frames)))
+    answer = reader.request("POST", "/v1/releases", msgspec.json.encode(order))
+    assert answer.status == 200, answer.body
+
+
+def uploads(one: Workstation) -> bytes:
+    frame = one.seals(one.consents())
+    assert one.puts(frame).status == 201
+    return frame
+
+
+def opened_of(site: Site, one: Workstation) -> str:
+    """Return what a notice says of who opened what was theirs."""
+    text = to_person(report_of(site), one.org.subject, site.policy, ())
+    (said,) = (each for each in text.split("\n\n") if each.startswith("Who opened it."))
+    return said
+
+
+def test_who_had_it_released_is_told_when_it_is_erased_by_now(site: Site) -> None:
+    """By a demand or by its device: the person, and the operator, know whose it was."""
+    ada, grace, other = (site.workstation() for _ in range(3))
+    frames = [uploads(each) for each in (ada, grace, other)]
+    has_released(site, *frames[:2])
+    assert ada.asks(ada.demands()).status == 200
+    assert grace.deletes(frames[1]).status == 200
+    assert other.asks(other.demands()).status == 200
+    for one in (ada, grace):
+        assert "1 batches by training-team, approved by Ada, Grace" in opened_of(site, one)
+    assert opened_of(site, other) == "Who opened it. Nobody had any of it released in this time."
+    (access,) = told(report_of(site), public=False).accesses
+    assert (access.subjects, access.batches, access.of_erased) == (2, 2, 2)
+    (public,) = told(report_of(site), public=True).accesses
+    assert (public.subjects, public.of_erased) == ("fewer than 10", "of fewer than 10 people")
+
+
+def test_what_the_guard_erased_is_of_whom_it_names(site: Site) -> None:
+    """Its order says so, also where several people use a device."""
+    ada = site.workstation()
+    grace = somebody_else_at(ada)
+    frame = uploads(ada)
+    uploads(grace)
+    has_released(site, frame)
+    subject, now = ada.org.subject, site.collector.now()
+    order = Order(origin=site.origin, subject=subject, category=None, month="", at=now)
+    assert obey(site.collector, sign_order(order, site.org.guard)) is not None
+    found = report_of(site)
+    assert found.erased_of == {subject}
+    assert "1 batches by training-team" in opened_of(site, ada)
+    assert "Nobody had any of it" in opened_of(site, grace)
+
+
+def test_of_a_device_of_several_people_each_is_told_that_it_may_have_been_theirs(
+    site: Site,
+) -> None:
+    """Whose a batch was that the device deleted, nobody knows; nobody is told that it was not."""
+    ada = site.workstation()
+    grace = somebody_else_at(ada)
+    frame = uploads(ada)
+    uploads(grace)
+    has_released(site, frame)
+    assert ada.deletes(frame).status == 200
+    for one in (ada, grace):
+        assert "1 erased batches of yours or of somebody else at your device by training-team" in (
+            opened_of(site, one)
+        )
+    (access,) = told(report_of(site), public=False).accesses
+    assert (access.subjects, access.of_erased) == (2, 1)
+
+
+def test_where_it_cannot_be_told_whose_a_released_batch_was_nobody_is_told_that_it_was_not(
+    site: Site, ada: Workstation
+) -> None:
+    """Who had something erased may have had this; who had not, cannot."""
+    other = site.workstation()
+    uploads(other)
+    found = report_of(site)
+    (access,) = found.accesses = planted(1).accesses
+    access.of_subject, access.subjects, access.gone, access.nobodys = {}, set(), 2, 2
+    found.people[ada.org.subject].erased = True
+    text = to_person(found, ada.org.subject, site.policy, ())
+    assert "Nobody had any of it" not in text
+    assert "were released to training-team; whose they were cannot be told any more" in text
+    text = to_person(found, other.org.subject, site.policy, ())
+    assert "Nobody had any of it released in this time" in text

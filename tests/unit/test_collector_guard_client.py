@@ -213,14 +213,19 @@ def test_a_witness_that_has_seen_more_than_we_know_corrects_us(
     verify_consistency(old=3, new=5, proof=proof, old_root=old.root, new_root=new.root)
 
 
-@pytest.mark.parametrize("seen", [b"99\n", b"no number"])
+@pytest.mark.parametrize(
+    "seen",
+    [b"99\n", b"no number", b"1" * 5_000, b"9" * (4 << 20)],
+    ids=["more", "no number", "digits that no integer has", "an answer full of digits"],
+)
 def test_a_witness_that_has_seen_another_log_gets_nothing_further(
     client: GuardClient, answers: Answers, log: Log, seen: bytes
 ) -> None:
     """More leaves than there are, or nonsense: said, and not tried for ever."""
     answers.answer = lambda _body: Response(seen, 409)
-    with pytest.raises(RefusedError):
+    with pytest.raises(RefusedError) as caught:
         client.cosign(log, answers.witness_key)
+    assert caught.value.why is Why.GUARD_UNREACHABLE
     assert len(answers.asked) == 1
 
 

@@ -16,7 +16,7 @@ from tests.fakes.organisation import READER, raw
 from tests.fakes.own import approved, asks, believed, hash_of, opened, query_of, sent, told
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.errors import ForgedError, MalformedError, NotCoveredError, WireError
-from wire.ids import WallInstant
+from wire.ids import LAST_INSTANT, LEAST_INSTANT, WallInstant
 from wire.leaf import Kind
 from wire.me import FRESH_SECONDS, About, SignedQuery, verify_query
 from wire.me_answers import (
@@ -239,6 +239,14 @@ def test_a_query_counts_for_minutes(site: Site, ada: Workstation, seconds: int) 
         403,
         "not-fresh",
     )
+
+
+def test_a_query_of_a_time_that_no_database_holds_is_refused(site: Site, ada: Workstation) -> None:
+    """Before anything reckons with it, however many digits it has."""
+    sent(ada)
+    for at in (-(10**4000), LEAST_INSTANT - 1, LAST_INSTANT + 1, 10**4000):
+        signed = query_of(ada, About.BATCHES, made_at=WallInstant(at))
+        assert refusal(asks(site, signed, "batches")) == (422, "malformed")
 
 
 def test_a_nonce_is_forgotten_only_once_its_query_is_too_old(

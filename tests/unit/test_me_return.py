@@ -34,7 +34,7 @@ from wire.collector_http import decode
 from wire.errors import ForgedError, MalformedError, NotCoveredError, NotForUsError, WireError
 from wire.frame import core_hash, split
 from wire.guard_http import LoggedBatch, ReturnRequest
-from wire.ids import WallInstant, key_id
+from wire.ids import LAST_INSTANT, LEAST_INSTANT, WallInstant, key_id
 from wire.leaf import Kind, entry, release_payload
 from wire.me import LARGEST_ORDER, ORDER_SECONDS, About, SignedReturn, verify_return
 from wire.me_answers import OwnAccesses, Returned, check_access, check_given, head_of
@@ -211,6 +211,14 @@ def test_an_order_counts_for_a_day(site: Site, ada: Workstation) -> None:
     for seconds in (-ORDER_SECONDS - 60, ORDER_SECONDS + 60):
         at = WallInstant(now + seconds * NANOSECONDS)
         assert refusal(ordered(site, order_of(ada, batch, made_at=at))) == (403, "not-fresh")
+
+
+def test_an_order_of_a_time_that_no_database_holds_is_refused(site: Site, ada: Workstation) -> None:
+    """Before anything reckons with it."""
+    batch = hash_of(sent(ada))
+    for at in (LEAST_INSTANT - 1, LAST_INSTANT + 1):
+        signed = order_of(ada, batch, made_at=WallInstant(at))
+        assert refusal(ordered(site, signed)) == (422, "malformed")
 
 
 def test_an_order_of_too_much_is_refused(site: Site, ada: Workstation, reader: OneDoor) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,14 +23,17 @@ from collector.rights import demands
 from collector.rights.demands import carry_out
 from guard.keys import Keys, Missing
 from tests.conftest import NewPlace
-from tests.fakes.organisation import Organisation, raw
+from tests.fakes.organisation import Organisation, raw, wall
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
 from wire.collector_http import Carried, decode, verify_logged
+from wire.consent_event import ConsentEvent, sign_event
 from wire.errors import ForgedError, MalformedError, NotCoveredError, WireError
+from wire.grant import grant_hash
 from wire.guard_http import KeyAnswer, KeyRequest
-from wire.ids import BatchHash, WallInstant, key_id
+from wire.ids import LAST_INSTANT, LEAST_INSTANT, BatchHash, WallInstant, key_id
 from wire.leaf import Kind, request_payload
+from wire.linked import ConsentState
 from wire.rights import (
     Demand,
     SignedErasure,
@@ -446,6 +449,31 @@ def test_a_strangers_request_and_one_of_tomorrow_are_refused(site: Site, ada: Wo
     assert refusal(ada.asks(elsewhere)) == (403, "not-this-subject")
 
 
+@pytest.mark.parametrize("at", [-(10**30), LEAST_INSTANT - 1, LAST_INSTANT + 1, 10**30])
+def test_a_demand_of_a_time_that_no_database_holds_is_refused(
+    site: Site, ada: Workstation, at: int
+) -> None:
+    """By name, and by guard and collector alike; the earliest that is held is carried out."""
+    ada.consents()
+    signed = ada.demands(made_at=WallInstant(at))
+    assert refusal(ada.asks(signed)) == (422, "malformed")
+    assert site.collector.guard is not None
+    with pytest.raises(RefusedError, match="status 4"):
+        site.collector.guard.erase(signed, site.policy.guard.signing_key)
+    assert ada.asks(ada.demands(made_at=WallInstant(LEAST_INSTANT))).status == 200
+
+
+@pytest.mark.parametrize("year", [1600, 2263, 9999])
+def test_a_consent_of_a_year_that_no_database_holds_is_refused(ada: Workstation, year: int) -> None:
+    """And so is what became of one; the device's clock is anything."""
+    given = ada.consents()
+    at = wall(datetime(year, 1, 2, tzinfo=UTC))
+    assert refusal(ada.registers(ada.consent(given_at=at))) == (422, "forged")
+    ended = ConsentEvent(grant=grant_hash(given), state=ConsentState.WITHDRAWN, at=at)
+    body = msgspec.json.encode(sign_event(ended, ada.org.device))
+    assert refusal(ada.door.request("POST", "/v1/consent-events", body)) == (422, "forged")
+
+
 # --- formats ------------------------------------------------------------------------------
 
 ACME = Organisation()
@@ -483,6 +511,9 @@ def test_every_byte_of_a_request_counts(site: Site, good: SignedRequest, field: 
             {"demand": Demand.WITHDRAW, "first_day": "2027-03-01", "last_day": "2027-03-02"},
             MalformedError,
         ),
+        ({"made_at": WallInstant(LEAST_INSTANT - 1)}, MalformedError),
+        ({"made_at": WallInstant(-(10**30))}, MalformedError),
+        ({"made_at": WallInstant(LAST_INSTANT + 1)}, MalformedError),
         ({"origin": "https://else.example"}, NotCoveredError),
         ({"subject": bytes(16)}, NotCoveredError),
     ],

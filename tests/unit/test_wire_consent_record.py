@@ -23,7 +23,7 @@ from wire.consent_receipt import (
 from wire.consent_record import decode_record, encode_record, record_of
 from wire.errors import ForgedError, MalformedError, WireError
 from wire.grant import CONSENT_LABEL, SignedConsent, grant_hash, verify_consent
-from wire.ids import DeviceId, WallInstant
+from wire.ids import LAST_INSTANT, LEAST_INSTANT, DeviceId, WallInstant
 from wire.leaf import Kind, entry, grant_payload
 from wire.linked import CONTEXT, ConsentState, instant, parse_instant
 from wire.policy import encode_policy, policy_digest
@@ -170,6 +170,15 @@ def test_a_time_in_no_year_cannot_be_written() -> None:
     """It is refused before anything is signed."""
     with pytest.raises(MalformedError):
         instant(WallInstant(2**80))
+
+
+@pytest.mark.parametrize("at", [LEAST_INSTANT, LAST_INSTANT])
+def test_a_time_that_cannot_be_kept_is_not_read(at: int) -> None:
+    """A database's integer has 64 bits: what they do not hold is refused before it gets there."""
+    assert parse_instant(instant(WallInstant(at))) == at
+    for beyond in (at * 2, at + (1 if at > 0 else -1)):
+        with pytest.raises(MalformedError, match="no year that can be kept"):
+            parse_instant(instant(WallInstant(beyond)))
 
 
 # --- the receipt ------------------------------------------------------------------------
