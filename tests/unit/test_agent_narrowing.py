@@ -376,6 +376,8 @@ def test_what_is_open_when_a_policy_forbids_it_is_never_written(station: Worksta
             await asyncio.sleep(HOLD_BACK + 0.2)
             change(station, applications=BASE.applications[1:])
             await eventually(lambda: service.policy.policy == station.policy)
+            context = the(station, "context")  # is opened anew, with what is listed now
+            await eventually(lambda: len(context.opened) == 2 and context.is_open)
             await eventually(lambda: Category.KEYS in service.pipeline.permits())
             await station.focus()
             await asyncio.sleep(0.15)
