@@ -35,7 +35,8 @@ class Asking:
         """Return all rows, in no order but the statement's."""
         if connection.dialect.name != _SQLITE:
             return connection.execute(self._statement, given).all()
-        full = {name: _filled(value) for name, value in given.items()}
+        # By name: a text that is known must not depend on how a call names its values.
+        full = {name: _filled(given[name]) for name in sorted(given)}
         text, order, constants = self._text(connection, full)
         values = [*constants]
         for value in full.values():

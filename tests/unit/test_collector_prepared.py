@@ -63,6 +63,15 @@ def test_lists_of_every_length_are_answered_as_sqlalchemy_answers(
             assert [tuple(row) for row in asking.all(connection, **given)] == theirs
 
 
+def test_a_call_may_name_its_values_in_any_order(index: SqliteIndex) -> None:
+    """Lists of one length must not change places."""
+    asking = Asking(OF_SEVERAL)
+    with index.reading() as connection:
+        one = asking.all(connection, subjects=SUBJECTS[:2], category="keys", months=MONTHS)
+        two = asking.all(connection, months=MONTHS, category="keys", subjects=SUBJECTS[:2])
+    assert [*one] == [*two] != []
+
+
 def test_a_row_has_the_names_of_its_columns(index: SqliteIndex) -> None:
     """And the first of none is None."""
     asking = Asking(OF_SEVERAL)
