@@ -38,7 +38,16 @@ def test_what_came_too_late_is_looked_at_again() -> None:
     assert why_final([failed()], frozenset({PROOF})) == ""
 
 
-@pytest.mark.parametrize("said", ["assert 1 == 0", "AssertionError: x", "Failed: DID NOT RAISE"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "assert 1 == 0",
+        "AssertionError: x",
+        "Failed: DID NOT RAISE",
+        "ExceptionGroup: Hypothesis found 2 distinct failures",
+        "subprocess.CalledProcessError: died with SIGSEGV",
+    ],
+)
 def test_a_promise_that_was_seen_broken_once_is_broken(said: str) -> None:
     """However often it is kept afterwards, and with whatever parameters."""
     assert why_final([failed(PROOF + "[x]", said=said)], frozenset({PROOF}))
