@@ -2,8 +2,8 @@
 
 import re
 import socket
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -335,22 +335,17 @@ def test_several_threads_may_use_one_door(house: House) -> None:
     def echo(sock: socket.socket, heard: Heard) -> None:
         head(sock, heard)
         path = heard.heads[-1].split(b" ")[1]
-        sock.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(path), path))
+        sock.sendall(
+            b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+            % (len(path), path)
+        )
 
-    seen: dict[str, bytes] = {}
-    with peer(echo, house) as (origin, _heard):
+    paths = [f"/{n}" for n in range(8)]
+    with peer(echo, house) as (origin, _heard), ThreadPoolExecutor(len(paths)) as threads:
         one = door(origin, house)
+        seen = list(threads.map(lambda path: one.request("GET", path).body, paths))
 
-        def ask(path: str) -> None:
-            seen[path] = one.request("GET", path).body
-
-        threads = [threading.Thread(target=ask, args=(f"/{n}",)) for n in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    assert seen == {f"/{n}": b"/%d" % n for n in range(8)}
+    assert seen == [path.encode() for path in paths]
 
 
 @pytest.mark.parametrize(
