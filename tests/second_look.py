@@ -29,6 +29,9 @@ CAME_LATE: Final = (  # how what was waited for in vain begins; all else may hav
     "Failed: Timeout ",
     "demo.desktop.DesktopError: waited ",
 )
+OF_THE_TEST: Final = (  # what pytest notices in a thread, and says only after the test
+    "pytest.PytestUnhandledThreadExceptionWarning"
+)
 PHASES: Final = ("setup", "call", "teardown")  # xdist reports a process that died as another
 TEST_FAILED: Final = 1  # pytest's exit status: it ran to its end, and something failed
 
@@ -78,7 +81,8 @@ def why_final(failures: Sequence[Failure], evidence: frozenset[str]) -> str:
     for failure in failures:
         if failure.phase not in PHASES:
             return f"{failure.test} ended its process"
-        proves = failure.test.partition("[")[0] in evidence or failure.phase == "teardown"
+        after = failure.phase == "teardown" and not failure.said.startswith(OF_THE_TEST)
+        proves = after or failure.test.partition("[")[0] in evidence
         if proves and not failure.said.startswith(CAME_LATE):
             return f"{failure.test} may have seen something that must never be"
     return ""

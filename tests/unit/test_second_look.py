@@ -100,3 +100,22 @@ def test_a_run_passes_at_its_second_try_only_when_nothing_was_broken(
     evidence = frozenset({"test_once.py::test_a_promise"})
     assert run([how, ALONE], folder=tmp_path, root=tmp_path, evidence=evidence) == status
     assert ("UNSTEADY" in capfd.readouterr().out) == (status == 0)
+
+
+IN_A_THREAD = "import threading; t = threading.Thread(target=int, args='x'); t.start(); t.join()"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evidence", [NONE, frozenset({"test_once.py::test_a_promise"})])
+def test_what_a_thread_of_the_test_raised_is_the_test_s_own(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evidence: frozenset[str],
+) -> None:
+    """Pytest says it only after the test; evidence stays evidence."""
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_once.py").write_text(ONCE.format(fails=IN_A_THREAD))
+    assert run([ALONE], folder=tmp_path, root=tmp_path, evidence=evidence) == bool(evidence)
