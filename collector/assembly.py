@@ -28,7 +28,7 @@ from collector.premises import Premises
 from collector.release.access import Entry
 from collector.release.releases import Releaser
 from collector.rights.forget import sweep_left
-from collector.store import BodyStore, Unsettled
+from collector.store import BodyStore, PutsTogether, Unsettled
 from collector.store.opening import open_store
 from wire.ids import BatchHash, WallInstant
 
@@ -163,6 +163,11 @@ class Collector:
         for mark in marks:
             if mark.resolve(self._has_row):
                 _log.info("a frame that was never acknowledged is removed")
+
+    def let_go(self, mark: str) -> None:
+        """Settle the mark of that name, of an upload that was refused and has ended."""
+        if isinstance(self.store, PutsTogether):
+            self.settle([self.store.marked(mark)])
 
     def _has_row(self, batch: BatchHash) -> bool:
         with self.index.reading() as connection:

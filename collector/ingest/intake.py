@@ -45,13 +45,26 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A frame that was taken in and stored before anybody asked for it."""
+
+    account: Account
+    began: int  # boot instant, before it was stored
+    key: bytes  # whose signature it bears
+
+
 class Intake(Protocol):
     """Takes in the one frame of a request."""
 
+    ahead: Ahead | None
+    """What is here already: nothing is asked any more."""
     size_bytes: int
     """How much came, once all did."""
     belonged: bool
     """Whether one like it belonged here not long ago; then it can be stored before it is judged."""
+    mark: str
+    """The name of the frame's mark in a store that finds marks by their names, once it has one."""
 
     async def taken(self, key: Ed25519PublicKey, batch: BatchHash, bounds: "Bounds") -> Account:
         """Return what came, signed by *key* and named *batch*; steps 3 to 5.
@@ -74,8 +87,11 @@ class Intake(Protocol):
         """
         ...
 
-    async def settle(self) -> None:
-        """Take the mark away: the index knows the frame, or the frame is gone."""
+    async def settle(self, *, ahead: bool = False) -> None:
+        """Take the mark away: the index knows the frame, or the frame is gone.
+
+        With *ahead* the next frame of this client may be taken in before it is asked for.
+        """
         ...
 
 
@@ -93,8 +109,10 @@ class Here:
     scope: Scope
     receive: Receive
     store: BodyStore
+    ahead: Ahead | None = None
     size_bytes: int = 0
     belonged: bool = False
+    mark: str = ""
     _frame: bytes = b""
     _batch: BatchHash = field(default=BatchHash(b""))
     _mark: Marked | None = None
@@ -109,8 +127,9 @@ class Here:
         """Put it into the store, and forget it."""
         frame, self._frame = self._frame, b""
         self._mark = await run_in_threadpool(put, self.store, self._batch, frame)
+        self.mark = self._mark.name if isinstance(self.store, PutsTogether) else ""
 
-    async def settle(self) -> None:
+    async def settle(self, *, ahead: bool = False) -> None:  # noqa: ARG002 - nobody reads on here
         """Take its mark away."""
         if self._mark is not None:
             await run_in_threadpool(settle, [self._mark])

@@ -79,6 +79,7 @@ class Upload:
     device: DeviceId
     account: Account
     now: WallInstant
+    shown: bytes | None = None  # the certificate of who came ahead of step 1, to be looked up now
 
     @property
     def batch(self) -> BatchHash:
@@ -204,12 +205,17 @@ class Receiver:
         lost, keeps the file for its row.
         """
         uploads = [one.upload for one in group]
+        full = self._why_full() if any(upload.shown for upload in uploads) else None
         with self.index.writing() as connection:
             check_running(connection)
+            strangers = self._strangers(connection, uploads)
             kept = Kept.of(connection, [upload.batch for upload in uploads])
             bearing = self._bearing(connection, uploads)
             now = self.clock.now().boot
-            refusals = [self._why_not(one, now, kept, bearing) for one in group]
+            refusals = [
+                strangers.get(one.upload.shown) or self._why_not(one, now, kept, bearing, full)
+                for one in group
+            ]
             entries = {key: self._entry(connection, row) for key, row in kept.rows.items()}
             new: dict[Key, Upload] = {}
             for upload, refusal in zip(uploads, refusals, strict=True):
@@ -223,7 +229,28 @@ class Receiver:
             for upload, refusal in zip(uploads, refusals, strict=True)
         ]
 
-    def _why_not(self, one: Stored, now: int, kept: Kept, bearing: Bearing) -> AssentError | None:
+    def _strangers(
+        self, connection: Connection, uploads: Sequence[Upload]
+    ) -> dict[bytes | None, RefusedError]:
+        """Return the certificates of those who came ahead of step 1 and are nobody any more."""
+        shown = [(upload.shown, upload.now) for upload in uploads if upload.shown is not None]
+        found = callers(connection, shown, self.tenant)
+        refused: dict[bytes | None, RefusedError] = {}
+        for (certificate, _now), caller in zip(shown, found, strict=True):
+            if isinstance(caller, RefusedError):
+                refused[certificate] = caller
+            elif isinstance(caller, Reader) or caller.drill:  # whoever gave them leave was wrong
+                refused[certificate] = RefusedError(Why.WRONG_ROLE, "only a device may do this")
+        return refused
+
+    def _why_not(
+        self,
+        one: Stored,
+        now: int,
+        kept: Kept,
+        bearing: Bearing,
+        full: RefusedError | None,
+    ) -> AssentError | None:
         """Return what speaks against it by now: too late, deleted meanwhile, or out of scope."""
         # Who hung for so long can be taken for dead, and then the frame is gone: no row for it.
         if now - one.began > KEEP_SECONDS * NANOSECONDS:
@@ -232,6 +259,8 @@ class Receiver:
             return _deleted()
         if one.upload.key in kept.rows:  # judged when it came first: it has the receipt of then
             return None
+        if full is not None and one.upload.shown is not None:
+            return full
         try:
             self._check_scope(one.upload, bearing)
         except RefusedError as exc:

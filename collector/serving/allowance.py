@@ -98,6 +98,15 @@ class Allowances:
                 )
             bucket.left -= 1
 
+    def are_ample(self, device: DeviceId) -> bool:
+        """Whether *device* is far from any limit, so that its next upload will not be refused."""
+        with self._lock:
+            for kind in (Asks.UPLOADS, _BYTES):
+                rate = self._rate(kind)
+                if rate is not None and self._bucket(device, kind, rate).left < rate.most / 2:
+                    return False
+        return True
+
     def count(self, device: DeviceId, size_bytes: int) -> None:
         """Take the bytes of an upload out, more than are left, too: the next one waits for it."""
         with self._lock:

@@ -8,6 +8,7 @@ How a request reaches its endpoint stands in `reached`, who may ask what in the 
 from http import HTTPStatus
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, Row
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from collector import auth, enrol, halt, policies
 from collector.assembly import Collector
 from collector.auth import Caller, Device
 from collector.guard.keys import guard_key
-from collector.ingest.intake import Bounds, Intake
+from collector.ingest.intake import Ahead, Bounds, Intake
 from collector.ingest.receive import Knock, Stored, Upload
 from collector.refusal import RefusedError, Why
 from collector.release import frames
@@ -44,7 +45,7 @@ from wire.collector_http import (
 from wire.consent_event import SignedEvent
 from wire.errors import MalformedError
 from wire.grant import SignedConsent
-from wire.ids import BatchHash
+from wire.ids import BatchHash, DeviceId
 from wire.receipt import Receipt, encode_receipt
 from wire.rights import SignedRequest
 from wire.tile import parse_tile_name
@@ -178,10 +179,39 @@ def delete_batch(collector: Collector, caller: Caller, asked: Asked) -> Response
 
 async def put_batch(request: Request) -> Response:
     """PUT /v1/batches/{batch}: the steps of `collector.ingest.receive`."""
-    found = running(request)
-    collector = found.collector
+    found, taking = running(request), intake(request)
     batch = asked_of(request, b"").batch()
+    came = taking.ahead or await _let_in(request, found, taking, batch)
+    if isinstance(came, Receipt):
+        return _receipt(came, new=False)
+    try:
+        stored = _come_ahead(request, found, came) if isinstance(came, Ahead) else came
+        receipt, new = await found.groups.kept.ask(stored)
+    except RefusedError as exc:
+        await _let_go(found.collector, taking, batch, exc.why)
+        raise
+    await taking.settle(ahead=found.allowances.are_ample(stored.upload.device))
+    return _receipt(receipt, new=new)
 
+
+def _come_ahead(request: Request, found: Running, ahead: Ahead) -> Stored:
+    """Return a frame that came ahead of step 1: its certificate is looked up when it is kept."""
+    now, shown = found.collector.now(), certificate_of(request)
+    client = auth.claimed(shown, found.collector.config.tenant, now)
+    key = Ed25519PublicKey.from_public_bytes(ahead.key)
+    device = Device(id=DeviceId(client.spki_sha256), key=key)
+    admit(request, device, Asks.UPLOADS)
+    found.collector.gate.check()
+    found.allowances.count(device.id, ahead.account.size_bytes)
+    upload = Upload(device=device.id, account=ahead.account, now=now, shown=shown)
+    return Stored(upload, ahead.began)
+
+
+async def _let_in(
+    request: Request, found: Running, taking: Intake, batch: BatchHash
+) -> Stored | Receipt:
+    """Carry out steps 1 and 2, then what needs the body in memory; a receipt is one of before."""
+    collector = found.collector
     knock = Knock(certificate=certificate_of(request), batch=batch, now=collector.now())
     knocked = await found.groups.knocked.ask(knock)
     admit(request, knocked.caller, Asks.UPLOADS)
@@ -190,19 +220,9 @@ async def put_batch(request: Request) -> Response:
     if knocked.refusal is not None:
         raise knocked.refusal
     if knocked.receipt is not None:
-        return _receipt(knocked.receipt, new=False)
-    taking = intake(request)
+        return knocked.receipt
     async with found.uploads.one(device.id):
-        stored = await _stored(found, taking, device, batch)
-    try:
-        receipt, new = await found.groups.kept.ask(stored)
-    except RefusedError as exc:
-        if exc.why is Why.ERASED:
-            await run_in_threadpool(collector.receiver.take_back, batch)
-            await taking.settle()
-        raise
-    await taking.settle()
-    return _receipt(receipt, new=new)
+        return await _stored(found, taking, device, batch)
 
 
 async def _stored(found: Running, taking: Intake, device: Device, batch: BatchHash) -> Stored:
@@ -219,6 +239,15 @@ async def _stored(found: Running, taking: Intake, device: Device, batch: BatchHa
         await found.groups.in_scope.ask(upload)
     await taking.store_it()
     return Stored(upload, began)
+
+
+async def _let_go(collector: Collector, taking: Intake, batch: BatchHash, why: Why) -> None:
+    """Remove what was stored of a frame that was refused; its device signed it, and so no other."""
+    if why is Why.ERASED:
+        await run_in_threadpool(collector.receiver.take_back, batch)
+        await taking.settle()
+    elif taking.mark:
+        await run_in_threadpool(collector.let_go, taking.mark)
 
 
 def _receipt(receipt: Receipt, *, new: bool) -> Response:

@@ -78,6 +78,10 @@ class PutsTogether(Protocol):
         """Do what `put` does for each; an error is of that one alone."""
         ...
 
+    def marked(self, name: str) -> "Unsettled":
+        """Return the mark of that name, which another process of this collector made."""
+        ...
+
 
 class Marked(Protocol):
     """A frame that has just been stored; the index may not know of it yet."""
@@ -85,6 +89,11 @@ class Marked(Protocol):
     @property
     def batch(self) -> BatchHash:
         """Whose mark this is."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other marks of its batch."""
         ...
 
     def settle(self) -> None:

@@ -45,6 +45,11 @@ class Mark:
     path: Path
     store: "FileStore"
 
+    @property
+    def name(self) -> str:
+        """Its file's."""
+        return self.path.name
+
     def settle(self) -> None:
         """Remove the mark.  Not synced: a mark that comes back is settled again at start."""
         self.path.unlink(missing_ok=True)
@@ -148,6 +153,10 @@ class FileStore:
             batch = batch_named(path.name.partition(".")[0])
             if batch is not None:
                 yield Mark(batch, path, self)
+
+    def marked(self, name: str) -> Mark:
+        """Return the mark of that name."""
+        return Mark(BatchHash(bytes.fromhex(name.partition(".")[0])), self._incoming / name, self)
 
     def alone(self, stack: contextlib.ExitStack) -> bool:
         """Let nobody put anything until *stack* ends, wherever they work; False: no chance."""

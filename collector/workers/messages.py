@@ -1,8 +1,9 @@
 """What owner and worker say to each other; each message is about one request, by its number.
 
-The owner's end asks, one thing at a time, and the worker answers; `Whole`, `Begin`, `Part`,
-`Done` and `Settle` take no answer.  A worker believes its owner, and an owner its worker:
-they are one program, and the socket between them was inherited.
+The owner's end asks, one thing at a time, and the worker answers; `Whole`, `Begin`, `Part` and
+`Done` take no answer.  What a worker took in ahead of being asked comes with `Opened`.  A worker
+believes its owner, and an owner its worker: they are one program, and the socket between them was
+inherited.
 """
 
 from typing import TypeAlias
@@ -28,6 +29,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, tag=True, array_like=Tru
     client: tuple[str, int] | None
     server: tuple[str, int | None] | None
     certificate: bytes | None
+    taken: "Taken | None" = None  # and stored, ahead of being asked
 
 
 # --- the owner asks ---------------------------------------------------------------------
@@ -54,12 +56,6 @@ class Store(msgspec.Struct, frozen=True, tag=True, array_like=True):
     number: int
 
 
-class Settle(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """The index knows the frame, or it is gone: take its mark away."""
-
-    number: int
-
-
 class Whole(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """All of the answer; nothing more follows about this request."""
 
@@ -67,6 +63,8 @@ class Whole(msgspec.Struct, frozen=True, tag=True, array_like=True):
     status: int
     headers: Headers
     body: bytes
+    settle: bool = False  # the index knows the frame, or it is gone: take its mark away
+    ahead: bool = False  # take the next one of this client in before it is asked for
 
 
 class Begin(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -121,13 +119,17 @@ class Taken(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
     number: int
     account: Account
-    stored: bool  # already, because one like it was taken not long ago
+    key: bytes  # whose signature it bears
+    began: int  # boot instant, before it was stored
+    stored: bool = False  # already, because one like it was taken not long ago
+    mark: str = ""  # the name of its mark in the store, if that finds marks by their names
 
 
 class Stored(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """It is in the store."""
 
     number: int
+    mark: str = ""  # as above
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -173,6 +175,6 @@ class Logged(msgspec.Struct, frozen=True, tag=True, array_like=True):
     values: list[str | int | float]
 
 
-Order: TypeAlias = More | Take | Store | Settle | Whole | Begin | Part | Done | Stop | Ping
+Order: TypeAlias = More | Take | Store | Whole | Begin | Part | Done | Stop | Ping
 Answer: TypeAlias = Chunk | Gone | Taken | Stored | Refused | Later | TooSlow | Failed
 Word: TypeAlias = Opened | Answer | Pong | Logged

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
 from base.errors import RetryableError
-from collector.ingest.intake import EXTENSION, Account, Bounds
+from collector.ingest.intake import EXTENSION, Account, Ahead, Bounds
 from collector.refusal import RefusedError, Why
 from collector.workers.line import Line
 from collector.workers.messages import (
@@ -34,7 +34,6 @@ from collector.workers.messages import (
     Part,
     Pong,
     Refused,
-    Settle,
     Store,
     Stored,
     Take,
@@ -95,6 +94,14 @@ class Tunnel:
             del self._open[request.number]
 
 
+def _intake(request: "_Request", taken: Taken | None) -> "Elsewhere":
+    if taken is None:
+        return Elsewhere(request)
+    ahead = Ahead(taken.account, taken.began, taken.key)
+    size = taken.account.size_bytes
+    return Elsewhere(request, ahead, size_bytes=size, belonged=True, mark=taken.mark)
+
+
 def _scope(opened: Opened, request: "_Request") -> Scope:
     return {
         "type": "http",
@@ -110,7 +117,7 @@ def _scope(opened: Opened, request: "_Request") -> Scope:
         "client": opened.client,
         "server": opened.server,
         "state": {"client_cert": opened.certificate},
-        EXTENSION: Elsewhere(request),
+        EXTENSION: _intake(request, opened.taken),
     }
 
 
@@ -124,6 +131,7 @@ class _Request:
         self._head: tuple[int, Headers] = (HTTPStatus.INTERNAL_SERVER_ERROR, [])
         self._begun = self._ended = False
         self._is_gone = False
+        self.settle = self.ahead = False  # said with the answer
 
     def answered(self, answer: Answer) -> None:
         if isinstance(answer, Gone):
@@ -162,16 +170,20 @@ class _Request:
             self.line.say(Begin(self.number, *self._head))
             self.line.say(Part(self.number, body, more))
         else:
-            self.line.say(Whole(self.number, *self._head, body))
+            self._say_whole(body)
             self._ended = True
 
     def finish(self) -> None:
         """Let the worker forget it; a defect before the first word of an answer is said."""
         if self._ended:
             return
-        self.line.say(
-            Done(self.number) if self._begun else Whole(self.number, *self._head, body=b"")
-        )
+        if self._begun:
+            self.line.say(Done(self.number))
+        else:
+            self._say_whole(b"")
+
+    def _say_whole(self, body: bytes) -> None:
+        self.line.say(Whole(self.number, *self._head, body, self.settle, self.ahead))
 
 
 @dataclass(slots=True)
@@ -179,15 +191,18 @@ class Elsewhere:
     """Takes the frame of a request in, at the worker that holds the connection."""
 
     _request: _Request
+    ahead: Ahead | None = None
     size_bytes: int = 0
     belonged: bool = False
+    mark: str = ""
 
     async def taken(self, key: Ed25519PublicKey, batch: BatchHash, bounds: Bounds) -> Account:
         """Steps 3 to 5."""
         number, raw = self._request.number, key.public_bytes_raw()
         answer = await self._request.ask(Take(number=number, key=raw, batch=batch, bounds=bounds))
         if isinstance(answer, Taken):
-            self.size_bytes, self.belonged = answer.account.size_bytes, answer.stored
+            self.size_bytes, self.mark = answer.account.size_bytes, answer.mark
+            self.belonged = answer.stored
             return answer.account
         raise self._why_not(answer)
 
@@ -197,10 +212,14 @@ class Elsewhere:
             answer = await self._request.ask(Store(self._request.number))
             if not isinstance(answer, Stored):
                 raise self._why_not(answer)
+            self.mark = answer.mark
 
-    async def settle(self) -> None:
-        """Say so to the worker; if it is gone, the mark stays for the next look at old ones."""
-        self._request.line.say(Settle(self._request.number))
+    async def settle(self, *, ahead: bool = False) -> None:
+        """Say so with the answer; if the worker is gone, the mark stays until marks are looked at.
+
+        A worker that was not asked for the key takes nothing in ahead of being asked.
+        """
+        self._request.settle, self._request.ahead = True, ahead
 
     def _why_not(self, answer: Answer) -> Exception:
         match answer:

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -27,8 +28,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from base import structs
+from base.clock import SystemClock
 from base.errors import AssentError
 from base.process import die_with_parent
+from base.protocols import BODY_AHEAD_BYTES
 from base.serving import Clients, Credentials, Listener
 from collector.ingest.grouped import Grouped
 from collector.ingest.intake import account_of, bounded, put, put_all, settle
@@ -36,7 +39,7 @@ from collector.premises import our_premises
 from collector.refusal import RefusedError
 from collector.store import BodyStore, Marked, PutsTogether
 from collector.store.opening import open_store
-from collector.workers.belonging import Belonging
+from collector.workers.belonging import Belonging, Leave, Leaves
 from collector.workers.line import Line
 from collector.workers.messages import (
     Answer,
@@ -54,7 +57,6 @@ from collector.workers.messages import (
     Ping,
     Pong,
     Refused,
-    Settle,
     Stop,
     Store,
     Stored,
@@ -74,6 +76,8 @@ PUTTING: Final = 8  # threads that wait for a store, one frame each
 TOGETHER: Final = 16  # frames that one thread puts into a store that likes several at once
 SETTLING_SECONDS: Final = 0.05  # so many marks are taken away together
 GARBAGE: Final = (50_000, 50, 100)  # instead of 700, 10, 10: a twentieth of an upload's time
+_UPLOAD: Final = re.compile(rb"/v1/batches/([0-9a-f]{64})")
+_SMALL: Final = re.compile(rb"[0-9]{1,6}")
 INLINE_BYTES: Final = 256 << 10  # what is verified in less time than a thread takes to be asked
 
 
@@ -108,7 +112,9 @@ class Worker:
             act = partial(put_all, store)
             self._together = Grouped(act=act, most=TOGETHER, gathering_seconds=0)
         self._belonging = Belonging()
+        self._leaves = Leaves()
         self._settling: list[Marked] = []
+        self._clock = SystemClock()
         self.line: Line[Order] = Line(Order, self._ordered, _orphaned)
 
     def _ordered(self, order: Order) -> None:
@@ -117,9 +123,6 @@ class Worker:
                 self._stop()
             case Ping():
                 self.line.say(Pong())
-            case Settle(number=number):
-                if (mark := self._marks.pop(number, None)) is not None:
-                    self._settle(mark)
             case _:
                 if (held := self._held.get(order.number)) is not None:
                     held.orders.put_nowait(order)
@@ -129,12 +132,12 @@ class Worker:
         self._next += 1
         held = _Held(number=self._next, scope=scope, receive=receive)
         self._held[held.number] = held
-        self.line.say(_opened(held.number, scope))
         try:
+            self.line.say(_opened(held.number, scope, await self._take_ahead(held)))
             while True:
                 match await held.orders.get():
-                    case Whole(status=status, headers=headers, body=body):
-                        self._learn(held, status)
+                    case Whole(status=status, headers=headers, body=body) as whole:
+                        self._learn(held, whole)
                         start = {"status": status, "headers": headers}
                         await send({"type": "http.response.start", **start})
                         await send({"type": "http.response.body", "body": body})
@@ -149,11 +152,26 @@ class Worker:
                         return
                     case More() | Take() | Store() as order:
                         self.line.say(await self._answer(held, order))
-                    case Settle() | Stop() | Ping():
+                    case Stop() | Ping():
                         pass  # not about a request that is under way; never put in here
         finally:
             del self._held[held.number]
             self._marks.pop(held.number, None)  # not settled: it stays on the disk
+
+    async def _take_ahead(self, held: "_Held") -> Taken | None:
+        """Take in and store a small frame of who has leave to come so.
+
+        What is wrong with it is told when it is asked for; None, too, if there is no leave.
+        """
+        batch, leave = _frame_ahead(held.scope), self._leaves.get(held.certificate)
+        if batch is None or leave is None:
+            return None
+        order = Take(number=held.number, key=leave.key, batch=batch, bounds=leave.bounds)
+        answer = await self._answer(held, order)
+        if isinstance(answer, Taken) and answer.stored:
+            return answer
+        held.early = answer
+        return None
 
     async def _answer(self, held: "_Held", order: More | Take | Store) -> Answer:
         number = held.number
@@ -184,10 +202,12 @@ class Worker:
             case Take():
                 return await self._take(held, order)
             case Store():
-                await self._put(held)
-                return Stored(number)
+                return Stored(number, await self._put(held))
 
     async def _take(self, held: "_Held", order: Take) -> Answer:
+        if held.early is not None:
+            return held.early
+        held.leave = Leave(order.key, order.bounds)
         headers = held.scope["headers"]
         held.frame = await bounded(headers, held.receive, order.bounds)
         held.batch, held.size_bytes = order.batch, len(held.frame)
@@ -195,23 +215,36 @@ class Worker:
         short = len(held.frame) <= INLINE_BYTES
         account = account_of(*given) if short else await self._in_thread(account_of, *given)
         held.core = account.core
-        if known := self._belonging.has(account.core):
-            await self._put(held)
-        return Taken(held.number, account, known)
+        began = self._clock.now().boot
+        taken = Taken(held.number, account, order.key, began)
+        if not self._belonging.has(account.core):
+            return taken
+        return msgspec.structs.replace(taken, stored=True, mark=await self._put(held))
 
-    async def _put(self, held: "_Held") -> None:
+    async def _put(self, held: "_Held") -> str:
+        """Put the frame into the store; return what `Stored` says."""
         frame, held.frame = held.frame, b""
         if self._together is None:
             mark = await self._in_thread(put, self._store, held.batch, frame)
         else:
             mark = await self._together.ask((held.batch, frame))
         self._marks[held.number] = mark
+        return "" if self._together is None else mark.name
 
-    def _learn(self, held: "_Held", status: int) -> None:
-        """Remember what was taken; forget what was not."""
+    def _learn(self, held: "_Held", whole: Whole) -> None:
+        """Remember what was taken, forget what was not; and settle it, if that was said."""
+        if whole.settle and (mark := self._marks.pop(held.number, None)) is not None:
+            self._settle(mark)
+        taken = whole.status in (HTTPStatus.OK, HTTPStatus.CREATED)
+        if held.leave is None:
+            return
+        if taken and whole.ahead and self._together is not None:
+            self._leaves.note(held.certificate, held.leave)
+        else:
+            self._leaves.forget(held.certificate)
         if held.core is None:
             return
-        if status in (HTTPStatus.OK, HTTPStatus.CREATED):
+        if taken:
             self._belonging.note(held.core)
         else:
             self._belonging.forget(held.core)
@@ -248,6 +281,13 @@ class _Held:
     size_bytes: int = 0
     batch: BatchHash = field(default=BatchHash(b""))
     core: Core | None = None
+    leave: Leave | None = None  # as the owner gave it, or would
+    early: Answer | None = None  # to what is not asked yet
+
+    @property
+    def certificate(self) -> bytes:
+        """What its client showed, in DER; nothing: none."""
+        return self.scope["state"]["client_cert"] or b""
 
 
 @lru_cache(maxsize=1024)
@@ -255,7 +295,18 @@ def _signer(key: bytes) -> Signer:
     return Signer(Ed25519PublicKey.from_public_bytes(key))
 
 
-def _opened(number: int, scope: Scope) -> Opened:
+def _frame_ahead(scope: Scope) -> BatchHash | None:
+    """Return the batch of an upload that is small enough to be read before it is asked for."""
+    named = _UPLOAD.fullmatch(scope["raw_path"])
+    if scope["method"] != "PUT" or named is None or scope["query_string"]:
+        return None
+    announced = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    if not _SMALL.fullmatch(announced) or int(announced) > BODY_AHEAD_BYTES:
+        return None
+    return BatchHash(bytes.fromhex(named[1].decode()))
+
+
+def _opened(number: int, scope: Scope, taken: Taken | None) -> Opened:
     return Opened(
         number=number,
         method=scope["method"],
@@ -267,6 +318,7 @@ def _opened(number: int, scope: Scope) -> Opened:
         client=scope["client"],
         server=scope["server"],
         certificate=scope["state"]["client_cert"],
+        taken=taken,
     )
 
 
