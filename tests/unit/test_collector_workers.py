@@ -1,6 +1,5 @@
 """Devices' connections held by processes of their own: nothing changes but how many fit."""
 
-import hashlib
 import os
 import signal
 import socket
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -18,92 +16,27 @@ import pytest
 
 from base.door import DoorError, Response
 from base.errors import SetupError
-from base.serving import Clients, Credentials, Listener, Served
-from benchmarks.meter import Meter, tree
+from base.serving import Listener
+from benchmarks.meter import Meter
 from collector.app import build
 from collector.store import Marked
 from collector.store.files import FileStore
 from collector.workers import crew
 from collector.workers.crew import Crew
 from tests.conftest import Size
-from tests.fakes.site import Site, Workstation, collector_site, lists, refusal, serving
+from tests.fakes.site import Site, collector_site, lists, refusal
+from tests.fakes.staffed import WORKERS, Staffed, credentials, hash_of, staffed_site
 from tests.fakes.tls import WAIT_SECONDS
 from wire.collector_http import State
-from wire.frame import join_unsigned, split
-from wire.ids import BatchHash
 from wire.receipt import decode_receipt, verify_receipt
-from wire.sealing import sign
 
 pytestmark = pytest.mark.slow
-
-WORKERS = 2
-
-
-@dataclass(kw_only=True)
-class Staffed:
-    """A site whose devices come to workers."""
-
-    site: Site
-    home: Workstation
-
-    @property
-    def pids(self) -> list[int]:
-        """The workers that run now."""
-        return [pid for pid in tree(os.getpid()) if b"collector.workers.worker" in words(pid)]
-
-    def waits_for(self, wanted: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not wanted():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-    def again(self, frame: bytes, number: int) -> bytes:
-        """Return the same content as another batch."""
-        parts = split(frame)
-        unsigned = join_unsigned(parts.core, parts.shelf, parts.body)
-        return sign(unsigned, number, self.home.org.device)
-
-
-def words(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
-def credentials(site: Site) -> Credentials:
-    return Credentials(
-        certificate=site.premises.tls_certificate,
-        key=site.premises.tls_key,
-        client_authority=site.premises.client_authority,
-        clients=Clients.OPTIONAL,
-    )
-
-
-@contextmanager
-def staffed_site(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: str = ""
-) -> Iterator[Staffed]:
-    folder = tmp_path / "site"
-    monkeypatch.setenv("ASSENT_HOME", str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    with collector_site(folder, limits) as site:
-        site.serving.close()
-        port = int(site.origin.rpartition(":")[2])
-        listener = Listener("127.0.0.1", port, abreast=WORKERS)
-        run = Served(Crew(listener), build(site.collector), credentials(site))
-        site.serving.enter_context(serving(run))
-        yield Staffed(site=site, home=site.workstation())
 
 
 @pytest.fixture
 def staffed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Staffed]:
     with staffed_site(tmp_path, monkeypatch) as made:
         yield made
-
-
-def hash_of(frame: bytes) -> BatchHash:
-    return BatchHash(hashlib.sha256(frame).digest())
 
 
 def test_an_upload_gets_the_receipt_that_it_always_gets(staffed: Staffed) -> None:
