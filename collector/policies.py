@@ -1,7 +1,8 @@
 """The policies that were published here; the newest is in force, older ones stay known.
 
-A batch that was sealed under an older policy may still arrive.  Whether it may be sealed
-under it at all is decided on the device, where narrowing applies at once.
+A batch that was sealed under an older policy may still arrive, if its day is one of those on which
+that was in force (`when`).  Whether it may be sealed under it at all is decided on the device,
+where narrowing applies at once.
 """
 
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from sqlalchemy import Connection, Row, bindparam, func, select, update
 from base.clock import NANOSECONDS
 from base.errors import RejectedError, SetupError, line_of
 from collector.index.prepared import Asking
-from collector.index.tables import policies, policy_files
+from collector.index.tables import checkpoints, policies, policy_files
 from collector.log import append
 from collector.refusal import RefusedError, Why
+from wire.days import InForce
 from wire.ids import PolicyDigest, WallInstant
 from wire.leaf import Kind, policy_payload
 from wire.metadata import (
@@ -27,6 +29,7 @@ from wire.metadata import (
     check_line,
     follow_roots,
     sha256,
+    signed_until,
     version_of,
 )
 from wire.parties import check_parties
@@ -37,6 +40,29 @@ TIMESTAMP_NAME: Final = "timestamp.json"  # is made here, not published: `collec
 LARGEST_BYTES: Final = 1 << 20
 _FILE: Final = select(policy_files.c.content).where(policy_files.c.name == bindparam("file"))
 _KNOWN: Final = Asking(select(policies.c.policy).where(policies.c.digest == bindparam("digest")))
+# What stands in the log and is witnessed there, as an audit sees it later.
+_later: Final = policies.alias()
+_next: Final = (
+    select(func.min(_later.c.leaf)).where(_later.c.leaf > policies.c.leaf).correlate(policies)
+)
+_since: Final = (
+    select(checkpoints.c.witnessed_at)
+    .where(checkpoints.c.size <= policies.c.leaf)
+    .order_by(checkpoints.c.size.desc())
+)
+_until: Final = (
+    select(checkpoints.c.witnessed_at)
+    .where(checkpoints.c.size > _next.scalar_subquery())
+    .order_by(checkpoints.c.size)
+)
+_IN_FORCE: Final = Asking(
+    select(
+        policies.c.policy,
+        policies.c.expires,
+        _since.correlate(policies).limit(1).scalar_subquery().label("since"),
+        _until.correlate(policies).limit(1).scalar_subquery().label("until"),
+    ).where(policies.c.digest == bindparam("digest"))
+)
 _NEWEST: Final = Asking(select(policies.c.policy).order_by(policies.c.number.desc()).limit(1))
 _NEWEST_DIGEST: Final = Asking(
     select(policies.c.digest).order_by(policies.c.number.desc()).limit(1)
@@ -158,10 +184,11 @@ def publish(connection: Connection, published: Published, now: WallInstant) -> b
                 snapshot=published.snapshot,
                 targets=published.targets,
                 published_at=now,
+                expires=signed_until(published.snapshot, published.targets),
             )
         )
         return True
-    append(connection, Kind.POLICY, policy_payload(published.digest), now)
+    leaf = append(connection, Kind.POLICY, policy_payload(published.digest), now)
     connection.execute(
         policies.insert().values(
             digest=published.digest,
@@ -170,6 +197,8 @@ def publish(connection: Connection, published: Published, now: WallInstant) -> b
             targets=published.targets,
             policy=published.text,
             published_at=now,
+            expires=signed_until(published.snapshot, published.targets),
+            leaf=leaf,
         )
     )
     return True
@@ -261,8 +290,26 @@ def known(connection: Connection, digest: PolicyDigest) -> Policy:
     """
     row = _KNOWN.first(connection, digest=digest)
     if row is None:
-        raise RefusedError(Why.POLICY_UNKNOWN, "this policy was not published here")
+        raise _unknown()
     return _decoded(row.policy)
+
+
+def when(connection: Connection, digest: PolicyDigest) -> tuple[Policy, InForce]:
+    """Return the policy of this digest, and when it was in force.
+
+    Raises:
+        RefusedError: It was never published here.
+
+    """
+    row = _IN_FORCE.first(connection, digest=digest)
+    if row is None:
+        raise _unknown()
+    in_force = InForce(since=row.since or 0, until=row.until, expires=row.expires)
+    return _decoded(row.policy), in_force
+
+
+def _unknown() -> RefusedError:
+    return RefusedError(Why.POLICY_UNKNOWN, "this policy was not published here")
 
 
 def text(connection: Connection, digest: PolicyDigest) -> bytes:

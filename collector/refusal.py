@@ -58,6 +58,8 @@ class Why(Enum):
     CATEGORY_REFUSED = ("category-refused", HTTPStatus.UNPROCESSABLE_ENTITY)
     EXPIRED = ("expired", HTTPStatus.UNPROCESSABLE_ENTITY)
     KEPT_TOO_LONG = ("kept-too-long", HTTPStatus.UNPROCESSABLE_ENTITY)
+    OUTSIDE_CONSENT = ("outside-consent", HTTPStatus.UNPROCESSABLE_ENTITY)
+    POLICY_NOT_IN_FORCE = ("policy-not-in-force", HTTPStatus.UNPROCESSABLE_ENTITY)
     CONSENT_MISMATCH = ("consent-mismatch", HTTPStatus.UNPROCESSABLE_ENTITY)
     GUARD_KEY_UNKNOWN = ("guard-key-unknown", HTTPStatus.UNPROCESSABLE_ENTITY)
     MONTH_REFUSED = ("month-refused", HTTPStatus.UNPROCESSABLE_ENTITY)

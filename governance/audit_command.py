@@ -17,9 +17,9 @@ from base.command import EXISTING_FILE
 from base.errors import RejectedError, SetupError
 from governance.audit.examine import Report, Trusted, examine
 from governance.audit.reading import Bundle
-from governance.audit.times import DAY, day_of
 from governance.files import read, read_text
 from governance.options import JSON, now
+from wire.days import DAY, day_of
 from wire.errors import UNREADABLE, MalformedError
 from wire.metadata import Root, metadata_of
 from wire.tlog import unsigned_checkpoint

@@ -152,6 +152,17 @@ def version_of(data: bytes, kind: type[T]) -> int:
     return metadata_of(data, kind).signed.version
 
 
+def signed_until(snapshot: bytes, targets: bytes) -> int:
+    """Return when the first of what signs a policy expires; seconds since the epoch.
+
+    Raises:
+        MalformedError: One of them is no such metadata.
+
+    """
+    first, second = metadata_of(snapshot, Snapshot), metadata_of(targets, Targets)
+    return int(min(first.signed.expires, second.signed.expires).timestamp())
+
+
 def sha256(data: bytes) -> str:
     """Return the digest by which metadata name each other, hexadecimal."""
     return hashlib.sha256(data).hexdigest()

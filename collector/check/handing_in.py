@@ -156,8 +156,13 @@ def category(visit: Visit) -> None:
 
 
 def dates(visit: Visit) -> None:
-    """What is over already, or would be kept for longer than the policy says, is refused."""
+    """What is over already, or kept for too long, or of a day before its consent, is refused."""
     core = good(visit)
+    before = today(-2)
+    answer = visit.ask("GET", f"/v1/guard-key?category={visit.category}&month={before[:7]}")
+    sealed_to = key_id(decode(gives(answer, 200), KeyAnswer).public_key)
+    unasked = msgspec.structs.replace(core, day=before, guard_key=sealed_to)
+    _refused(visit, visit.frame(unasked), 422, "outside-consent")
     over = msgspec.structs.replace(core, expires="2025-01-01")
     _refused(visit, visit.frame(over), 422, "expired")
     forever = msgspec.structs.replace(core, expires="9999-12-31")

@@ -194,18 +194,10 @@ def _roots(connection: Connection) -> Iterator[audit.RootLine]:
 
 
 def _policies(connection: Connection, size: int) -> Iterator[audit.PolicyLine]:
-    """Yield the policies; their table does not say which leaf each is, the order does."""
-    asked = (
-        select(leaves.c.number, salts.c.salt)
-        .join(salts, salts.c.leaf == leaves.c.number)
-        .where(leaves.c.kind == Kind.POLICY, leaves.c.number < size)
-        .order_by(leaves.c.number)
-    )
-    known = connection.execute(select(policies).order_by(policies.c.number)).all()
-    for leaf, row in zip(connection.execute(asked).all(), known, strict=False):
+    for row in _rows(connection, _with_salt(policies), 0, size):
         yield audit.PolicyLine(
-            leaf=leaf.number,
-            salt=leaf.salt,
+            leaf=row.leaf,
+            salt=row.salt,
             root=row.root,
             snapshot=row.snapshot,
             targets=row.targets,

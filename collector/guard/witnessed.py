@@ -96,7 +96,9 @@ class Witnessed:
         with self.index.writing() as connection:
             # One that was cosigned while another policy was published is of no policy's time.
             if in_force(connection).digest == published.digest:
-                row = insert(connection, checkpoints).values(size=size, note=kept, **last)
+                at = verify_cosignature(kept, policy.guard.witness)
+                first = {"size": size, "note": kept, "witnessed_at": at}
+                row = insert(connection, checkpoints).values(**first, **last)
                 connection.execute(row.on_conflict_do_update(index_elements=["size"], set_=last))
         return note
 

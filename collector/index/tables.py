@@ -73,6 +73,9 @@ policies = Table(
     Column("targets", LargeBinary, nullable=False),
     Column("policy", LargeBinary, nullable=False),
     Column("published_at", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),  # of what signs it, in seconds
+    Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Index("policies_of_leaf", "leaf", unique=True),
 )
 
 policy_files = Table(  # what devices ask for by version or digest; never changed, never removed
@@ -95,6 +98,7 @@ consents = Table(
     Column("given_at", BigInteger, nullable=False),  # by the device's clock, as signed
     Column("received_at", BigInteger, nullable=False),
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
+    Column("ended_at", BigInteger),  # by the device's clock; the first of its `consent_events`
     Index("consents_of_device", "device", "category", "received_at"),
 )
 
@@ -301,6 +305,7 @@ checkpoints = Table(
     metadata,
     Column("size", Integer, primary_key=True, autoincrement=False),
     Column("note", Text, nullable=False),  # the first: since then all that is in it is there
+    Column("witnessed_at", BigInteger, nullable=False),  # of that, in seconds, by the guard's clock
     Column("last_note", Text, nullable=False),  # the last: so long nothing has come
     Column("last_at", BigInteger, nullable=False),
 )

@@ -23,7 +23,8 @@ from collector.index.tables import (
 )
 from collector.ingest.taken_back import OF_SUBJECTS, ORDERS, Ordered, Request
 from collector.jurisdiction import served_now
-from collector.policies import known
+from collector.policies import when
+from wire.days import InForce
 from wire.frame import Core
 from wire.ids import BatchHash, DeviceId, PolicyDigest
 from wire.linked import ConsentState
@@ -56,6 +57,7 @@ _CONSENTS: Final = _of_several(
         consents.c.policy,
         consents.c.given_at,
         consents.c.received_at,
+        consents.c.ended_at,
         consent_events.c.leaf.label("withdrawn"),  # NULL: it is not
     ).outerjoin(
         consent_events,
@@ -100,7 +102,7 @@ class Bearing:
     guard_keys: Mapping[tuple[bytes, str, str], bytes]  # by subject, category, month
     requests: Mapping[bytes, Sequence[Request]]  # by subject
     orders: Mapping[bytes, Sequence[Ordered]]  # by subject
-    policy: Callable[[PolicyDigest], Policy]  # raises RefusedError: never published here
+    published: Callable[[PolicyDigest], tuple[Policy, InForce]]  # raises RefusedError: never
     places: Mapping[bytes, str]  # the jurisdiction of each device
     served: frozenset[str]  # jurisdictions, under the policy in force
 
@@ -127,7 +129,16 @@ class Bearing:
             },
             requests=demanded,
             orders=ordered,
-            policy=cache(lambda digest: known(connection, digest)),
+            published=cache(lambda digest: when(connection, digest)),
             places={row.device: row.jurisdiction for row in _PLACES.all(connection, these=senders)},
             served=served_now(connection, jurisdictions),
         )
+
+    def policy(self, digest: PolicyDigest) -> Policy:
+        """Return the policy of this digest.
+
+        Raises:
+            RefusedError: It was never published here.
+
+        """
+        return self.published(digest)[0]

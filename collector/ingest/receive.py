@@ -193,7 +193,7 @@ class Receiver:
         check_policy(core, policy)
         check_consent(core, bearing)
         check_guard_key(core, bearing)
-        check_dates(core, policy, upload.now)
+        check_dates(core, bearing, upload.now)
 
     # --- 7 and 8: keep ----------------------------------------------------------------
 

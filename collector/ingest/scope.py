@@ -13,6 +13,7 @@ from collector.ingest.taken_back import check_not_closed, check_not_taken_back, 
 from collector.jurisdiction import check_served
 from collector.refusal import RefusedError, Why
 from collector.rights.consents import check_covers
+from wire.days import days_of_consent, not_in_force, not_of_consent
 from wire.frame import Core
 from wire.ids import DeviceId, PolicyDigest, WallInstant
 from wire.policy import Policy
@@ -100,8 +101,8 @@ def check_guard_key(core: Core, bearing: Bearing) -> None:
         )
 
 
-def check_dates(core: Core, policy: Policy, now: WallInstant) -> None:
-    """Check that it may still be kept, and for no longer than its policy says.
+def check_dates(core: Core, bearing: Bearing, now: WallInstant) -> None:
+    """Check that it is of a day of its consent and policy, and may be kept, and not for longer.
 
     Raises:
         RefusedError: It may not.
@@ -110,11 +111,25 @@ def check_dates(core: Core, policy: Policy, now: WallInstant) -> None:
     day, expires = _date(core.day), _date(core.expires)
     if expires < datetime.fromtimestamp(now / NANOSECONDS, UTC).date():
         raise RefusedError(Why.EXPIRED, f"the frame was to be kept until {core.expires} only")
+    policy, in_force = bearing.published(core.policy)
+    for said in not_of_consent(core.day, _days(bearing, core, policy)):
+        raise RefusedError(Why.OUTSIDE_CONSENT, f"the frame {said}")
+    for said in not_in_force(core.day, in_force):
+        raise RefusedError(Why.POLICY_NOT_IN_FORCE, f"the frame {said}")
     rule = policy.rule(core.category)
     if rule is not None and expires > day + timedelta(days=rule.retention_days):
         raise RefusedError(
             Why.KEPT_TOO_LONG, f"the policy keeps {core.category} for {rule.retention_days} days"
         )
+
+
+def _days(bearing: Bearing, core: Core, policy: Policy) -> tuple[str, str]:
+    """Return the first and last day of its consent, which `check_consent` has found."""
+    consent = bearing.consents[core.grant]
+    agreed = bearing.policy(PolicyDigest(consent.policy))
+    return days_of_consent(
+        consent.given_at, consent.ended_at, agreed.reconfirm_days, policy.reconfirm_days
+    )
 
 
 @lru_cache(maxsize=1024)  # the batches of a day name the same two

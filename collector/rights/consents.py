@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select, update
 
 from collector.auth import Device
 from collector.index.tables import consent_events, consents, devices
@@ -119,6 +119,10 @@ def end(
             received_at=now,
             leaf=leaf,
         )
+    )
+    later = or_(consents.c.ended_at.is_(None), consents.c.ended_at > event.at)
+    connection.execute(
+        update(consents).where(consents.c.grant == grant, later).values(ended_at=event.at)
     )
     notices.note(connection, device, decode_record(kept), grant, event.state, event.at, now)
     return leaf, True

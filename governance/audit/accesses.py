@@ -12,9 +12,10 @@ from governance.audit.batches import Live
 from governance.audit.findings import Finding, Rule
 from governance.audit.history import Release
 from governance.audit.policies import Policies, Published
-from governance.audit.times import SLACK, Times, day_of, end_of, seconds_of
+from governance.audit.times import Times
 from wire import audit
 from wire.age import decode_recipient
+from wire.days import SLACK, day_of, end_of, seconds_of
 from wire.errors import WireError
 from wire.frame import Core
 from wire.grant import (

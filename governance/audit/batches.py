@@ -17,16 +17,15 @@ from governance.audit.findings import Finding, Rule
 from governance.audit.history import entries_of
 from governance.audit.policies import Policies, Published
 from governance.audit.reading import Bundle, FoundError
-from governance.audit.times import DAY, GRACE, SLACK, Times, day_of, end_of
+from governance.audit.times import GRACE, Times
 from wire import audit
+from wire.days import InForce, end_of, not_in_force, not_of_consent
 from wire.ed25519 import public_key
 from wire.errors import MalformedError
 from wire.frame import ALGORITHM, LABEL, NONCE_BYTES, Core, core_hash, decode_core
 from wire.ids import BatchHash, CoreHash, GrantHash
 from wire.leaf import Kind, batch_payload, entry
-from wire.lease import LONGEST_LEASE_SECONDS
 from wire.narrowing import widened
-from wire.policy import RECONFIRM_DAYS
 from wire.rights import Demand
 from wire.signatures import Signer
 
@@ -275,22 +274,16 @@ class Heads:
     def _by_day(
         self, core: Core, consent: Consent, policy: Published
     ) -> Iterator[tuple[Rule, str]]:
-        """Judge the day; device and data subject share one clock, the log has another."""
-        days = min(RECONFIRM_DAYS, policy.policy.reconfirm_days)
-        confirm = date.fromisoformat(consent.first_day) + timedelta(days=days)
-        last = min(consent.last_day, confirm.isoformat())
-        if not consent.first_day <= core.day <= last:
-            said = f"is of {core.day}, its consent of {consent.first_day} to {last}"
+        asked = policy.policy.reconfirm_days
+        for said in not_of_consent(core.day, consent.days(asked)):
             yield Rule.OUTSIDE_CONSENT, said
-        times, begin = self._times, end_of(core.day) - DAY
-        if end_of(core.day) + SLACK < times.after(policy.leaf):
-            yield Rule.POLICY_NOT_IN_FORCE, f"is of {core.day}, before its policy was in force"
         after = self._policies.next(policy)
-        if after is not None and begin > times.by(after.leaf) + LONGEST_LEASE_SECONDS + SLACK:
-            said = f"is of {core.day}, when the policy of leaf {after.leaf} was in force"
-            yield Rule.POLICY_NOT_IN_FORCE, said
-        if begin > policy.expires:
-            said = f"is of {core.day}; its policy had run out on {day_of(policy.expires)}"
+        in_force = InForce(
+            since=self._times.after(policy.leaf),
+            until=None if after is None else self._times.by(after.leaf),
+            expires=policy.expires,
+        )
+        for said in not_in_force(core.day, in_force):
             yield Rule.POLICY_NOT_IN_FORCE, said
 
     def _by_retention(self, core: Core, policy: Published) -> Iterator[tuple[Rule, str]]:

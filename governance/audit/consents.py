@@ -10,11 +10,12 @@ from governance.audit.findings import Rule
 from governance.audit.history import History
 from governance.audit.policies import Policies, Published
 from governance.audit.reading import FoundError
-from governance.audit.times import DAY, GRACE, Times, day_of, seconds_of
+from governance.audit.times import GRACE, Times
 from wire import audit
 from wire.category import Category, registry
 from wire.consent_event import SignedEvent, verify_event
 from wire.consent_record import ConsentRecord, record_of
+from wire.days import days_of_consent
 from wire.ed25519 import public_key
 from wire.errors import WireError
 from wire.grant import SignedConsent, grant_hash, verify_consent
@@ -22,14 +23,13 @@ from wire.guard_order import Order, verify_order
 from wire.ids import DeviceId, GrantHash, PolicyDigest, SubjectId, WallInstant
 from wire.leaf import Kind, event_payload, grant_payload, order_payload, request_payload
 from wire.linked import ConsentState
-from wire.policy import RECONFIRM_DAYS
 from wire.rights import Demand, Request, SignedErasure, verify_erasure, verify_request
 
 FOREVER: Final = 2**62
 
 
 class Consent(msgspec.Struct, frozen=True, kw_only=True):
-    """A consent that stands in the log, for one category; days are ISO dates, UTC."""
+    """A consent that stands in the log, for one category."""
 
     leaf: int
     device_key: bytes
@@ -40,9 +40,13 @@ class Consent(msgspec.Struct, frozen=True, kw_only=True):
     purpose: str
     policy: PolicyDigest
     given_at: WallInstant
-    first_day: str
-    last_day: str  # by which it had to be confirmed again, or on which it ended
+    reconfirm_days: int  # of the policy agreed to
+    ended_at: WallInstant | None = None  # by the device's clock; the first of what is said
     withdrawn: int = FOREVER  # the leaf that says so
+
+    def days(self, reconfirm_days: int) -> tuple[str, str]:
+        """Return the first and last day of batches under a policy with these *reconfirm_days*."""
+        return days_of_consent(self.given_at, self.ended_at, self.reconfirm_days, reconfirm_days)
 
 
 class Demanded(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +94,6 @@ def consent_in(
         what = f"consent to policy {record.policy_digest.hex()}, which had not been published"
         raise FoundError(Rule.POLICY_NOT_IN_FORCE, line.leaf, what)
     _check_says(record, policy, line.leaf)
-    given = seconds_of(record.given_at)
-    days = min(RECONFIRM_DAYS, policy.policy.reconfirm_days)
     return grant, Consent(
         leaf=line.leaf,
         device_key=line.device_key,
@@ -102,8 +104,7 @@ def consent_in(
         purpose=record.purpose,
         policy=policy.digest,
         given_at=record.given_at,
-        first_day=day_of(given),
-        last_day=day_of(given + days * DAY),
+        reconfirm_days=policy.policy.reconfirm_days,
     )
 
 
@@ -148,10 +149,10 @@ def ended(
         raise FoundError(Rule.CONSENT_FORGED, line.leaf, str(exc)) from exc
     if event.grant != grant or event.state.permits:
         raise FoundError(Rule.CONSENT_FORGED, line.leaf, "it does not end that consent")
-    last = min(consent.last_day, day_of(seconds_of(event.at)))
+    ended_at = event.at if consent.ended_at is None else min(consent.ended_at, event.at)
     is_over = event.state is ConsentState.WITHDRAWN
     withdrawn = min(consent.withdrawn, line.leaf) if is_over else consent.withdrawn
-    return grant, msgspec.structs.replace(consent, last_day=last, withdrawn=withdrawn)
+    return grant, msgspec.structs.replace(consent, ended_at=ended_at, withdrawn=withdrawn)
 
 
 def _named_in(

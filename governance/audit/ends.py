@@ -7,8 +7,9 @@ from governance.audit.batches import Live
 from governance.audit.findings import Finding, Rule
 from governance.audit.history import History
 from governance.audit.reading import FoundError
-from governance.audit.times import GRACE, HOUR, Times, end_of
+from governance.audit.times import GRACE, HOUR, Times
 from wire import audit
+from wire.days import end_of
 from wire.ids import BatchHash
 from wire.leaf import Kind, deletion_payload, expiry_payload
 

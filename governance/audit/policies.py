@@ -23,6 +23,7 @@ from wire.metadata import (
     check_line,
     keys_that_signed,
     metadata_of,
+    signed_until,
 )
 from wire.parties import check_parties
 from wire.policy import Policy, policy_digest, verify_signatures
@@ -92,25 +93,23 @@ def published(line: audit.PolicyLine, roots: frozenset[bytes]) -> Published:
             root=line.root, snapshot=line.snapshot, targets=line.targets, policy=line.policy
         )
         check_parties(line.root, policy)
-        ends = [
-            _check_all_sign(line.root, line.snapshot, Snapshot),
-            _check_all_sign(line.root, line.targets, Targets),
-        ]
+        _check_all_sign(line.root, line.snapshot, Snapshot)
+        _check_all_sign(line.root, line.targets, Targets)
+        expires = signed_until(line.snapshot, line.targets)
     except WireError as exc:
         raise FoundError(Rule.POLICY_UNTRUSTED, line.leaf, str(exc)) from exc
     return Published(
-        leaf=line.leaf, digest=policy_digest(line.policy), policy=policy, expires=min(ends)
+        leaf=line.leaf, digest=policy_digest(line.policy), policy=policy, expires=expires
     )
 
 
-def _check_all_sign(root: bytes, data: bytes, kind: type[Any]) -> int:
-    """Check that no signature stands there that does not hold; return when *data* expire."""
+def _check_all_sign(root: bytes, data: bytes, kind: type[Any]) -> None:
+    """Check that no signature stands there that does not hold."""
     _check_written(data)
     document = metadata_of(data, kind)
     signed, _missing = keys_that_signed(metadata_of(root, Root).signed, document)
     if set(document.signatures) != set(signed):
         raise ForgedError("a signature stands there that does not hold")
-    return int(document.signed.expires.timestamp())
 
 
 def _check_written(data: bytes) -> None:

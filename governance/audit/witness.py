@@ -11,7 +11,8 @@ from typing import Final
 from governance.audit.findings import Finding, Rule
 from governance.audit.policies import Policies
 from governance.audit.reading import FoundError
-from governance.audit.times import DAY, Times, day_of
+from governance.audit.times import Times
+from wire.days import DAY, day_of
 from wire.errors import ForgedError, MalformedError, WireError
 from wire.policy import Policy
 from wire.quorum import cosigners, verify_quorum

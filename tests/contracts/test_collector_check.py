@@ -306,6 +306,9 @@ DEVIATIONS: Final = {
     "what would be kept for ever is taken": Deviation(
         caught_by="dates", asked=PUT, only=422, change=where("kept-too-long", taken)
     ),
+    "what is older than its consent is taken": Deviation(
+        caught_by="dates", asked=PUT, only=422, change=where("outside-consent", taken)
+    ),
     "another leaf than the receipt says": Deviation(
         caught_by="leaves", asked="GET /v1/log/tile/entries/.*", change=last_byte_changed
     ),

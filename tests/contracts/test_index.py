@@ -329,7 +329,7 @@ def test_on_conflict_the_first_stays_or_the_last_is_taken(index: Changeable) -> 
     for note in ("one", "two"):
         with index.writing() as connection:
             last = {"last_note": note, "last_at": 7}
-            new = insert(connection, checkpoints).values(size=3, note=note, **last)
+            new = insert(connection, checkpoints).values(size=3, note=note, witnessed_at=1, **last)
             connection.execute(new.on_conflict_do_update(index_elements=["size"], set_=last))
             again = insert(connection, readers).values(
                 name="r", spki_sha256=note.encode(), certified_at=0, certified_until=0

@@ -408,5 +408,6 @@ def test_an_index_moves_into_postgresql_with_every_row(
     with closing(PostgresPlace(postgres, url).open()) as index:
         with index.writing() as connection:  # a number that the database gives is a new one
             values = dict.fromkeys(("digest", "root", "snapshot", "targets", "policy"), b"new")
-            connection.execute(policies.insert().values(published_at=1, **values))
+            numbers = dict.fromkeys(("published_at", "expires", "leaf"), 1)
+            connection.execute(policies.insert().values(**values, **numbers))
         assert len(all_rows(index)["policies"]) == len(wanted["policies"]) + 1

@@ -162,7 +162,9 @@ def test_an_index_from_an_old_backup_does_not_start_a_second_history(
     old = backup.open()
     with old.writing() as connection:
         connection.execute(
-            checkpoints.insert().values(size=2, note=note, last_note=note, last_at=AT)
+            checkpoints.insert().values(
+                size=2, note=note, witnessed_at=1, last_note=note, last_at=AT
+            )
         )
     with pytest.raises(SetupError, match="restore the newest copy"):
         Log(old, key, NAME)

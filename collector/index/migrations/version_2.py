@@ -5,6 +5,8 @@ cannot be had any more (a frame that is missing, the core of a batch that was er
 release) stays empty, and is counted.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 import sqlalchemy as sa
@@ -12,9 +14,13 @@ from alembic.operations import Operations
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from collector.index import FrameOf
+from wire.consent_event import EventBody, event_in
 from wire.errors import WireError
 from wire.frame import Verified, verify
+from wire.linked import decode_linked
+from wire.metadata import signed_until
 from wire.policy import decode_policy
+from wire.tlog import verify_cosignature
 
 SAYS: Final = (
     "batches get what their devices signed, read from the stored frames, devices and tokens "
@@ -29,6 +35,20 @@ _batches: Final = sa.table(
     "batches",
     *(sa.column(name) for name in ("batch", "core_hash", "device")),
     *(sa.column(name, sa.LargeBinary) for name in ("core", "sealed_sha256", "signature")),
+)
+_policies: Final = sa.table(
+    "policies",
+    *(sa.column(name, sa.LargeBinary) for name in ("snapshot", "targets", "policy")),
+    *(sa.column(name) for name in ("number", "expires", "leaf")),
+)
+_checkpoints: Final = sa.table(
+    "checkpoints", *(sa.column(name) for name in ("size", "note", "cosigned_at", "witnessed_at"))
+)
+_consents: Final = sa.table(
+    "consents", sa.column("grant", sa.LargeBinary), sa.column("ended_at", sa.BigInteger)
+)
+_events: Final = sa.table(
+    "consent_events", *(sa.column(name, sa.LargeBinary) for name in ("grant", "event"))
 )
 _devices: Final = sa.table("devices", sa.column("device"), sa.column("public_key"))
 _releases: Final = sa.table("releases", sa.column("batch"), sa.column("core_hash", sa.LargeBinary))
@@ -45,8 +65,10 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     operations.create_index("tombstones_of_device", "tombstones", ["device"])
     operations.create_index("tombstones_of_leaf", "tombstones", ["leaf"])
     operations.add_column("guard_keys", sa.Column("also", sa.LargeBinary))
-    _change_checkpoints(operations)
     connection = operations.get_bind()
+    _change_policies(operations, connection)
+    _change_checkpoints(operations, connection)
+    _change_consents(operations, connection)
     missing = _fill_batches(operations, connection, frame_of)
     unknown = _fill_releases(operations, connection)
     nowhere = _fill_places(operations, connection)
@@ -160,14 +182,63 @@ def _add_drills(operations: Operations) -> None:
     )
 
 
-def _change_checkpoints(operations: Operations) -> None:
+def _change_policies(operations: Operations, connection: sa.Connection) -> None:
+    """Each gets its leaf, which the order of both tells, and the end of its signatures."""
+    with operations.batch_alter_table("policies") as table:
+        table.add_column(sa.Column("expires", sa.BigInteger))
+        table.add_column(sa.Column("leaf", _NUMBER))
+    leaves = sa.text("SELECT number FROM leaves WHERE kind = 'policy' ORDER BY number")
+    query = sa.select(_policies).order_by(_policies.c.number)
+    numbers, rows = connection.execute(leaves).scalars().all(), connection.execute(query).all()
+    for leaf, row in zip(numbers, rows, strict=True):
+        values = {"leaf": leaf, "expires": signed_until(row.snapshot, row.targets)}
+        connection.execute(
+            _policies.update().where(_policies.c.number == row.number).values(**values)
+        )
+    with operations.batch_alter_table("policies") as table:
+        table.alter_column("expires", existing_type=sa.BigInteger(), nullable=False)
+        table.alter_column("leaf", existing_type=_NUMBER, nullable=False)
+        table.create_foreign_key("policies_leaf", "leaves", ["leaf"], ["number"])
+    operations.create_index("policies_of_leaf", "policies", ["leaf"], unique=True)
+
+
+def _change_consents(operations: Operations, connection: sa.Connection) -> None:
+    operations.add_column("consents", sa.Column("ended_at", sa.BigInteger))
+    ends: dict[bytes, int] = {}
+    for row in connection.execute(sa.select(_events)).all():
+        event = event_in(decode_linked(row.event, EventBody, "what became of a consent"))
+        ends[row.grant] = min(event.at, ends.get(row.grant, event.at))
+    for grant, at in ends.items():
+        connection.execute(_consents.update().where(_consents.c.grant == grant).values(ended_at=at))
+
+
+def _change_checkpoints(operations: Operations, connection: sa.Connection) -> None:
+    operations.add_column("checkpoints", sa.Column("witnessed_at", sa.BigInteger))
+    witnesses = set[str]()
+    for policy in connection.execute(sa.select(_policies.c.policy)).scalars():
+        with suppress(WireError):
+            witnesses.add(decode_policy(bytes(policy)).guard.witness)
+    for row in connection.execute(sa.select(_checkpoints)).all():
+        # Of one that nobody cosigned, as an audit finds, our own clock has to do.
+        at = _cosigned_at(row.note, witnesses) or row.cosigned_at // 1_000_000_000
+        connection.execute(
+            _checkpoints.update().where(_checkpoints.c.size == row.size).values(witnessed_at=at)
+        )
     operations.add_column("checkpoints", sa.Column("last_note", _TEXT))
     operations.add_column("checkpoints", sa.Column("last_at", sa.BigInteger))
     operations.execute("UPDATE checkpoints SET last_note = note, last_at = cosigned_at")
     with operations.batch_alter_table("checkpoints") as table:
+        table.alter_column("witnessed_at", existing_type=sa.BigInteger(), nullable=False)
         table.alter_column("last_note", existing_type=_TEXT, nullable=False)
         table.alter_column("last_at", existing_type=sa.BigInteger(), nullable=False)
         table.drop_column("cosigned_at")
+
+
+def _cosigned_at(note: str, witnesses: Iterable[str]) -> int:
+    for witness in witnesses:
+        with suppress(WireError):
+            return verify_cosignature(note, witness)
+    return 0
 
 
 def _fill_places(operations: Operations, connection: sa.Connection) -> int:
