@@ -214,6 +214,7 @@ class GuardClient:
 
     def _offer(self, log: Log, note: str, size: int) -> bytes:
         if self._cosigned > size:
+            self._cosigned = 0  # ask anew: it may have said so wrongly, and it corrects us
             raise _unusable("the witness has seen more of the log than there is", None)
         proof = log.consistency(self._cosigned, size)
         lines = [f"old {self._cosigned}", *(base64.b64encode(step).decode() for step in proof)]

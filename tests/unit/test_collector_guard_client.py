@@ -229,6 +229,20 @@ def test_a_witness_that_has_seen_another_log_gets_nothing_further(
     assert len(answers.asked) == 1
 
 
+def test_a_witness_that_says_once_that_it_has_seen_more_is_asked_anew(
+    client: GuardClient, answers: Answers, log: Log
+) -> None:
+    """What it once said too much of is no reason to offer it no head until the next start."""
+    honest = cosigning(answers, last_seen=[3])
+    answers.answer = lambda _body: Response(b"99\n", 409)
+    with pytest.raises(RefusedError, match="seen more of the log"):
+        client.cosign(log, answers.witness_key)
+    answers.answer = honest
+    note = client.cosign(log, answers.witness_key)
+    assert verify_cosignature(note, answers.witness_key) == 1_800_000_000
+    assert [asked.split(b"\n")[0] for asked in answers.asked] == [b"old 0", b"old 0", b"old 3"]
+
+
 def test_a_cosignature_of_somebody_else_is_not_believed(
     client: GuardClient, answers: Answers, log: Log
 ) -> None:
