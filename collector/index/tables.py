@@ -16,6 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    text,
 )
 from sqlalchemy import Integer as SomeInteger
 from sqlalchemy import Text as SomeText
@@ -203,6 +204,16 @@ requests = Table(
     Column("erased", Integer, nullable=False),  # batches
     Column("leaf", Integer, ForeignKey("leaves.number"), nullable=False),
     Column("guard", LargeBinary),  # its signed receipt; NULL: outstanding, or not asked for
+    # What it has yet to sign for, in order; all others are not in it.
+    Index(
+        "requests_outstanding",
+        "demand",
+        "leaf",
+        "subject",
+        "guard",  # always NULL here: with it, what counts or asks for a subject reads no row
+        sqlite_where=text("guard IS NULL"),
+        postgresql_where=text("guard IS NULL"),
+    ),
     # All that an upload asks for, so that the rows, with what was signed, need not be read.
     Index(
         "requests_of_subject",

@@ -55,6 +55,11 @@ MOST_PASSED_ON: Final = 50  # in one round; the guard writes each down
 # data subject by one key: so many of days, and apart from them so many that end consents.
 MOST_A_DAY: Final = 200
 _DAY: Final = 24 * 3600 * NANOSECONDS
+OUTSTANDING: Final = (
+    select(requests.c.signed, requests.c.leaf)
+    .where(requests.c.guard.is_(None), requests.c.demand == Demand.ERASE)
+    .order_by(requests.c.leaf)
+)
 _LONGEST_WAIT_SECONDS: Final = 900  # as of all that is counted
 
 
@@ -119,12 +124,7 @@ def pass_on_next(collector: Collector, after: int) -> tuple[int, bool]:
     Return the leaf to go on behind, and whether the guard left one outstanding: that one ends
     this round, since it may be away, and the next round begins behind it.
     """
-    asked = (
-        select(requests.c.signed, requests.c.leaf)
-        .where(requests.c.guard.is_(None), requests.c.demand == Demand.ERASE)
-        .order_by(requests.c.leaf)
-        .limit(MOST_PASSED_ON)
-    )
+    asked = OUTSTANDING.limit(MOST_PASSED_ON)
     with collector.index.reading() as connection:
         waiting = connection.execute(asked.where(requests.c.leaf > after)).all()
         waiting = waiting or connection.execute(asked).all()
@@ -146,7 +146,7 @@ def check_none_outstanding(connection: Connection, subject: SubjectId) -> None:
         RefusedError: It has not; it is asked again every few seconds.
 
     """
-    asked = select(requests.c.digest).where(
+    asked = select(requests.c.leaf).where(
         requests.c.subject == subject,
         requests.c.guard.is_(None),
         requests.c.demand == Demand.ERASE,

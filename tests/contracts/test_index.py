@@ -1,16 +1,17 @@
 """What every index has to keep, whatever is behind it: a SQLite file, or PostgreSQL."""
 
 import random
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, Select, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from base.errors import RetryableError
@@ -18,14 +19,24 @@ from base.stored import NewerError
 from collector.index import Changeable, FullError, postgres, sqlite
 from collector.index.schema import OlderError
 from collector.index.statements import insert
-from collector.index.tables import SCHEMA_VERSION, checkpoints, devices, leaves, readers, salts
+from collector.index.tables import (
+    SCHEMA_VERSION,
+    checkpoints,
+    devices,
+    leaves,
+    readers,
+    requests,
+    salts,
+)
 from collector.log import append
+from collector.rights.demands import MOST_PASSED_ON, OUTSTANDING
 from tests.conftest import NewPlace, Size
 from tests.fakes.doomed_writer import AT_ONCE
 from tests.fakes.indexes import Place
 from tests.fakes.tls import WAIT_SECONDS
 from wire.ids import WallInstant
 from wire.leaf import Kind
+from wire.rights import Demand
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 AT = WallInstant(1)
@@ -339,6 +350,41 @@ def test_on_conflict_the_first_stays_or_the_last_is_taken(index: Changeable) -> 
         kept = connection.execute(select(checkpoints)).one()
         assert (kept.note, kept.last_note) == ("one", "two")
         assert connection.execute(select(readers.c.spki_sha256)).scalar_one() == b"one"
+
+
+def plan_of(connection: Connection, statement: Select[Any]) -> str:
+    """Return how the database says that it would find what is asked, with values not known yet."""
+    compiled = statement.compile(dialect=connection.dialect)
+    names, values = compiled.positiontup, compiled.params
+    given = values if names is None else tuple(values[name] for name in names)
+    asks = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # the table is small
+    return "\n".join(map(str, connection.exec_driver_sql(f"{asks} {compiled}", given).all()))
+
+
+def test_what_the_guard_has_yet_to_erase_is_found_without_looking_at_the_rest(
+    index: Changeable,
+) -> None:
+    """In its order, from an index that has nothing else: demands stay for ever."""
+    with index.writing() as connection:
+        for number in range(40):
+            row = dict.fromkeys(("digest", "subject", "by_device", "signed"), bytes([number]) * 16)
+            demand = Demand.WITHDRAW if number % 2 else Demand.ERASE
+            numbers = dict.fromkeys(("made_at", "received_at", "erased"), 1)
+            leaf, word = add(connection), None if number > 35 else b"its word"
+            days = dict.fromkeys(("first_day", "last_day"), "")
+            values = row | numbers | days | {"demand": demand, "leaf": leaf, "guard": word}
+            connection.execute(requests.insert().values(**values))
+    with index.reading() as connection:
+        assert connection.execute(OUTSTANDING).scalars().all() == [
+            bytes([36]) * 16,
+            bytes([38]) * 16,
+        ]
+        for statement in (OUTSTANDING, OUTSTANDING.where(requests.c.leaf > 36)):
+            plan = plan_of(connection, statement.limit(MOST_PASSED_ON))
+            assert "requests_outstanding" in plan, plan
+            assert not re.search("TEMP B-TREE|Sort|Seq Scan|SCAN requests", plan), plan
 
 
 # --- forgetting -------------------------------------------------------------------------

@@ -60,6 +60,14 @@ def change(operations: Operations, frame_of: FrameOf) -> tuple[str, ...]:
     operations.drop_index("requests_of_subject", "requests")
     whole = ["subject", "category", "first_day", "last_day", "made_at", "received_at"]
     operations.create_index("requests_of_subject", "requests", whole)
+    unsigned = sa.text("guard IS NULL")
+    operations.create_index(
+        "requests_outstanding",
+        "requests",
+        ["demand", "leaf", "subject", "guard"],
+        sqlite_where=unsigned,
+        postgresql_where=unsigned,
+    )
     operations.create_index("batches_of_subject", "batches", ["subject"])
     operations.create_index("tombstones_swept", "tombstones", ["swept_at"])
     operations.create_index("tombstones_of_device", "tombstones", ["device"])
