@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from base.api import Body, Door, Media, Operation
+from base.clock import Clock
 from base.errors import AssentError, SetupError
 from base.pki import CertificateError, Role, client_of
 
@@ -66,6 +67,7 @@ class Desk:
     tenant: str
     names: frozenset[str] | None
     """Of the operators' certificates; None on a loopback address, where none is asked for."""
+    clock: Clock
 
 
 def _operation(path: str, says: str, gives: dict[int, Body]) -> Operation:
@@ -153,6 +155,8 @@ def _why_not(desk: Desk, request: Request) -> tuple[int, str]:
     is_one = client.role is Role.OPERATOR and client.tenant == desk.tenant
     if not is_one or client.name not in desk.names:
         return 403, "this certificate is of no operator that config.toml names"
+    if client.has_ended(desk.clock.now().wall):
+        return 401, "this certificate has expired; have another made"
     return 200, ""
 
 

@@ -38,6 +38,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from base import durable
+from base.clock import NANOSECONDS
 from base.errors import RejectedError, SetupError
 
 CLIENT_DAYS: Final = 7  # short, because nobody fetches revocation lists
@@ -74,6 +75,13 @@ class Client:
     name: str
     spki_sha256: bytes
     expires_at: datetime
+
+    def has_ended(self, wall: int) -> bool:
+        """Whether the certificate has expired by *wall* (ns since the epoch).
+
+        TLS asks at the beginning of a connection only, which may be kept open for long.
+        """
+        return wall >= self.expires_at.timestamp() * NANOSECONDS
 
 
 def client_uri(tenant: str, role: Role, name: str) -> str:

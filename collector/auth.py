@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, bindparam, select
 
-from base.clock import NANOSECONDS
 from base.pki import CertificateError, Client, Role, client_of
 from collector.drill.identities import known_key
 from collector.index import Index
@@ -94,7 +93,7 @@ def _client(certificate: bytes | None, tenant: str, now: WallInstant) -> Client 
         return RefusedError(Why.UNKNOWN_CLIENT, str(exc))
     if client.tenant != tenant:
         return RefusedError(Why.OTHER_TENANT, "the certificate is for another tenant")
-    if now >= client.expires_at.timestamp() * NANOSECONDS:
+    if client.has_ended(now):
         return RefusedError(Why.CERTIFICATE_EXPIRED, "renew the client certificate")
     if client.role not in (Role.DEVICE, Role.READER):
         line = f"nothing here is for the role {client.role}"

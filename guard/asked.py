@@ -40,6 +40,8 @@ def caller_of(request: Request, guard: Guard, role: Role) -> Client:
         raise Answered(403, str(exc)) from exc
     if client.tenant != guard.tenant or client.role is not role:
         raise Answered(403, f"this path is for a {role} of {guard.tenant}")
+    if client.has_ended(guard.clock.now().wall):
+        raise Answered(401, "this certificate has expired; have another made")
     return client
 
 

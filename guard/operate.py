@@ -64,6 +64,7 @@ def desk(
         document=document(),
         tenant=config.tenant,
         names=operators.names_let_in(config.operators.names, clear=clear),
+        clock=guard.clock,
     )
 
 

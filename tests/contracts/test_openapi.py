@@ -22,6 +22,7 @@ import guard.app
 import guard.operate
 from base import openapi, operators
 from base.api import Door, Media, Operation
+from base.clock import SystemClock
 from collector.assembly import Collector
 from collector.refusal import Why
 from guard.assembly import Guard
@@ -65,7 +66,14 @@ def documented(document: dict[str, Any], door: Door) -> set[tuple[str, str]]:
 
 
 def desk() -> operators.Desk:
-    return operators.Desk(checks=(), metrics=lambda: b"", document=b"{}", tenant="acme", names=None)
+    return operators.Desk(
+        checks=(),
+        metrics=lambda: b"",
+        document=b"{}",
+        tenant="acme",
+        names=None,
+        clock=SystemClock(),
+    )
 
 
 def differences(site: Site) -> dict[str, set[tuple[str, str]]]:

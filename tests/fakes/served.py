@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -63,11 +63,14 @@ class ServedGuard:
         door.table = ROUTES
         return door
 
-    def certified(self, role: Role, name: str, *, tenant: str = "acme") -> tuple[Path, Path]:
-        """Return the files of a new certificate and its key."""
+    def certified(
+        self, role: Role, name: str, *, tenant: str = "acme", days: float = 400
+    ) -> tuple[Path, Path]:
+        """Return the files of a new certificate and its key, good for *days* by both clocks."""
         key = Ed25519PrivateKey.generate()
+        ahead = max(timedelta(), self.clock.at - datetime.now(UTC)) / timedelta(days=1)
         certificate = self.premises.authority().certify(
-            signing_request(key), client_uri(tenant, role, name)
+            signing_request(key), client_uri(tenant, role, name), ahead + days
         )
         folder = self.premises.paths.runtime
         (folder / f"{role}-{name}.key").write_bytes(private_pem(key))

@@ -1,8 +1,12 @@
 """The guard over real TLS: who may ask what, and what they are told."""
 
 import base64
+import contextlib
+import http.client
 import json
+import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,7 @@ from tests.fakes.organisation import (
     raw,
     wall,
 )
-from tests.fakes.served import ServedGuard, found_guard, serve_guard, utc
+from tests.fakes.served import ServedGuard, StoppedClock, found_guard, serve_guard, utc
 from wire.category import Category
 from wire.errors import ForgedError
 from wire.frame import core_hash, split
@@ -189,6 +193,39 @@ def test_a_device_and_another_tenant_reach_nothing(guard: ServedGuard) -> None:
     ):
         for path in ("/v1/keys", "/v1/release"):
             assert post(door, path, {})[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("role", "path", "before"),
+    [(Role.COLLECTOR, "/v1/state", 200), (Role.READER, "/v1/release", 503)],
+)
+def test_a_certificate_that_ends_while_its_connection_is_open_opens_nothing_more(
+    tmp_path: Path, role: Role, path: str, before: int
+) -> None:
+    """TLS asks at the beginning alone, and a collector's connection stays open for months."""
+    clock = StoppedClock(datetime.now(UTC))
+    with serve_guard(found_guard(tmp_path / "guard", Organisation()), clock) as served:
+        files = served.certified(role, "main", days=1 / 24)
+        context = ssl.create_default_context(cadata=served.premises.card().ca_pem)
+        context.load_cert_chain(*files)
+        port = int(served.origin.rpartition(":")[2])
+        body = msgspec.json.encode(ReleaseRequest(grant=ACME.grant(), checkpoint="", batches=()))
+        asked = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+        with contextlib.closing(asked):
+
+            def answered() -> tuple[int, bytes]:
+                asked.request("POST", path, body)
+                answer = asked.getresponse()
+                return answer.status, answer.read()
+
+            assert answered()[0] == before
+            kept = asked.sock
+            clock.at += timedelta(minutes=59)
+            assert answered()[0] == before
+            clock.at += timedelta(minutes=2)
+            status, said = answered()
+            assert (status, b"has expired" in said) == (401, True)
+            assert asked.sock is kept
 
 
 def test_a_certificate_of_somebody_else_is_refused(guard: ServedGuard, tmp_path: Path) -> None:

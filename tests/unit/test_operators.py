@@ -26,7 +26,7 @@ from base.door import ClientRefusedError
 from base.errors import SetupError
 from base.https import OneDoor
 from base.metrics import Described
-from base.pki import Role, client_uri, signing_request
+from base.pki import CLIENT_DAYS, Role, client_uri, signing_request
 from base.serving import Clients, Credentials, Listener, Listeners, Served, run_together
 from collector.app import ROUTES
 from collector.config import Operators
@@ -240,6 +240,30 @@ def test_elsewhere_an_operator_shows_a_certificate_that_is_listed(site: Site) ->
         assert asks(Role.READER, "prometheus") == 403
         with pytest.raises(ClientRefusedError):
             at(site, listener.port).request("GET", "/metrics")
+
+
+def test_an_operator_s_certificate_that_ends_while_its_connection_is_open_is_refused(
+    site: Site,
+) -> None:
+    """TLS asks at the beginning alone, and whoever collects numbers keeps its connection."""
+    listed = Operators(names=("prometheus",))
+    config = msgspec.structs.replace(site.collector.config, operators=listed)
+    running = replace(site.collector, config=config)
+    desk = collector.operators.app.desk(
+        running, site.premises, Watch(running), metrics.Seen(), clear=False
+    )
+    listener = Listener("127.0.0.1", 0)
+    credentials = credentials_for(site.premises, Door.OPERATORS)
+    with (
+        serving(Served(listener, operators.build(desk), credentials)),
+        contextlib.closing(
+            certified(site, listener.port, client_uri("acme", Role.OPERATOR, "prometheus"))
+        ) as door,
+    ):
+        assert door.request("GET", "/metrics").status == 200
+        site.clock.moved = timedelta(days=CLIENT_DAYS, minutes=1)
+        answer = door.request("GET", "/metrics")
+        assert (answer.status, b"has expired" in answer.body) == (401, True)
 
 
 def test_a_listener_that_would_let_nobody_in_does_not_begin(site: Site) -> None:
