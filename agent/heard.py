@@ -1,7 +1,7 @@
 """What the sensors tell the agent: who has the focus, what happened, what went wrong.
 
-The focus comes first: by it each event is judged.  See `Pipeline.take` for what becomes of
-the events.
+The focus comes first: by it each event is judged, and not before all sensors were read.  See
+`Pipeline.take` for what becomes of the events.
 """
 
 import logging
@@ -69,7 +69,7 @@ class Heard:
                 is_last = seen is items.focus[-1]
                 events += self.in_front(max(seen.at, since)) if is_last else [self._in_front]
         host.counters.drop(Drop.BY_SENSOR, items.suppressed)
-        host.pipeline.take(events, host.clock.now())
+        host.pipeline.hear(events)
         if (self.timeline.current(), self.hidden.current()) != before:
             host.poke()
 

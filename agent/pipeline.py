@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from agent.attention import UNREAD_NANOSECONDS, Attention
 from agent.consent.hidden import HiddenTimeline
 from agent.consent.rates import RateCeiling
 from agent.consent.scope import FocusTimeline
@@ -32,6 +33,7 @@ HOLD_BACK_NANOSECONDS: Final = NANOSECONDS // 2
 A secure field is recognised up to 50 ms after its first key, a focus change up to 11 ms;
 and what is younger than this when a restriction comes never leaves.
 """
+_KEPT_BEFORE: Final = HOLD_BACK_NANOSECONDS - UNREAD_NANOSECONDS
 
 
 class Number(Protocol):
@@ -64,6 +66,7 @@ class Pipeline:
         self._seal = seal
         self._spool = spool
         self._why_not = why_not
+        self._attention = Attention()
         self._ceiling = RateCeiling()
         self._permits: dict[Category, Permit] = {}
         self._shut_at: dict[Category, int] = {}
@@ -85,15 +88,28 @@ class Pipeline:
         6. seal: a closed batch to readers, subject and guard
         7. spool: the first time that anything is written
         """
-        for event in arrived:
-            if self._passes_gate(event):
-                self._hold(event)
-        for event in self._held_until(now.boot - HOLD_BACK_NANOSECONDS):
+        self.hear(arrived)
+        heard_until = self._attention.until(now.boot)
+        self._judge(heard_until, now)
+
+    def _judge(self, heard_until: int, now: Now) -> None:
+        for event in self._held_until(heard_until - HOLD_BACK_NANOSECONDS):
             permit = self._permits.get(category_of(event))
             if permit is not None and self._in_scope(event, permit):
                 self._roll_on(event, permit, now)
         for rolled in self._roll.aged(now):
             self._store(rolled, now)
+
+    def look(self, now: Now) -> None:
+        """Take what has waited long enough, as the loop does again and again while it runs."""
+        self._attention.look(now.boot)
+        self.take((), now)
+
+    def hear(self, arrived: Iterable[Event]) -> None:
+        """Carry *arrived* into the hold-back only: the other sensors' word is read after it."""
+        for event in arrived:
+            if self._passes_gate(event):
+                self._hold(event)
 
     # --- consent moves ----------------------------------------------------------------
 
@@ -118,13 +134,16 @@ class Pipeline:
     def shut(self, categories: Iterable[Category], at: int) -> None:
         """Shut the gate, now: what is younger than *at* less the hold-back is dropped.
 
-        What is older and still on its way from a sensor is taken until `settle`.
+        What is older and still on its way from a sensor is taken until `settle`.  After a stall
+        nobody knows since when it should have been shut: all of the stall is dropped.
         """
+        at = min(at, self._attention.until(at) + _KEPT_BEFORE)
         for category in categories:
             if category in self._permits and category not in self._shut_at:
                 self._shut_at[category] = at
                 self._drop_held(category, younger_than=at - HOLD_BACK_NANOSECONDS)
-                self._counters.gap_begins(category, BootInstant(at), self._why_not(category))
+                begins = max(at, self._permits[category].since)
+                self._counters.gap_begins(category, BootInstant(begins), self._why_not(category))
 
     def shut_unless(self, wanted: Iterable[Category], policy: PolicyDigest | None, at: int) -> None:
         """Shut what is not *wanted*, and what is permitted under another policy than *policy*.
@@ -144,7 +163,8 @@ class Pipeline:
         What was old enough when the gate shut goes its way.  The open batches are sealed, or
         with *keep* False forgotten.
         """
-        self.take((), now)
+        # Its sources were waited for, and meanwhile all was read that anybody had said before.
+        self._judge(now.boot, now)
         for category in [c for c in categories if c in self._shut_at]:
             self._drop_held(category, younger_than=0)
             if keep:

@@ -379,7 +379,7 @@ class Service:
         looked_at = 0
         while True:
             now = self.clock.now()
-            self.pipeline.take((), now)
+            self.pipeline.look(now)
             if now.boot - looked_at >= LOOK_NANOSECONDS or not looked_at:
                 looked_at = now.boot
                 await self.rounds.go(now)

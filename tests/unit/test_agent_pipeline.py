@@ -145,6 +145,35 @@ def test_an_event_waits_in_memory_for_the_hold_back(world: World) -> None:
     assert world.numbers == 2
 
 
+def test_nothing_of_a_stall_is_judged_before_everybody_was_heard(world: World) -> None:
+    """The keys may be read first; where the focus went meanwhile, is read before the next look."""
+    world.permit()
+    world.pipeline.look(now(1.0))
+    world.pipeline.hear([key(1.1, "a"), key(2.0, "b")])
+    world.pipeline.look(now(3.0))
+    assert world.numbers == 0
+    world.timeline.note(int(1.5 * S), inside=False)
+    world.pipeline.look(now(3.1))
+    world.pause(at=9)
+    assert world.typed == "a"
+    assert world.counters.dropped == {"outside-scope": 1}
+
+
+def test_a_restriction_that_is_heard_after_a_stall_counts_from_its_beginning(world: World) -> None:
+    """It waited in a socket, as the keys did; also where others are recorded on meanwhile."""
+    world.permit()
+    world.permit(Category.POINTER)
+    world.pipeline.look(now(1.0))
+    world.pipeline.hear([key(0.7, "a"), key(1.1, "b"), key(2.0, "c")])
+    world.pipeline.look(now(3.0))
+    world.pipeline.shut((Category.KEYS,), now(3.05).boot)
+    world.pipeline.look(now(3.1))
+    world.pipeline.look(now(3.2))
+    world.pipeline.settle((Category.KEYS,), now(3.25), keep=True)
+    assert world.typed == "a"
+    assert world.counters.dropped == {"hold-back": 2}
+
+
 def test_a_restriction_drops_what_is_younger_than_the_hold_back(world: World) -> None:
     """Of what was typed before the click, the last half second never leaves."""
     world.permit()
