@@ -11,6 +11,7 @@ not fit, they are the proof that it lied.
 """
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -70,6 +71,7 @@ class LogSeen:
                 refuse_newer(path.read_bytes(), path)
         self._folder = folder
         self._disk = disk
+        # For remembering only: never held while somebody is asked, who may take for ever.
         self._lock = threading.Lock()
         self._known: dict[str, Seen] = {}
 
@@ -85,11 +87,14 @@ class LogSeen:
 
         """
         verify_checkpoint(note, log_key)
-        with self._lock:
-            seen = self._of(log_key, now)
-            for shown in filter(None, dict.fromkeys((seen.doubt, note))):
-                seen = self._followed(seen, shown, log_key, prove, now)
-            self._keep(log_key, seen)
+        asked = functools.cache(prove)  # nothing twice where another thread was faster
+        while True:
+            known = self._of(log_key, now)
+            seen, split = _after(known, note, log_key, asked, now)
+            if self._keep(log_key, known, seen):
+                break
+        if split is not None:
+            raise split
 
     def compare(self, note: str, keys: tuple[str, str], prove: Prove, now: int) -> None:
         """Compare what was seen here with *note*, the newest head that the witness cosigned.
@@ -106,13 +111,15 @@ class LogSeen:
         at = min(verify_cosignature(note, witness_key) * NANOSECONDS, now)
         self.follow(note, log_key, prove, now)
         size = verify_checkpoint(note, log_key).size
-        with self._lock:
+        while True:
             seen = self._of(log_key, now)
             largest = verify_checkpoint(seen.head, log_key).size
             if size < largest and at > seen.seen_at + LATE_SECONDS * NANOSECONDS:
                 raise SplitError(UNSEEN)
             witnessed_at = max(at, seen.witnessed_at)
-            self._keep(log_key, msgspec.structs.replace(seen, witnessed_at=witnessed_at))
+            after = msgspec.structs.replace(seen, witnessed_at=witnessed_at)
+            if self._keep(log_key, seen, after):
+                return
 
     def check_witnessed(self, log_key: str, now: int, lease_seconds: int) -> None:
         """Check that a witness has seen the log not much longer ago than a lease lasts.
@@ -121,45 +128,33 @@ class LogSeen:
             SplitError: None has.
 
         """
-        with self._lock:
-            seen = self._of(log_key, now)
+        seen = self._of(log_key, now)
         if now - seen.witnessed_at > (lease_seconds + LATE_SECONDS) * NANOSECONDS:
             raise SplitError(UNWITNESSED)
-
-    def _followed(self, seen: Seen, note: str, log_key: str, prove: Prove, now: int) -> Seen:
-        """Return *seen* after the head *note*."""
-        shown = verify_checkpoint(note, log_key)
-        largest = verify_checkpoint(seen.head, log_key) if seen.head else None
-        try:
-            if largest is not None:
-                _check_one_history(largest, shown, prove)
-        except SplitError as exc:
-            if seen.doubt != note:  # once; it is looked at again and again
-                _LOG.error("the log's head of %d leaves: %s", shown.size, exc.__cause__)
-            self._keep(log_key, msgspec.structs.replace(seen, doubt=note))
-            raise
-        if seen.doubt == note:
-            seen = msgspec.structs.replace(seen, doubt="")
-        if largest is not None and shown.size <= largest.size:
-            return seen
-        return msgspec.structs.replace(seen, head=note, seen_at=now)
 
     # --- the file -----------------------------------------------------------------------
 
     def _of(self, log_key: str, now: int) -> Seen:
         if log_key not in self._known:
-            self._known[log_key] = self._read(log_key) or Seen(witnessed_at=now)
+            self._known.setdefault(log_key, self._read(log_key) or Seen(witnessed_at=now))
         return self._known[log_key]
 
-    def _keep(self, log_key: str, seen: Seen) -> None:
-        """Remember; a disk that refuses costs what was seen since the last time, no more."""
-        if self._known.get(log_key) == seen:
-            return
-        self._known[log_key] = seen
-        try:
-            self._disk.replace(self._path(log_key), msgspec.json.encode(seen))
-        except OSError as exc:
-            _LOG.warning("what was seen of the collector's log is not kept: %s", exc.strerror)
+    def _keep(self, log_key: str, known: Seen, seen: Seen) -> bool:
+        """Remember *seen*, unless another thread has put something in the place of *known*.
+
+        A disk that refuses costs what was seen since the last time, no more.
+        """
+        with self._lock:
+            if self._known[log_key] is not known:
+                return False
+            if seen == known:
+                return True
+            self._known[log_key] = seen
+            try:
+                self._disk.replace(self._path(log_key), msgspec.json.encode(seen))
+            except OSError as exc:
+                _LOG.warning("what was seen of the collector's log is not kept: %s", exc.strerror)
+        return True
 
     def _read(self, log_key: str) -> Seen | None:
         path = self._path(log_key)
@@ -178,6 +173,34 @@ class LogSeen:
     def _path(self, log_key: str) -> Path:
         """Return where what was seen of this log is kept; a key id is hexadecimal."""
         return self._folder / f"log-{log_key.split('+')[1]}.json"
+
+
+def _after(
+    seen: Seen, note: str, log_key: str, prove: Prove, now: int
+) -> tuple[Seen, SplitError | None]:
+    """Return *seen* after the head *note*, and why it is not believed."""
+    for shown in filter(None, dict.fromkeys((seen.doubt, note))):
+        try:
+            seen = _followed(seen, shown, log_key, prove, now)
+        except SplitError as exc:
+            if seen.doubt != shown:  # once; it is looked at again and again
+                size = verify_checkpoint(shown, log_key).size
+                _LOG.error("the log's head of %d leaves: %s", size, exc.__cause__)
+            return msgspec.structs.replace(seen, doubt=shown), exc
+    return seen, None
+
+
+def _followed(seen: Seen, note: str, log_key: str, prove: Prove, now: int) -> Seen:
+    """Return *seen* after the head *note*; raises SplitError."""
+    shown = verify_checkpoint(note, log_key)
+    largest = verify_checkpoint(seen.head, log_key) if seen.head else None
+    if largest is not None:
+        _check_one_history(largest, shown, prove)
+    if seen.doubt == note:
+        seen = msgspec.structs.replace(seen, doubt="")
+    if largest is not None and shown.size <= largest.size:
+        return seen
+    return msgspec.structs.replace(seen, head=note, seen_at=now)
 
 
 def _check_one_history(one: Checkpoint, other: Checkpoint, prove: Prove) -> None:

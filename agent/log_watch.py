@@ -116,8 +116,8 @@ class LogWatch:
             return str(exc)
         except (AssentError, WireError) as exc:
             self.trouble = f"the collector's log cannot be looked at: {exc}"
-            return self._why or self._why_unwitnessed(policy)
-        return self._why_unwitnessed(policy)
+            return self._why or await self._why_unwitnessed(policy)
+        return await self._why_unwitnessed(policy)
 
     async def _compare(self, policy: Policy) -> None:
         door = self._door(policy)
@@ -126,13 +126,12 @@ class LogWatch:
             keys, now = (policy.collector.log, policy.guard.witness), self._clock.now().wall
             await asyncio.to_thread(self._seen.compare, note, keys, door.consistency, now)
 
-    def _why_unwitnessed(self, policy: Policy) -> str:
+    async def _why_unwitnessed(self, policy: Policy) -> str:
         if self._host.policy.policy is None:
             return ""  # the lease is over, which closes by itself
         try:
-            self._seen.check_witnessed(
-                policy.collector.log, self._clock.now().wall, lease_seconds(policy.lease_seconds)
-            )
+            lasts, now = lease_seconds(policy.lease_seconds), self._clock.now().wall
+            await asyncio.to_thread(self._seen.check_witnessed, policy.collector.log, now, lasts)
         except SplitError as exc:
             return str(exc)
         return ""

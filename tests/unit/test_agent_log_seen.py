@@ -1,5 +1,6 @@
 """A log that goes back, forks or shows different things to different people is found out."""
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -233,6 +234,40 @@ def test_a_new_device_believes_a_log_for_a_lease(seen: LogSeen, log: ALog) -> No
     seen.check_witnessed(log.verifier, NOW, LEASE_SECONDS)
     with pytest.raises(SplitError, match=UNWITNESSED):
         seen.check_witnessed(log.verifier, NOW + 10**6 * NANOSECONDS, LEASE_SECONDS)
+
+
+def test_nobody_waits_for_a_proof_that_does_not_come(
+    seen: LogSeen, log: ALog, tmp_path: Path
+) -> None:
+    """Not who asks for the witness, nor who follows another head; and none of it is lost."""
+    follow(seen, log, log.head(10))
+    asked, comes, questions = threading.Event(), threading.Event(), []
+
+    def drips(old: int, new: int) -> tuple[bytes, ...] | None:
+        questions.append((old, new))
+        asked.set()
+        assert comes.wait(60)
+        return log.prove(old, new)
+
+    slow = threading.Thread(target=seen.follow, args=(log.head(20), log.verifier, drips, NOW))
+    slow.start()
+    meanwhile = threading.Thread(target=_look_and_follow, args=(seen, log))
+    try:
+        assert asked.wait(60)
+        meanwhile.start()
+        meanwhile.join(10)
+        assert not meanwhile.is_alive()
+    finally:
+        comes.set()
+        slow.join()
+    assert questions == [(10, 20), (20, 80)], "what was proved meanwhile is what counts"
+    (kept,) = tmp_path.glob("log-*.json")
+    assert log.head(80).split("\n")[2] in kept.read_text()
+
+
+def _look_and_follow(seen: LogSeen, log: ALog) -> None:
+    seen.check_witnessed(log.verifier, NOW, LEASE_SECONDS)
+    follow(seen, log, log.head(80))
 
 
 class FullDisk:

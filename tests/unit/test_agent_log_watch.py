@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -123,6 +124,34 @@ def test_a_receipt_of_another_history_deletes_nothing(
             status = await station.tray.until(lambda s: SPLIT in s.collector.last_error)
             assert status.stopped
             assert honest.size
+
+    play(story())
+
+
+def test_a_proof_that_does_not_come_holds_up_nobody_else(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The collector lets it drip, and has no cosigned head to show; a pause is heard all the same.
+
+    Nobody but who asked for the proof waits for it, least of all the loop that hears the tray.
+    """
+    asked, comes, waited = threading.Event(), threading.Event(), []
+
+    def drips(_old: int, _new: int) -> None:
+        asked.set()
+        waited.append(comes.wait(5))
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS):
+            await eventually(lambda: bool(list(station.paths.state.glob("log-*.json"))))
+            monkeypatch.setattr(station.collector, "witnessed", lambda: None)
+            monkeypatch.setattr(station.collector, "consistency", drips)
+            await record(station)
+            await eventually(asked.is_set)
+            await asyncio.sleep(0.5)  # it has looked for a cosigned head twice meanwhile
+            await station.tray.say(Pause())
+            assert not waited, "it was held up until the proof had come"
+            comes.set()
 
     play(story())
 
