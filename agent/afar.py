@@ -12,17 +12,32 @@ from typing import Final
 from agent.consent.standing import Standing
 from agent.erasures import Asker
 from wire.category import Category
-from wire.errors import WireError
+from wire.errors import NotCoveredError, WireError
 from wire.rights import Request, SignedRequest, verify_request
 
 _LOG: Final = logging.getLogger(__name__)
 
 
-def to_withdraw(
-    demands: Iterable[SignedRequest], standing: Standing, asker: Asker
-) -> frozenset[Category]:
-    """Return the categories whose consent *demands* take back; empty when all is done already."""
-    requests = [r for d in demands if (r := _believed(d, asker)) is not None]
+def believed(demands: Iterable[SignedRequest], asker: Asker) -> tuple[Request, ...]:
+    """Return what of *demands* the data subject has demanded; it verifies, which takes a while."""
+    requests, refused = [], []
+    for demand in demands:
+        try:
+            requests.append(_verified(demand, asker))
+        except WireError as exc:
+            refused.append(str(exc))
+    if refused:  # one line an answer: whoever sends nonsense sends a lot, and again
+        _LOG.warning(
+            "%d demands that the collector passed on are not the data subject's: %s",
+            len(refused),
+            refused[0],
+        )
+    return tuple(requests)
+
+
+def to_withdraw(requests: Iterable[Request], standing: Standing) -> frozenset[Category]:
+    """Return the categories whose consent *requests* take back; empty when all is done already."""
+    requests = tuple(requests)
     return frozenset(
         category
         for category, grant in standing.grants.items()
@@ -33,13 +48,8 @@ def to_withdraw(
     )
 
 
-def _believed(signed: SignedRequest, asker: Asker) -> Request | None:
-    try:
-        request = verify_request(signed, asker.origin)
-    except WireError as exc:
-        _LOG.warning("a demand that the collector passed on is not the data subject's: %s", exc)
-        return None
+def _verified(signed: SignedRequest, asker: Asker) -> Request:
+    request = verify_request(signed, asker.origin)
     if signed.rights_key != asker.rights_key or signed.device_key:
-        _LOG.warning("a demand that the collector passed on is not of our rights key")
-        return None
+        raise NotCoveredError("it is not of our rights key")
     return request

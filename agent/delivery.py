@@ -9,8 +9,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol, assert_never
 
 from agent.consent.entries import Entry
@@ -24,6 +23,7 @@ from agent.enroll import Device
 from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys
 from agent.handover import Answered, Outcome
+from agent.knock import Knocks
 from agent.log_seen import LogSeen
 from agent.log_watch import LogWatch
 from agent.spool import Spool
@@ -33,13 +33,10 @@ from agent.upload import (
     Ack,
     Carried,
     Confirmed,
-    Delete,
-    Erase,
     Gone,
     Holds,
     Idle,
     Quarantine,
-    Register,
     Registered,
     Retry,
     Send,
@@ -57,14 +54,10 @@ from agent.upload import (
 from base.clock import NANOSECONDS, Clock
 from base.errors import AssentError, RejectedError, SetupError
 from wire.category import Category
-from wire.collector_http import Deleted, Logged, State, decode, verify_carried, verify_logged
-from wire.consent_event import sign_event
+from wire.collector_http import Logged, State, decode
 from wire.errors import WireError
-from wire.frame import core_hash, split
-from wire.ids import BatchHash, GrantHash, WallInstant
-from wire.leaf import Kind, deletion_payload, event_payload, grant_payload
+from wire.ids import GrantHash, WallInstant
 from wire.policy import Policy
-from wire.receipt import decode_receipt, verify_receipt
 from wire.rights import SignedRequest
 
 _LOG: Final = logging.getLogger(__name__)
@@ -102,15 +95,6 @@ class Host(Protocol):
         """Look again at what may be captured and at what to show."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Knock:
-    """One attempt: the door, and what its answer has to prove."""
-
-    door: Door
-    call: Callable[[], Outcome]
-    check: Callable[[bytes], object]
-
-
 class Delivery:
     """Talks to the collector for as long as the agent runs."""
 
@@ -134,6 +118,7 @@ class Delivery:
         self._view = View()
         self._failures = 0
         self._doorway = Doorway(self._new_door)
+        self._knocks = Knocks(host, spool, erasures)
         self._log_watch = LogWatch(host, LogSeen(device.folder), clock, self._door)
         self._wake_up = asyncio.Event()
         self._ask_now = asyncio.Event()
@@ -218,7 +203,9 @@ class Delivery:
         """Carry out one task and what its answer means."""
         try:
             policy = self._policy()
-            knock = self._knock(task, policy)
+            knock = self._knocks.prepare(
+                task, self._door(policy), policy.collector.log, self._upkeep.device.key
+            )
         except (AssentError, WireError, OSError) as exc:
             _LOG.warning("cannot deliver: %s", exc)
             self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
@@ -244,62 +231,6 @@ class Delivery:
             _LOG.warning("the collector's answer could not be noted: %s", exc)
             self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
         self._host.on_news()
-
-    def _knock(self, task: Task, policy: Policy) -> _Knock:
-        """Prepare the request for *task*; for a batch, mark it before its first byte."""
-        door, log = self._door(policy), policy.collector.log
-        match task:
-            case Delete(name=name):
-                payload = deletion_payload(BatchHash(bytes.fromhex(name)))
-                return _Knock(
-                    door=door,
-                    call=lambda: door.delete(name),
-                    check=lambda body: verify_logged(
-                        decode(body, Deleted).tombstone, Kind.TOMBSTONE, payload, log
-                    ),
-                )
-            case Erase(name=name):
-                asked = self._erasures.find(name).signed
-                return _Knock(
-                    door=door,
-                    call=lambda: door.demand(asked),
-                    check=lambda body: verify_carried(body, asked.digest, log),
-                )
-            case Register(grant=grant):
-                signed = self._host.standing.evidence[grant].signed
-                return _Knock(
-                    door=door,
-                    call=lambda: door.register(signed),
-                    check=lambda body: verify_logged(
-                        decode(body, Logged), Kind.GRANT, grant_payload(grant), log
-                    ),
-                )
-            case Tell(grant=grant, state=state):
-                events = self._host.standing.evidence[grant].events
-                event = sign_event(
-                    next(e for e in events if e.state is state), self._upkeep.device.key
-                )
-                return _Knock(
-                    door=door,
-                    call=lambda: door.tell(event),
-                    check=lambda body: verify_logged(
-                        decode(body, Logged), Kind.CONSENT_EVENT, event_payload(event.event), log
-                    ),
-                )
-            case Send(name=name):
-                return self._knock_with_batch(door, name, log)
-            case _:
-                assert_never(task)
-
-    def _knock_with_batch(self, door: Door, name: str, log: str) -> _Knock:
-        frame = self._spool.read(name)
-        batch, core = BatchHash(bytes.fromhex(name)), core_hash(split(frame).core)
-        self._spool.mark_maybe_sent(name)
-        return _Knock(
-            door=door,
-            call=lambda: door.send(name, frame, lambda: self._spool.has(name)),
-            check=lambda body: verify_receipt(decode_receipt(body), batch, core, log),
-        )
 
     def _apply(self, task: Task, step: Step, outcome: Outcome) -> None:
         if isinstance(step, Retry):
@@ -404,7 +335,9 @@ class Delivery:
         if shut and not (state.halted or state.stopped):
             self._upkeep.nudge()  # what lifts that is another policy, or a new lease
         self._keys.use_guard(self._policy().guard.signing_key)  # another may have come meanwhile
-        for new in self._keys.obey(said.orders, policy.collector.origin):
+        # In a thread: what a collector makes up takes as long to refuse as what is true.
+        orders = await asyncio.to_thread(self._keys.believed, said.orders, policy.collector.origin)
+        for new in self._keys.obey(orders):
             self._host.on_news()  # shut before anything is deleted
             self._spool.forget(new.category, days=new.days, why="erased by the guard")
         self._keys.keep()

@@ -86,17 +86,20 @@ class GuardKeys:
             except WireError as exc:
                 _LOG.info("a kept key of the guard is not used: %s", exc)
 
-    def obey(self, said: Iterable[SignedOrder], origin: str) -> list[Order]:
+    def believed(self, said: Iterable[SignedOrder], origin: str) -> tuple[Order, ...]:
+        """Return what of *said* is the word of the guard in use; it may be asked in a thread."""
+        key = self._signing_key
+        return self.orders.believed(said, origin, key) if key else ()
+
+    def obey(self, believed: Iterable[Order]) -> list[Order]:
         """Use no more what the guard in use has erased by its own hand; return what is new.
 
         Raises:
             OSError: It stays noted and is not used until the agent ends; told again, it goes.
 
         """
-        if not self._signing_key:
-            return []
         try:
-            return self.orders.hear(said, origin, self._signing_key)
+            return self.orders.hear(believed)
         finally:
             closed = [key for key in self._kept if self.orders.covers(*key)]
             for key in closed:

@@ -17,7 +17,7 @@ from base import durable
 from base.clock import NANOSECONDS
 from base.stored import Versioned, refuse_newer
 from wire.category import Category, registry
-from wire.errors import UNREADABLE, WireError
+from wire.errors import UNREADABLE, NotCoveredError, WireError
 from wire.guard_order import Order, SignedOrder, verify_order
 from wire.ids import SubjectId
 
@@ -50,15 +50,32 @@ class GuardOrders:
         """Each order, the first that was heard of first."""
         return tuple(self._orders)
 
-    def hear(self, said: Iterable[SignedOrder], origin: str, signing_key: str) -> list[Order]:
-        """Believe what the guard has signed of this data subject; return what of it is new.
+    def believed(
+        self, said: Iterable[SignedOrder], origin: str, signing_key: str
+    ) -> tuple[Order, ...]:
+        """Return what of *said* the guard has signed of this data subject; it takes a while."""
+        orders, refused = [], []
+        for one in said:
+            try:
+                orders.append(self._verified(one, origin, signing_key))
+            except WireError as exc:
+                refused.append(str(exc))
+        if refused:  # one line an answer: whoever sends nonsense sends a lot, and again
+            _LOG.warning(
+                "%d orders that the collector passed on are not the guard's to us: %s",
+                len(refused),
+                refused[0],
+            )
+        return tuple(orders)
+
+    def hear(self, believed: Iterable[Order]) -> list[Order]:
+        """Go by what was *believed*; return what of it is new.
 
         Raises:
             OSError: It counts until the agent ends, and is not kept: hear it again.
 
         """
-        believed = [o for one in said if (o := self._believed(one, origin, signing_key))]
-        new = [order for order in believed if order not in self._orders]
+        new = [order for order in dict.fromkeys(believed) if order not in self._orders]
         if new or self._unkept:
             self._orders |= dict.fromkeys(new)  # first: a full disk must not undo a restriction
             self._unkept = True
@@ -75,15 +92,10 @@ class GuardOrders:
         """Return a line for each, for the data subject."""
         return tuple(map(words, self._orders))
 
-    def _believed(self, signed: SignedOrder, origin: str, signing_key: str) -> Order | None:
-        try:
-            order = verify_order(signed, origin, signing_key)
-        except WireError as exc:
-            _LOG.warning("an order that the collector passed on is not the guard's: %s", exc)
-            return None
+    def _verified(self, signed: SignedOrder, origin: str, signing_key: str) -> Order:
+        order = verify_order(signed, origin, signing_key)
         if order.subject != self._subject:
-            _LOG.warning("an order that the collector passed on is of somebody else")
-            return None
+            raise NotCoveredError("the guard's order is about somebody else")
         return order
 
     def _read(self) -> list[Order]:

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Final
 
 from agent import control
-from agent.afar import to_withdraw
+from agent.afar import believed, to_withdraw
 from agent.calls import Calls
 from agent.children import Starter, start_process
 from agent.commands import Commands
@@ -369,7 +369,8 @@ class Service:
 
     async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
         """Withdraw what the data subject has withdrawn elsewhere, as a click here would."""
-        for each in sorted(to_withdraw(demands, self.standing, self.device.asker)):
+        requests = await asyncio.to_thread(believed, demands, self.device.asker)
+        for each in sorted(to_withdraw(requests, self.standing)):
             await self.answer(Withdraw(category=each))
 
     # --- with time --------------------------------------------------------------------

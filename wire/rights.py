@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -36,6 +36,8 @@ APPOINTMENT_LABEL: Final = b"assent/appointment/v1\0"
 REQUEST_LABEL: Final = b"assent/rights/v1\0"
 ERASURE_LABEL: Final = b"assent/erasure/v1\0"
 NONCE_BYTES: Final = 16
+MOST_AT_ONCE: Final = 100
+"""Of demands, and of orders of the guard, in one answer to a device: the newest there are."""
 _DAY: Final = re.compile(r"20\d\d-\d\d-\d\d")
 
 
@@ -124,11 +126,12 @@ class SignedErasure(msgspec.Struct, frozen=True, kw_only=True):
 class Requests(msgspec.Struct, frozen=True, kw_only=True):
     """What was demanded elsewhere for the data subject of a device: the newest requests.
 
-    `orders` are what the guard has erased of this data subject by its own hand.
+    `orders` are what the guard has erased of this data subject by its own hand.  More of either
+    than `MOST_AT_ONCE` is no such answer: each costs a device two signatures to verify.
     """
 
-    requests: tuple[SignedRequest, ...]
-    orders: tuple[SignedOrder, ...] = ()
+    requests: Annotated[tuple[SignedRequest, ...], msgspec.Meta(max_length=MOST_AT_ONCE)]
+    orders: Annotated[tuple[SignedOrder, ...], msgspec.Meta(max_length=MOST_AT_ONCE)] = ()
 
 
 # --- keys and names -------------------------------------------------------------------------

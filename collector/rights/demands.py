@@ -39,6 +39,7 @@ from wire.guard_order import SignedOrder
 from wire.ids import SubjectId, WallInstant
 from wire.leaf import Kind, request_payload
 from wire.rights import (
+    MOST_AT_ONCE,
     Demand,
     Request,
     Requests,
@@ -49,7 +50,6 @@ from wire.rights import (
 )
 
 AHEAD: Final = 24 * 3600 * NANOSECONDS  # how far the clock of who asks may be before ours
-MOST_REQUESTS: Final = 100  # in one answer to a device
 MOST_PASSED_ON: Final = 50  # in one round; the guard writes each down
 # Each stays for ever, here, in the log and with the guard, and each upload asks for all.  Of one
 # data subject by one key: so many of days, and apart from them so many that end consents.
@@ -175,13 +175,13 @@ def for_device(connection: Connection, device: Device) -> Requests:
         select(requests.c.signed)
         .where(requests.c.subject.in_(own), requests.c.by_device != device.key.public_bytes_raw())
         .order_by(requests.c.received_at.desc())
-        .limit(MOST_REQUESTS)
+        .limit(MOST_AT_ONCE)
     ).scalars()
     obeyed = connection.execute(
         select(func.coalesce(orders.c.signed_anew, orders.c.signed))
         .where(orders.c.subject.in_(own))
         .order_by(orders.c.leaf.desc())
-        .limit(MOST_REQUESTS)
+        .limit(MOST_AT_ONCE)
     ).scalars()
     return Requests(
         requests=tuple(msgspec.json.decode(data, type=SignedRequest) for data in found),

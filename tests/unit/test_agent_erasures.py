@@ -1,5 +1,7 @@
 """Erasures of the whole agent: asked durably, told again until proved, and listed until then."""
 
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,9 +22,20 @@ from tests.fakes.workstation import (
     running,
 )
 from wire.category import Category
+from wire.collector_http import decode
 from wire.control import Done, Erase, Reason, Refused, Withdraw
+from wire.errors import MalformedError
+from wire.guard_order import SignedOrder, verify_order
 from wire.ids import WallInstant
-from wire.rights import Demand, Request, SignedRequest, sign_request
+from wire.rights import (
+    MOST_AT_ONCE,
+    Demand,
+    Request,
+    Requests,
+    SignedRequest,
+    sign_request,
+    verify_request,
+)
 
 
 @pytest.fixture
@@ -86,6 +99,41 @@ def test_what_is_demanded_elsewhere_with_the_rights_key_ends_consent_here(
             assert Category.KEYS in service.standing.grants
 
     play(story())
+
+
+def test_an_answer_full_of_nonsense_holds_nobody_up(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An honest one has so many at most; they are verified beside, and one line says so."""
+    demand = SignedRequest(request=b"", rights_key=b"", signature=b"")
+    order = SignedOrder(order=b"", signature=b"")
+    most = Requests(requests=(demand,) * MOST_AT_ONCE, orders=(order,) * MOST_AT_ONCE)
+    assert decode(msgspec.json.encode(most), Requests) == most
+    for more in ({"requests": (demand, *most.requests)}, {"orders": (order, *most.orders)}):
+        with pytest.raises(MalformedError):
+            decode(msgspec.json.encode(msgspec.structs.replace(most, **more)), Requests)
+    monkeypatch.setattr("agent.afar.verify_request", in_a_thread(verify_request))
+    monkeypatch.setattr("agent.guard_orders.verify_order", in_a_thread(verify_order))
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            monkeypatch.setattr(station.collector, "rights", lambda: most)
+            service.delivery.wake()
+            await eventually(lambda: "orders that the collector passed on" in caplog.text)
+
+    play(story())
+    assert caplog.text.count("100 demands that the collector passed on are not") == 1
+    assert caplog.text.count("100 orders that the collector passed on are not") == 1
+
+
+def in_a_thread(verify: Callable[..., object]) -> Callable[..., object]:
+    """Return *verify*, which is not to be called in the loop's."""
+
+    def beside(*what: object) -> object:
+        assert threading.current_thread() is not threading.main_thread()
+        return verify(*what)
+
+    return beside
 
 
 def test_days_that_are_past_can_be_erased_and_today_cannot(station: Workstation) -> None:

@@ -366,7 +366,7 @@ def test_a_device_believes_no_order_but_its_own_guards_about_its_own_person(
     async def story() -> None:
         async with capturing(desk, Category.KEYS) as service:
             keys = service.programme.keys
-            assert not keys.obey((said,), desk.policy.collector.origin)
+            assert not keys.believed((said,), desk.policy.collector.origin)
             assert keys.orders.all == ()
             assert keys.has(Category.KEYS, desk.clock.now())
 
