@@ -54,7 +54,7 @@ from agent.session import OpenSession, SessionSeen, open_watch
 from agent.sources import Sources, plan
 from agent.spare_room import SpareRoom
 from agent.spool import Spool
-from agent.status import Told, status_of
+from agent.status import Told, spool_status_of, status_of
 from agent.tray import OpenWatch, Tray
 from agent.withdraw import banned, enforce
 from base import durable
@@ -67,7 +67,6 @@ from wire.control import (
     Command,
     NoticeInSight,
     Settings,
-    SpoolStatus,
     Status,
     Withdraw,
 )
@@ -215,21 +214,13 @@ class Service:
         """Return the whole status as of now."""
         now = self.clock.now()
         situation = self.situation(now)
-        spool, permits = self.spool, self.pipeline.permits()
+        permits = self.pipeline.permits()
         unstorable = (self._why_unstorable(c, now) for c in self.standing.grants)
         told = Told(
             recording=self.verdict.categories & permits.keys() & self.sources.open_categories(),
             kept=dict(self.counters.kept),
             dropped=dict(self.counters.dropped),
-            spool=SpoolStatus(
-                held=spool.number_held(),
-                waiting=len(spool.ready()),
-                quarantined=spool.number_quarantined(),
-                sent=spool.number_sent(),
-                forgotten=spool.forgotten,
-                bytes=spool.used_bytes,
-                quota_bytes=spool.quota_bytes,
-            ),
+            spool=spool_status_of(self.spool),
             last_receipt_at=self.delivery.last_receipt_at,
             last_error=self.rounds.trouble or self.delivery.last_error,
             indicator=self.tray.why_hidden(now),
@@ -273,16 +264,19 @@ class Service:
     async def move(self, before_keeping: Callable[[], None] = lambda: None) -> None:
         """Close what is not wanted, settle it, open what is; the caller holds `_moving`.
 
-        *before_keeping* runs when everything is silent and before open batches are sealed.
+        *before_keeping* runs whenever everything is silent and before open batches are sealed.
         """
-        await self.sources.close_unless(self._plan())
-        before_keeping()
+        while True:
+            # Whoever waits for a source to close may find another policy, and another plan: what
+            # is open by the one of before must not go on under a permit of the new one.
+            while self.sources.are_open_unless(self._plan()):
+                await self.sources.close_unless(self._plan())
+            before_keeping()
+            self._settle()
+            self.decide()
+            if not (self.pipeline.being_shut() or self.sources.are_open_unless(self._plan())):
+                break
         now = self.clock.now()
-        forbidden = self.programme.forbidden(self.pipeline.shut_under())
-        gone = banned(self.standing) | self.closing | forbidden
-        for category in self.pipeline.being_shut():
-            self.pipeline.settle((category,), now, keep=category not in gone)
-        self.decide()
         for category in self._wanted() - self.pipeline.permits().keys():
             permit = self.programme.permit(self.standing.grants[category], now)
             if permit is not None:
@@ -292,6 +286,13 @@ class Service:
                     # It came to the front before anybody might note it; it is there now.
                     self.pipeline.take(self.heard.in_front(permit.since), now)
         self.sources.open(self._plan(), self.heard.blocked(now))
+
+    def _settle(self) -> None:
+        now = self.clock.now()
+        forbidden = self.programme.forbidden(self.pipeline.shut_under())
+        gone = banned(self.standing) | self.closing | forbidden
+        for category in self.pipeline.being_shut():
+            self.pipeline.settle((category,), now, keep=category not in gone)
 
     async def restrict(
         self,

@@ -80,6 +80,10 @@ class Sources:
         differing = (s for s in self._sensors.values() if s.settings != wanted.get(s.name))
         await asyncio.gather(*(sensor.close() for sensor in differing))
 
+    def are_open_unless(self, wanted: Mapping[str, Settings]) -> bool:
+        """Whether something is open otherwise than *wanted*."""
+        return any(s.settings not in (None, wanted.get(s.name)) for s in self._sensors.values())
+
     def open(self, wanted: Mapping[str, Settings], blocked: Iterable[str] = ()) -> None:
         """Open what is *wanted* and not open, except what is *blocked* for the moment."""
         for name, settings in wanted.items():

@@ -13,6 +13,7 @@ from agent.consent.standing import Standing
 from agent.consent.states import Consent, Flag
 from agent.enroll import Device
 from agent.receipts import FOLDER
+from agent.spool import Spool
 from base.clock import NANOSECONDS
 from wire.category import Category, registry
 from wire.control import (
@@ -81,6 +82,19 @@ class Told:
     trouble: str  # of a sensor; empty when there is none
     resumes_in: int | None = None  # seconds of the notice that are left, if it may end a pause
     counting: bool = False  # and they run
+
+
+def spool_status_of(spool: Spool) -> SpoolStatus:
+    """Return how much waits, and what became of the rest."""
+    return SpoolStatus(
+        held=spool.number_held(),
+        waiting=len(spool.ready()),
+        quarantined=spool.number_quarantined(),
+        sent=spool.number_sent(),
+        forgotten=spool.forgotten,
+        bytes=spool.used_bytes,
+        quota_bytes=spool.quota_bytes,
+    )
 
 
 def status_of(situation: Situation, verdict: Verdict, device: Device, told: Told) -> Status:
