@@ -10,12 +10,14 @@ import logging
 from typing import Final, Protocol
 
 from agent.consent.entries import Entry, Halted, HaltLifted, StopLifted, Stopped
+from agent.consent.facts import is_frozen
 from agent.consent.ledger import LedgerError
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Standing
 from wire.collector_http import State
 
 _LOG: Final = logging.getLogger(__name__)
+EVERYBODY: Final = "everybody"  # a halt is for all, whoever calls it
 COLLECTOR: Final = "collector"
 LOG: Final = "log"  # a party of its own: nobody can say that it is in order but what it shows
 
@@ -39,12 +41,23 @@ class Host(Protocol):
 
 
 class Calls:
-    """Closes at once, and writes down; `unwritten` counts what the disk did not take."""
+    """Closes at once, and writes down; what the disk does not take counts, and is tried again."""
 
     def __init__(self, host: Host) -> None:
         """Prepare."""
         self._host = host
-        self.unwritten = False
+        self._pending: dict[str, Halted | Stopped] = {}  # by who called
+        self._refused = ""  # what the ledger said of them last
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether somebody has stopped or halted the programme, and the disk did not take it."""
+        return bool(self._pending)
+
+    @property
+    def freeze(self) -> bool:
+        """Whether somebody has, on the disk or not: then nothing is sent either."""
+        return self.unwritten or is_frozen(self._host.standing)
 
     def hear(self, state: State) -> None:
         """Take the collector's word: a halt is kept, a stop ends when it no longer says so."""
@@ -53,8 +66,6 @@ class Calls:
         if state.stopped:
             self.stop(COLLECTOR, state.stopped)
             return
-        if not state.halted:
-            self.unwritten = False
         try:
             self.lift_stop(COLLECTOR)
         except LedgerError as exc:
@@ -73,12 +84,13 @@ class Calls:
     def halt(self, why: str) -> None:
         """Close until another policy is in force."""
         if self._host.standing.halted is None:
-            self._close_by(Halted(policy=self._host.policy.digest or b"", why=why))
+            halted = Halted(policy=self._host.policy.digest or b"", why=why)
+            self._close_by(EVERYBODY, self._pending.get(EVERYBODY, halted))
 
     def stop(self, by: str, why: str) -> None:
         """Close until *by* says that the cause is gone."""
         if self._host.standing.stopped.get(by) != why:
-            self._close_by(Stopped(by=by, why=why))
+            self._close_by(by, Stopped(by=by, why=why))
 
     def lift_stop(self, by: str) -> None:
         """Note that the cause of the stop that *by* called is gone; others go on holding.
@@ -87,15 +99,20 @@ class Calls:
             LedgerError: It is not written down; the stop holds.
 
         """
+        unwritten = self._pending.pop(by, None)
         if by in self._host.standing.stopped:
             self._host.write_down(StopLifted(by=by))
+            self._host.poke()
+        elif unwritten is not None:
             self._host.poke()
 
     def keep_up(self) -> None:
         """Lift a halt if another policy is in force than the one under which it was called.
 
         A halt that came before any policy is bound to the first one: that is no new policy.
+        What the disk refused is tried again before: that alone, and no silence, ends it.
         """
+        self._write_pending()
         halted, digest = self._host.standing.halted, self._host.policy.digest
         if halted is None or digest is None or self._host.policy.policy is None:
             return
@@ -107,13 +124,21 @@ class Calls:
         except LedgerError as exc:
             _LOG.error("%s", exc)
 
-    def _close_by(self, entry: Halted | Stopped) -> None:
+    def _close_by(self, who: str, entry: Halted | Stopped) -> None:
         """Close; that counts from now on, until it is on the disk, and longer if that fails."""
-        self.unwritten = True
+        self._pending[who] = entry
         self._host.poke()
-        try:
-            self._host.write_down(entry)
-            self.unwritten = False
-        except LedgerError as exc:
-            _LOG.error("%s", exc)
+        self._write_pending()
         self._host.poke()
+
+    def _write_pending(self) -> None:
+        for who, entry in tuple(self._pending.items()):
+            try:
+                self._host.write_down(entry)
+            except LedgerError as exc:
+                if self._refused != str(exc):  # not each second
+                    _LOG.error("%s", exc)
+                self._refused = str(exc)
+                return
+            del self._pending[who]
+        self._refused = ""

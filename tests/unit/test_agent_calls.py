@@ -19,6 +19,7 @@ from tests.fakes.workstation import (
     the,
 )
 from wire.category import Category
+from wire.collector_http import State
 from wire.control import Reason, Status
 from wire.ids import PolicyDigest
 
@@ -142,6 +143,31 @@ def test_a_call_that_the_disk_refuses_closes_all_the_same(
             calls[call]()
             assert service.verdict.reason is Reason.HALTED_BY_ORG
             await eventually(lambda: nothing_is_open(station))
+
+    play(story())
+
+
+def test_a_halt_that_the_disk_refused_is_not_lifted_by_silence(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written down as soon as there is room, and lifts with another policy only."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            with monkeypatch.context() as full:
+                full.setattr(service.ledger, "_disk", FullDisk())
+                service.calls.hear(State(halted=True, why="a halt", stopped="an outage"))
+                assert service.calls.freeze, "nothing is sent either"
+                service.calls.hear(State(halted=False, why=""))
+                service.calls.keep_up()
+                assert service.verdict.reason is Reason.HALTED_BY_ORG
+                await eventually(lambda: nothing_is_open(station))
+            await eventually(lambda: service.standing.halted is not None)
+            assert service.standing.halted is not None
+            assert service.standing.halted.why == "a halt"
+            assert service.standing.stopped == {}, "a stop ends when it is said no more"
+            assert not service.calls.unwritten
+            assert service.verdict.reason is Reason.HALTED_BY_ORG
 
     play(story())
 
