@@ -12,17 +12,17 @@ import random
 from dataclasses import replace
 from typing import Final, Protocol, assert_never
 
+from agent.calls import Calls
 from agent.consent.entries import Entry
 from agent.consent.entries import Registered as RegisteredEntry
 from agent.consent.entries import Told as ToldEntry
-from agent.consent.facts import is_frozen
 from agent.consent.policy import PolicyInForce
 from agent.consent.standing import Standing
 from agent.doorway import Doorway, OpenDoor
 from agent.enroll import Device
 from agent.erasures import Erasures
 from agent.guard_keys import GuardKeys
-from agent.handover import Answered, Outcome
+from agent.handover import Answered, NoAnswer, Outcome
 from agent.knock import Knocks
 from agent.log_seen import LogSeen
 from agent.log_watch import LogWatch
@@ -70,6 +70,8 @@ LOOK_AGAIN_SECONDS: Final = 1.0  # for what nobody announces: a hold that ends
 
 class Host(Protocol):
     """What the delivery needs to know and say; the service is it."""
+
+    calls: Calls
 
     @property
     def standing(self) -> Standing:
@@ -196,7 +198,7 @@ class Delivery:
             unregistered=tuple(sorted(wanted - standing.registered)),
             untold=tuple(Tell(grant=GrantHash(e.grant), state=e.state) for e in standing.untold),
             ready=ready,
-            frozen=is_frozen(standing),
+            frozen=self._host.calls.freeze,
         )
 
     async def _do(self, task: Task) -> None:
@@ -211,6 +213,8 @@ class Delivery:
             self._later(task, LOOK_AGAIN_SECONDS * 10, str(exc), holds=Holds.TASK)
             return
         outcome = await asyncio.to_thread(knock.call)
+        if isinstance(task, Send) and isinstance(outcome, NoAnswer) and self._host.calls.freeze:
+            return  # we cut it short; deletions go on, and it is sent when that is lifted
         outcome = await self._log_watch.judged(task, outcome, knock.door, policy)
         if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
             self._upkeep.wake()
@@ -331,7 +335,7 @@ class Delivery:
         self._host.on_state(state)
         said = await asyncio.to_thread(door.rights)
         await self._host.on_demands(said.requests)
-        shut = is_frozen(self._host.standing) or self._host.policy.policy is None
+        shut = self._host.calls.freeze or self._host.policy.policy is None
         if shut and not (state.halted or state.stopped):
             self._upkeep.nudge()  # what lifts that is another policy, or a new lease
         self._keys.use_guard(self._policy().guard.signing_key)  # another may have come meanwhile

@@ -9,6 +9,7 @@ from typing import Protocol, assert_never
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.calls import Calls
 from agent.consent.standing import Standing
 from agent.erasures import Erasures
 from agent.handover import Outcome
@@ -24,7 +25,9 @@ from wire.receipt import decode_receipt, verify_receipt
 
 
 class Host(Protocol):
-    """Who knows of consents; the service is it."""
+    """Who knows of consents and halts; the service is it."""
+
+    calls: Calls
 
     @property
     def standing(self) -> Standing:
@@ -105,6 +108,10 @@ class Knocks:
         self._spool.mark_maybe_sent(name)
         return Knock(
             door=door,
-            call=lambda: door.send(name, frame, lambda: self._spool.has(name)),
+            call=lambda: door.send(name, frame, lambda: self._may_leave(name)),
             check=lambda body: verify_receipt(decode_receipt(body), batch, core, log),
         )
+
+    def _may_leave(self, name: str) -> bool:
+        """Whether a batch is still to be sent; asked again and again while it is, in a thread."""
+        return self._spool.has(name) and not self._host.calls.freeze

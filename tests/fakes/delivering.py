@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from agent.calls import Calls
 from agent.consent.entries import Entry, Granted
 from agent.consent.ledger import Ledger
 from agent.consent.policy import PolicyInForce, load
@@ -77,6 +78,7 @@ class Delivering:
 
     def __post_init__(self) -> None:
         """Open ledger and spool."""
+        self.calls = Calls(self)
         now, key = self.clock.now(), self.station.org.device
         self.ledger = Ledger.open(self.folder, key.public_key(), now)
         self.ledger.append(Granted(signed=self.signed, words="w", notice="n"), now)
@@ -109,6 +111,9 @@ class Delivering:
             self.halts.append(state.why)
 
     async def on_demands(self, demands: tuple[SignedRequest, ...]) -> None:
+        pass
+
+    def poke(self) -> None:
         pass
 
     def on_log(self, why: str) -> None:

@@ -1,6 +1,8 @@
 """Stops and halts in the running agent: both close, and each lifts in its own way only."""
 
+import asyncio
 import dataclasses
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import pytest
 from agent.consent.facts import is_frozen
 from agent.consent.policy import PolicyInForce
 from agent.consent.states import Consent
+from agent.handover import NoAnswer, Outcome
 from tests.fakes.workstation import (
+    HOLD_BACK,
     Workstation,
     capturing,
     eventually,
+    key,
     nothing_is_open,
     play,
     running,
@@ -20,7 +25,7 @@ from tests.fakes.workstation import (
 )
 from wire.category import Category
 from wire.collector_http import State
-from wire.control import Reason, Status
+from wire.control import Pause, Reason, Status
 from wire.ids import PolicyDigest
 
 
@@ -170,6 +175,37 @@ def test_a_halt_that_the_disk_refused_is_not_lifted_by_silence(
             assert service.verdict.reason is Reason.HALTED_BY_ORG
 
     play(story())
+
+
+def test_a_halt_cuts_short_what_is_on_its_way(
+    station: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a further byte leaves; the batch waits, and nothing else is held up for it."""
+    asked, halted, goes = threading.Event(), threading.Event(), []
+
+    def send(_name: str, _frame: bytes, goes_on: Callable[[], bool]) -> Outcome:
+        goes.append(goes_on())
+        asked.set()
+        assert halted.wait(60)
+        goes.append(goes_on())
+        return NoAnswer(why="cut short")
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            monkeypatch.setattr(station.collector, "send", send)
+            the(station, "input").emit(key(station))
+            await asyncio.sleep(HOLD_BACK + 0.1)
+            await station.tray.say(Pause())
+            await eventually(asked.is_set)
+            service.calls.halt("a halt")
+            halted.set()
+            await eventually(lambda: len(goes) == 2)
+            await asyncio.sleep(0.1)  # its end is noted
+            assert len(service.spool.ready()) == 1
+            assert service.delivery.last_error == ""
+
+    play(story())
+    assert goes == [True, False]
 
 
 class FullDisk:
