@@ -20,6 +20,8 @@ _LOG: Final = logging.getLogger(__name__)
 EVERYBODY: Final = "everybody"  # a halt is for all, whoever calls it
 COLLECTOR: Final = "collector"
 LOG: Final = "log"  # a party of its own: nobody can say that it is in order but what it shows
+MOST_REASONS: Final = 8
+"""Of one stop, each once: whoever gives another at each poll must not fill the disk with them."""
 
 
 class Host(Protocol):
@@ -48,6 +50,7 @@ class Calls:
         self._host = host
         self._pending: dict[str, Halted | Stopped] = {}  # by who called
         self._refused = ""  # what the ledger said of them last
+        self._told: dict[str, set[str]] = {}  # for which reasons each has called its stop
 
     @property
     def unwritten(self) -> bool:
@@ -89,7 +92,10 @@ class Calls:
 
     def stop(self, by: str, why: str) -> None:
         """Close until *by* says that the cause is gone."""
-        if self._host.standing.stopped.get(by) != why:
+        noted = self._host.standing.stopped.get(by)
+        told = self._told.setdefault(by, set() if noted is None else {noted})
+        if noted is None or (why not in told and len(told) < MOST_REASONS):
+            told.add(why)
             self._close_by(by, Stopped(by=by, why=why))
 
     def lift_stop(self, by: str) -> None:
@@ -100,6 +106,7 @@ class Calls:
 
         """
         unwritten = self._pending.pop(by, None)
+        self._told.pop(by, None)
         if by in self._host.standing.stopped:
             self._host.write_down(StopLifted(by=by))
             self._host.poke()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.calls import MOST_REASONS
 from agent.consent.facts import is_frozen
 from agent.consent.policy import PolicyInForce
 from agent.consent.states import Consent
@@ -148,6 +149,32 @@ def test_a_call_that_the_disk_refuses_closes_all_the_same(
             calls[call]()
             assert service.verdict.reason is Reason.HALTED_BY_ORG
             await eventually(lambda: nothing_is_open(station))
+
+    play(story())
+
+
+def test_a_stop_for_ever_another_reason_does_not_fill_the_record(station: Workstation) -> None:
+    """A reason that changes is told, each once and not without end; it stays stopped throughout."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            record = station.paths.state / "consent.jsonl"
+
+            def lines() -> int:
+                return record.read_bytes().count(b"\n")
+
+            before = lines()
+            for _ in range(20):
+                for why in ("an outage", "a drill failed"):
+                    service.calls.hear(State(halted=False, why="", stopped=why))
+            assert lines() == before + 2
+            for number in range(100):
+                service.calls.hear(State(halted=False, why="", stopped=str(number)))
+            assert lines() == before + MOST_REASONS
+            assert service.verdict.reason is Reason.HALTED_BY_ORG
+            service.calls.hear(State(halted=False, why=""))
+            service.calls.hear(State(halted=False, why="", stopped="an outage"))
+            assert service.standing.stopped == {"collector": "an outage"}
 
     play(story())
 
