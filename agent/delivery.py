@@ -216,18 +216,20 @@ class Delivery:
         if isinstance(task, Send) and isinstance(outcome, NoAnswer) and self._host.calls.freeze:
             return  # we cut it short; deletions go on, and it is sent when that is lifted
         outcome = await self._log_watch.judged(task, outcome, knock.door, policy)
-        if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
-            self._upkeep.wake()
-        if isinstance(task, Send) and not self._spool.has(task.name):
-            self._reasons.pop(task, None)
-            return  # it was taken back meanwhile; its deletion is queued
-        step = on_response(
+        # In a thread: an answer of two MiB takes as long to verify when it proves nothing.
+        step = await asyncio.to_thread(
+            on_response,
             task,
             outcome,
             failures=self._failures,
             dice=random.random(),  # noqa: S311 - jitter, no secret
             check=knock.check,
         )
+        if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
+            self._upkeep.wake()
+        if isinstance(task, Send) and not self._spool.has(task.name):
+            self._reasons.pop(task, None)
+            return  # it was taken back meanwhile; its deletion is queued
         try:
             self._apply(task, step, outcome)
         except (AssentError, OSError) as exc:

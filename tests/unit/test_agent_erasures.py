@@ -22,7 +22,7 @@ from tests.fakes.workstation import (
     running,
 )
 from wire.category import Category
-from wire.collector_http import decode
+from wire.collector_http import decode, verify_logged
 from wire.control import Done, Erase, Reason, Refused, Withdraw
 from wire.errors import MalformedError
 from wire.guard_order import SignedOrder, verify_order
@@ -114,6 +114,7 @@ def test_an_answer_full_of_nonsense_holds_nobody_up(
             decode(msgspec.json.encode(msgspec.structs.replace(most, **more)), Requests)
     monkeypatch.setattr("agent.afar.verify_request", in_a_thread(verify_request))
     monkeypatch.setattr("agent.guard_orders.verify_order", in_a_thread(verify_order))
+    monkeypatch.setattr("agent.knock.verify_logged", in_a_thread(verify_logged))
 
     async def story() -> None:
         async with capturing(station, Category.KEYS) as service:
