@@ -3,7 +3,7 @@
 `standing` says what they mean, one after the other.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -189,6 +189,25 @@ Entry: TypeAlias = (
     | Told
     | Replaced
 )
+
+RESTRICT: Final = (
+    Refused,
+    Withdrawn,
+    Expired,
+    OptedOut,
+    Paused,
+    ClickAwaited,
+    StoppedUncleanly,
+    Stopped,
+    Halted,
+    PolicyChanged,
+    ClockDoubted,
+    Replaced,
+)
+"""What never leads to more recording: it may hold although nobody was told that it does.
+
+`Registered` and `Told` are none: the collector is asked once more, which does no harm.
+"""
 
 
 class Line(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
