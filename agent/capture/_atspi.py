@@ -5,8 +5,9 @@ focus; its role says whether it is a password field. A program that has only jus
 tells nothing yet of the widget that its window opens with, and what had the focus before we
 came was told to nobody: so it is looked for in the windows that are active, at the
 beginning and whenever another window has the focus. A widget that does not say its role is
-unknown. Programs without accessibility (xterm, Tk, Java) tell nothing at all, and are taken
-for what they were: docs/known-issues.md says what follows from that.
+unknown, and so is one that takes long, until it has said it. Programs without accessibility
+(xterm, Tk, Java) tell nothing at all, and are taken for what they were: docs/known-issues.md
+says what follows from that.
 
 Runs in a thread of its own: D-Bus answers when it answers, and a sensor must never wait.
 
@@ -25,7 +26,8 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, connected, end_of
-from base.clock import boot_ns
+from agent.handover import HOLD_BACK_NANOSECONDS
+from base.clock import NANOSECONDS, boot_ns
 from wire.control import SecretSeen
 from wire.ids import BootInstant
 
@@ -35,6 +37,11 @@ WINDOW_EVENT: Final = "org.a11y.atspi.Event.Window"
 REGISTRY: Final = "org.a11y.atspi.Registry"
 ROOT: Final = "/org/a11y/atspi/accessible/root"
 PASSWORD_TEXT: Final = 40  # ATSPI_ROLE_PASSWORD_TEXT
+ROLE_SECONDS: Final = 0.6 * HOLD_BACK_NANOSECONDS / NANOSECONDS
+"""How long a widget may take to say its role before it counts as unknown.
+
+The word has to reach the agent before the first key that the widget got is judged.
+"""
 ACTIVE, FOCUSED = 1, 12  # bits of GetState
 RETRY_SECONDS: Final = 2.0
 MOST_WIDGETS: Final = 400  # of one window, looked through for the one that has the focus
@@ -202,19 +209,28 @@ class SecureFields:
     async def _judge(self, bus: MessageBus, widget: Widget, at: int) -> None:
         """Say what kind of field got the focus at *at*, unless another has got it since."""
         changes = self._changes
+        left = ROLE_SECONDS - (self._clock() - at) / NANOSECONDS
+        doubt = asyncio.get_running_loop().call_later(left, self._doubt, widget, at, changes)
         try:
             answer = await call(bus, *widget, "GetRole", interface=ACCESSIBLE)
         except NoAnswerError:
-            if changes != self._changes:
-                return
+            self._doubt(widget, at, changes)
+            return
+        finally:
+            doubt.cancel()
+        (role,) = answer.body if answer.signature == "u" else (None,)
+        if role is None:
+            self._doubt(widget, at, changes)
+        elif changes == self._changes:
+            secret = role == PASSWORD_TEXT
+            self._secret = widget if secret else None
+            self._say(at, secret)
+
+    def _doubt(self, widget: Widget, at: int, changes: int) -> None:
+        """Say that nobody knows what kind of field got the focus, unless another has it."""
+        if changes == self._changes:
             self._secret = widget  # until it loses the focus
             self._say(at, None)
-            return
-        if changes != self._changes:
-            return
-        secret = answer.body[0] == PASSWORD_TEXT
-        self._secret = widget if secret else None
-        self._say(at, secret)
 
 
 async def _address() -> str:
