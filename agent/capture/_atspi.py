@@ -25,7 +25,16 @@ from typing import Any, Final, TypeAlias
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, connected, end_of
+from agent.dbus import (
+    BUS,
+    ENDS,
+    NoAnswerError,
+    ask_bus,
+    call,
+    connected,
+    end_of,
+    owner_changed,
+)
 from agent.handover import HOLD_BACK_NANOSECONDS
 from base.clock import NANOSECONDS, boot_ns
 from wire.control import SecretSeen
@@ -59,6 +68,7 @@ _MATCHES: Final = (
     f"type='signal',interface='{WINDOW_EVENT}',member='Destroy'",
     f"type='signal',sender='{BUS}',member='NameOwnerChanged'",
 )
+_WINDOW_LEFT: Final = ((WINDOW_EVENT, "Deactivate"), (WINDOW_EVENT, "Destroy"))
 Widget: TypeAlias = tuple[str, str]
 """The name on the bus of a program, and the path of one of its widgets."""
 
@@ -184,23 +194,32 @@ class SecureFields:
                 return
 
     def _on_signal(self, bus: MessageBus, message: Message) -> None:
+        if (change := owner_changed(message)) is not None:
+            self._on_left(change[0])
         if message.message_type is not MessageType.SIGNAL:
             return
         widget = (message.sender or "", message.path or "")
-        match message.member:
-            case "StateChanged" if message.body[0] == "focused" and message.body[1]:
-                self._changes += 1
-                task = asyncio.ensure_future(self._judge(bus, widget, self._clock()))
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
-            case "StateChanged" if message.body[0] == "focused" and widget == self._secret:
-                self._left()
-            case "Deactivate" | "Destroy" if self._secret and self._secret[0] == widget[0]:
-                self._left()
-            case "NameOwnerChanged" if self._secret and message.body[0] == self._secret[0]:
-                self._left()
-            case _:
-                pass
+        if (message.interface, message.member) == (OBJECT_EVENT, "StateChanged"):
+            match message.body:
+                case ["focused", int(gained), *_]:
+                    self._on_focus(bus, widget, gained=bool(gained))
+                case _:
+                    pass  # of another state, or malformed: nothing is said of the focus
+        elif (message.interface, message.member) in _WINDOW_LEFT:
+            self._on_left(widget[0])
+
+    def _on_focus(self, bus: MessageBus, widget: Widget, *, gained: bool) -> None:
+        if gained:
+            self._changes += 1
+            task = asyncio.ensure_future(self._judge(bus, widget, self._clock()))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        elif widget == self._secret:
+            self._left()
+
+    def _on_left(self, program: str) -> None:
+        if self._secret and self._secret[0] == program:
+            self._left()
 
     def _left(self) -> None:
         self._secret = None

@@ -11,7 +11,15 @@ import pytest
 from dbus_fast import Message, Variant
 from dbus_fast.aio import MessageBus
 
-from agent.capture._atspi import OBJECT_EVENT, PASSWORD_TEXT, REGISTRY, ROLE_SECONDS, SecureFields
+from agent.capture._atspi import (
+    OBJECT_EVENT,
+    PASSWORD_TEXT,
+    REGISTRY,
+    ROLE_SECONDS,
+    WINDOW_EVENT,
+    SecureFields,
+)
+from agent.dbus import BUS, BUS_PATH
 from agent.handover import HOLD_BACK_NANOSECONDS
 from base.clock import NANOSECONDS
 from tests.fakes import buses
@@ -48,6 +56,11 @@ class Program:
 
     async def __aexit__(self, *_: object) -> None:
         self._bus.disconnect()
+
+    @property
+    def name(self) -> str:
+        """Its connection to the bus."""
+        return str(self._bus.unique_name)
 
     async def has_focus(self) -> None:
         """Say that the field got the focus; return when somebody asks what it is."""
@@ -148,3 +161,30 @@ def test_a_field_that_answers_nonsense_is_unknown(address: str, answer: tuple[An
         assert (await found()).secret is None
 
     play(address, story)
+
+
+def test_what_a_stranger_says_ends_no_field_for_secrets(
+    address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in the name of the bus, and not by what is malformed."""
+
+    async def story(program: Program, found: Found) -> None:
+        await program.has_focus()
+        await program.says("u", PASSWORD_TEXT)
+        assert (await found()).secret is True
+        gone = [program.name, program.name, ""]
+        await buses.send_to_all(
+            address,
+            Message.new_signal(BUS_PATH, BUS, "NameOwnerChanged", "sss", gone),
+            Message.new_signal(BUS_PATH, BUS, "NameOwnerChanged"),
+            Message.new_signal(FIELD, OBJECT_EVENT, "StateChanged"),
+            Message.new_signal(FIELD, OBJECT_EVENT, "StateChanged", "s", ["focused"]),
+            Message.new_signal(FIELD, OBJECT_EVENT, "StateChanged", "sii", ["focused", 0, 0]),
+            Message.new_signal(FIELD, WINDOW_EVENT, "Deactivate"),
+        )
+        await program.has_focus()
+        await program.says("u", PASSWORD_TEXT)
+        assert (await found()).secret is True  # and nothing else was found before
+
+    play(address, story)
+    assert caplog.records == []
