@@ -42,6 +42,14 @@ class Withdrawn(_Entry, frozen=True, kw_only=True):
     erase: bool = False
 
 
+class ErasureAsked(_Entry, frozen=True, kw_only=True):
+    """The data subject asked that these days (ISO, UTC) be erased; consent stays as it is."""
+
+    category: Category | None
+    first_day: str
+    last_day: str
+
+
 class Expired(_Entry, frozen=True, kw_only=True):
     """A consent covers no longer what the policy asks for; only a click makes a new one."""
 
@@ -170,6 +178,7 @@ Entry: TypeAlias = (
     Granted
     | Refused
     | Withdrawn
+    | ErasureAsked
     | Expired
     | OptedOut
     | OptedIn
@@ -193,6 +202,7 @@ Entry: TypeAlias = (
 RESTRICT: Final = (
     Refused,
     Withdrawn,
+    ErasureAsked,
     Expired,
     OptedOut,
     Paused,

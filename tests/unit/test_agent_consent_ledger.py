@@ -13,6 +13,7 @@ from agent.consent.entries import (
     ClockConfirmed,
     ClockDoubted,
     Entry,
+    ErasureAsked,
     Expired,
     Granted,
     Halted,
@@ -235,6 +236,7 @@ def test_a_last_line_that_was_cut_short_is_put_aside_and_needs_a_click(
 
 
 RESTRICTING: dict[str, Entry] = {
+    "days to erase": ErasureAsked(category=None, first_day="2026-01-01", last_day="2026-01-02"),
     "withdrawn": Withdrawn(category=Category.KEYS),
     "opted out": OptedOut(category=None),
     "paused": paused(),
@@ -263,6 +265,7 @@ def test_a_no_whose_newline_is_lost_holds(
     assert again.standing.flags == ledger.standing.flags
     assert again.standing.stopped == ledger.standing.stopped
     assert again.standing.halted == ledger.standing.halted
+    assert again.standing.erasing == ledger.standing.erasing
     assert again.standing.clock_doubt == ledger.standing.clock_doubt
     assert again.standing.paused_until == ledger.standing.paused_until
     assert again.standing.ending is Ending.CLICK
