@@ -18,6 +18,7 @@ from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     Entry,
+    ErasureAsked,
     Granted,
     NoticeSeen,
     OptedIn,
@@ -32,11 +33,10 @@ from agent.consent.ledger import Ledger
 from agent.consent.notice import Countdown
 from agent.consent.policy import PolicyInForce
 from agent.consent.seen import SeenClock
-from agent.consent.standing import Erasing, Standing, state_of_next
+from agent.consent.standing import Standing, state_of_next
 from agent.consent.states import Consent, Ending
 from agent.delivery import Delivery
 from agent.enroll import Device
-from agent.erasures import Erasures
 from agent.handover import back
 from agent.pipeline import Pipeline
 from agent.programme import Programme
@@ -87,7 +87,6 @@ class Host(Protocol):
     device: Device
     ledger: Ledger
     spool: Spool
-    erasures: Erasures
     pipeline: Pipeline
     programme: Programme
     delivery: Delivery
@@ -268,7 +267,7 @@ class Commands:
     def _erase(self, command: Erase) -> Answer:
         host = self._host
         now = host.clock.now()
-        ask_for_days(host.erasures, command, now)
+        host.ledger.append(erasure_of_days(command, now), now)
         batches = host.enforce()
         host.delivery.wake()
         return Done(detail=f"asked for; {batches} batches of it were still here and are deleted")
@@ -363,15 +362,14 @@ def _after_erasures(standing: Standing, now: Now) -> WallInstant:
 
     An erasure covers what was agreed to until then, and this is agreed to afterwards.
     """
-    return WallInstant(max(now.wall, *(each.wall + 1 for each in standing.erasing), 0))
+    return WallInstant(max(now.wall, *(e.wall + 1 for e in standing.erasing if e.days is None), 0))
 
 
-def ask_for_days(erasures: Erasures, command: Erase, now: Now) -> None:
-    """Make an erasure of past days durable.
+def erasure_of_days(command: Erase, now: Now) -> Entry:
+    """Return what to write down for an erasure of past days.
 
     Raises:
         AssentError: These are no days, or not past yet.
-        OSError: It is not durable.
 
     """
     days = (command.first_day, command.last_day)
@@ -384,8 +382,7 @@ def ask_for_days(erasures: Erasures, command: Erase, now: Now) -> None:
     if last >= datetime.fromtimestamp(now.wall // NANOSECONDS, UTC).date():
         # More of today may come under the same consent, and must not be refused as erased.
         raise AssentError("only past days (UTC) can be erased; of today use forget, or withdraw")
-    one = Erasing(category=command.category, line=-1, wall=now.wall)
-    erasures.ask(one, command.category, days)
+    return ErasureAsked(category=command.category, first_day=days[0], last_day=days[1])
 
 
 def _paused(now: Now) -> Entry:

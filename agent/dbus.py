@@ -15,6 +15,7 @@ from dbus_fast.errors import DBusError
 BUS: Final = "org.freedesktop.DBus"
 BUS_PATH: Final = "/org/freedesktop/DBus"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
+NO_OWNER: Final = f"{BUS}.Error.NameHasNoOwner"
 ANSWER_SECONDS: Final = 1.0  # what takes longer hangs, and can prove nothing
 
 ENDS: Final = (OSError, EOFError, DBusError, ValueError, TypeError, AttributeError)
@@ -88,6 +89,36 @@ async def properties(bus: MessageBus, name: str, path: str, interface: str) -> d
         bus, name, path, "GetAll", interface=PROPERTIES, signature="s", body=[interface]
     )
     return {key: variant.value for key, variant in answer.body[0].items()}
+
+
+async def owner_of(bus: MessageBus, name: str) -> str:
+    """Return the connection that owns *name*; "" if none does.
+
+    Raises:
+        NoAnswerError: The bus does not say.
+
+    """
+    try:
+        return str(await ask_bus(bus, "GetNameOwner", name))
+    except NoAnswerError as exc:
+        if exc.type != NO_OWNER:
+            raise
+        return ""
+
+
+def owner_changed(message: Message) -> tuple[str, str] | None:
+    """Return a name and who owns it now, if *message* is the bus's own word that this changed.
+
+    A match rule is no wall: anybody on a bus can send a signal of any name to one connection
+    alone.  Who sent it, the bus says, and nobody else can.
+    """
+    who = (message.message_type, message.sender, message.path, message.interface)
+    if who != (MessageType.SIGNAL, BUS, BUS_PATH, BUS):
+        return None
+    if (message.member, message.signature) != ("NameOwnerChanged", "sss"):
+        return None
+    name, _before, owner = message.body
+    return name, owner
 
 
 async def end_of(bus: MessageBus) -> None:

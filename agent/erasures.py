@@ -23,9 +23,8 @@ from agent.disk import Disk
 from base import durable
 from base.clock import NANOSECONDS
 from base.stored import Versioned, refuse_newer
-from wire.category import Category
 from wire.collector_http import Carried, decode
-from wire.errors import UNREADABLE, WireError
+from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.ids import SubjectId, WallInstant
 from wire.rights import (
     Demand,
@@ -107,9 +106,7 @@ class Erasures:
         durable.sweep(self._folder)
         self._asked = {path.stem: asked for path, asked in _read(self._folder)}
 
-    def ask(
-        self, entry: Erasing, category: Category | None, days: tuple[str, str] = ("", "")
-    ) -> bool:
+    def ask(self, entry: Erasing) -> bool:
         """Make durable that this is to be erased; whether it was not so already.
 
         The nonce follows from the line of the ledger, so that asking again after a crash is
@@ -119,7 +116,7 @@ class Erasures:
             OSError: It is not durable; nobody will be told.
 
         """
-        signed = self._signed(entry, category, days)
+        signed = self._signed(entry)
         if signed.digest.hex() in self._asked:
             return False
         self._keep(Asked(signed=signed))
@@ -127,20 +124,18 @@ class Erasures:
 
     def has(self, entry: Erasing) -> bool:
         """Whether what *entry* says was asked for, durably."""
-        return self._signed(entry, entry.category, ("", "")).digest.hex() in self._asked
+        return self._signed(entry).digest.hex() in self._asked
 
-    def _signed(
-        self, entry: Erasing, category: Category | None, days: tuple[str, str]
-    ) -> SignedRequest:
-        asker = self._asker
-        place = f"{entry.line} {entry.wall} {category} {days}".encode()
+    def _signed(self, entry: Erasing) -> SignedRequest:
+        asker, days = self._asker, entry.days or ("", "")
+        place = f"{entry.line} {entry.wall} {entry.category} {days}".encode()
         nonce = hashlib.sha256(_NONCE_LABEL + asker.subject + place).digest()[:16]
         request = Request(
             nonce=nonce,
             origin=asker.origin,
             subject=asker.subject,
             demand=Demand.ERASE,
-            category=category,
+            category=entry.category,
             first_day=days[0],
             last_day=days[1],
             made_at=WallInstant(entry.wall),
@@ -217,8 +212,8 @@ def _read(folder: Path) -> list[tuple[Path, Asked]]:
         refuse_newer(data, path)
         try:
             asked = msgspec.json.decode(data, type=Asked)
-            asked.request  # noqa: B018 - read now, so that nobody trips over it later
-        except UNREADABLE:
+            _check(asked, path)
+        except (*UNREADABLE, MalformedError):
             # No crash leaves that.  What it asked for stands in the ledger, and is asked anew.
             _LOG.error("%s cannot be read, and is put aside", path.name)
             with contextlib.suppress(OSError):  # then it is tried again at the next start
@@ -226,6 +221,13 @@ def _read(folder: Path) -> list[tuple[Path, Asked]]:
             continue
         found.append((path, asked))
     return found
+
+
+def _check(asked: Asked, path: Path) -> None:
+    """Go on if *path* holds what it is named for, and it can be read."""
+    asked.request  # noqa: B018 - read now, so that nobody trips over it later
+    if asked.signed.digest.hex() != path.stem:
+        raise MalformedError("it is not the request that it is named for")
 
 
 def _minute(wall: int) -> str:

@@ -16,7 +16,7 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 from dbus_fast.errors import DBusError
 
-from agent.dbus import connected, either, end_of
+from agent.dbus import connected, either, end_of, owner_changed
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -82,13 +82,13 @@ class IndicatorWatch:
     def _on_signal(self, message: Message, changed: asyncio.Event) -> None:
         if message.message_type is not MessageType.SIGNAL:
             return
-        if message.member == "NameOwnerChanged":
-            name, _old, new = message.body
-            if name == WATCHER and not new:
+        if (change := owner_changed(message)) is not None:
+            name, owner = change
+            if name == WATCHER and not owner:
                 self._say(NO_WATCHER)  # at once: asking would only cost time
-            if name != WATCHER and new:
+            if name != WATCHER and owner:
                 return  # somebody came; only who goes can take the icon along
-        changed.set()
+        changed.set()  # whoever says so: the panel itself is asked
 
 
 async def why_hidden(bus: MessageBus, tray_pid: int) -> str:

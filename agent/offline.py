@@ -6,7 +6,7 @@ deleted.  There is nothing to silence, since nothing of ours runs (the lock says
 
 from typing import TypeAlias
 
-from agent.commands import ask_for_days
+from agent.commands import erasure_of_days
 from agent.consent.clocks import PAUSE_NANOSECONDS, deadline_after
 from agent.consent.entries import Entry, OptedOut, Paused, Withdrawn
 from agent.consent.ledger import Ledger
@@ -42,8 +42,6 @@ def restrict(paths: Paths, command: Restriction, clock: Clock) -> Done:
         if entry is not None:
             ledger.append(entry, now)
         erasures = Erasures(paths.state, device.asker)
-        if isinstance(command, Erase):
-            ask_for_days(erasures, command, now)
         keys = GuardKeys(paths.state, device.subject)
         deleted = enforce(ledger.standing, spool, erasures, keys) + _forget(command, spool, now)
     batches = "1 batch was" if deleted == 1 else f"{deleted} batches were"
@@ -59,7 +57,9 @@ def _entry(command: Restriction, now: Now) -> Entry | None:
         case Pause():
             until = deadline_after(now, PAUSE_NANOSECONDS)
             return Paused(until_wall=until.wall, until_boot=until.boot)
-        case Forget() | Erase():
+        case Erase():
+            return erasure_of_days(command, now)
+        case Forget():
             return None
 
 

@@ -16,10 +16,10 @@ from agent.consent.hidden import HiddenTimeline
 from agent.consent.rates import RateCeiling
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters, Drop
-from agent.handover import Permit, Rolled, SealedBatch
+from agent.handover import HOLD_BACK_NANOSECONDS, Permit, Rolled, SealedBatch
 from agent.roll import Roll
 from agent.seal import UnsealableError
-from base.clock import NANOSECONDS, Now
+from base.clock import Now
 from wire.category import Category
 from wire.control import Reason
 from wire.event import Event, Focus, Frame, Still, begins_at, category_of
@@ -27,12 +27,6 @@ from wire.ids import BootInstant, PolicyDigest
 
 _LOG: Final = logging.getLogger(__name__)
 
-HOLD_BACK_NANOSECONDS: Final = NANOSECONDS // 2
-"""How long an event waits in memory before it may be rolled.
-
-A secure field is recognised up to 50 ms after its first key, a focus change up to 11 ms;
-and what is younger than this when a restriction comes never leaves.
-"""
 _KEPT_BEFORE: Final = HOLD_BACK_NANOSECONDS - UNREAD_NANOSECONDS
 
 

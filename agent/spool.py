@@ -15,9 +15,9 @@ over, and the normal run of the code finishes the rest.
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -27,22 +27,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.disk import Disk
 from agent.handover import SealedBatch
 from agent.numbers import Numbers
-from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, read_local, read_sent
+from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, kept_in, read_local
 from base import durable
-from base.clock import NANOSECONDS, Now
+from base.clock import Now
 from base.stored import refuse_newer
 from wire.category import Category
-from wire.errors import UNREADABLE
+from wire.errors import UNREADABLE, MalformedError
 from wire.ids import PolicyDigest
 from wire.rights import Request
 from wire.sealing import sign
 
+_LOG: Final = logging.getLogger(__name__)
 QUOTA_BYTES: Final = 1 << 30
 HELD: Final = "held"
 READY: Final = "ready"
 DELETIONS: Final = "deletions"
 FORGETTING: Final = "forgetting.json"
 SENT: Final = "sent.jsonl"
+DAMAGED: Final = "its bytes on this device are damaged"
 
 
 class Spool:
@@ -122,7 +124,7 @@ class Spool:
         """
         held = sorted(self._in(HELD), key=lambda s: (not self._has_number(s), s.local.put_wall))
         for spooled in held:
-            over = _held_long_enough(spooled.local, now, hold_seconds)
+            over = spooled.local.was_held_for(now, hold_seconds)
             if not spooled.local.why and (over or self._has_number(spooled)):
                 self._sign(spooled)
 
@@ -131,6 +133,8 @@ class Spool:
 
     def _sign(self, held: Spooled) -> None:
         unsigned = self._path(held, ".frame").read_bytes()
+        if self._is_damaged(held, unsigned):
+            return
         sequence = held.local.sequence or self._numbers.next_batch()
         numbered = msgspec.structs.replace(held.local, sequence=sequence)
         # A crash after this leaves a held batch with a number, and `__init__` takes the
@@ -160,8 +164,17 @@ class Spool:
         return sorted(usable, key=lambda spooled: spooled.local.sequence or 0)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a signed frame."""
-        return self._path(self._batches[name], ".frame").read_bytes()
+        """Return the bytes of a signed frame.
+
+        Raises:
+            MalformedError: They are damaged, and set aside.
+
+        """
+        spooled = self._batches[name]
+        frame = self._path(spooled, ".frame").read_bytes()
+        if self._is_damaged(spooled, frame):
+            raise MalformedError(f"a batch is set aside for good: {DAMAGED}")
+        return frame
 
     def has(self, name: str) -> bool:
         """Whether a signed batch of that hash is here, not forgotten and not set aside."""
@@ -201,7 +214,7 @@ class Spool:
         self._drop(spooled)
 
     def quarantine(self, name: str, why: str) -> None:
-        """Set a batch aside that the collector will never accept; it stays until forgotten.
+        """Set a batch aside that can never be accepted; it stays until forgotten.
 
         Raises:
             OSError: It will be offered once more after a restart.
@@ -211,6 +224,13 @@ class Spool:
         aside = replace(spooled, local=msgspec.structs.replace(spooled.local, why=why))
         self._batches[name] = aside
         self._write_local(aside)
+
+    def _is_damaged(self, spooled: Spooled, frame: bytes) -> bool:
+        """Whether *frame* is not what it was named for; signed, garbage would be genuine."""
+        if damaged := hashlib.sha256(frame).hexdigest() != spooled.name:
+            _LOG.warning("a batch of %s is set aside: %s", spooled.local.category, DAMAGED)
+            self.quarantine(spooled.name, DAMAGED)
+        return damaged
 
     def drop(self, name: str) -> None:
         """Delete a batch that the collector was told to forget.
@@ -247,14 +267,7 @@ class Spool:
             OSError: Not all of them are gone; calling again goes on.
 
         """
-        found = [
-            spooled
-            for spooled in self._all()
-            if (category is None or spooled.local.category in (None, category))
-            and (since is None or spooled.local.span.reaches(since))
-            and (days is None or spooled.local.span.touches(*days))
-            and (policy is None or spooled.local.policy == policy)
-        ]
+        found = [s for s in self._all() if s.is_meant(category, since, days, policy)]
         if found:
             # A crash after this leaves some of them: the next start forgets the rest.  A full
             # disk must not keep anything from being forgotten.
@@ -426,25 +439,12 @@ class Spool:
         """Return what was sent and not expired; mend the file where it has more, or less."""
         path = self._folder / SENT
         data = path.read_bytes() if path.exists() else b""
-        today = "" if now is None else f"{datetime.fromtimestamp(now.wall / NANOSECONDS, UTC):%F}"
-        # What follows the last newline was cut short; before a line that a disk refused after
-        # it had taken all of it, there is an empty one (`_note`, `spare_room`).
-        found = [read_sent(line, path) for line in data.split(b"\n")[:-1] if line]
-        last = {sent.hash: sent for sent in found if sent is not None}
-        if None in found:
+        kept, unreadable = kept_in(data, path, now)
+        if unreadable:
             # What an erasure has to ask for may stand there.  A crash after this leaves copy
             # and file: done again, with the same result.
             self._disk.replace(path.with_suffix(".unreadable"), data)
-        kept = {h: sent for h, sent in last.items() if sent.expires >= today and not sent.deleted}
         whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
         if whole != data:
             self._disk.replace(path, whole)
         return kept
-
-
-def _held_long_enough(local: Local, now: Now, hold_seconds: int) -> bool:
-    """Whether the hold is over on both clocks; after a reboot only the wall clock can tell."""
-    hold = hold_seconds * NANOSECONDS
-    if now.boot_id == local.put_boot_id and now.boot - local.put_boot < hold:
-        return False
-    return now.wall - local.put_wall >= hold

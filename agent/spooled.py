@@ -5,6 +5,7 @@ Records only, as they lie in the folder of `spool`, which says when each is writ
 
 import contextlib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ import msgspec
 
 from agent.handover import Span
 from agent.numbers import LARGEST_NUMBER
+from base.clock import NANOSECONDS, Now
 from base.stored import Versioned, refuse_newer
 from wire.category import Category
 from wire.errors import UNREADABLE
@@ -33,7 +35,14 @@ class Local(Versioned, frozen=True, kw_only=True):
     put_boot_id: str
     sequence: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_NUMBER)] | None = None
     maybe_sent: bool = False  # a byte of it may have left
-    why: str = ""  # in quarantine: what the collector said
+    why: str = ""  # in quarantine: what the collector said, or what is wrong with it here
+
+    def was_held_for(self, now: Now, seconds: int) -> bool:
+        """Whether its hold is over on both clocks; after a reboot only the wall clock can tell."""
+        hold = seconds * NANOSECONDS
+        if now.boot_id == self.put_boot_id and now.boot - self.put_boot < hold:
+            return False
+        return now.wall - self.put_wall >= hold
 
 
 class Deletion(Versioned, frozen=True, kw_only=True):
@@ -71,6 +80,43 @@ class Spooled:
     def hash(self) -> BatchHash:
         """The batch's hash; meaningful once it is signed."""
         return BatchHash(bytes.fromhex(self.name))
+
+    def is_meant(
+        self,
+        category: Category | None,
+        since: Now | None,
+        days: tuple[str, str] | None,
+        policy: PolicyDigest | None,
+    ) -> bool:
+        """Whether it is of *category*, reaches to *since*, touches *days* and is of *policy*.
+
+        None is any.
+        """
+        local = self.local
+        return (
+            (category is None or local.category in (None, category))
+            and (since is None or local.span.reaches(since))
+            and (days is None or local.span.touches(*days))
+            and (policy is None or local.policy == policy)
+        )
+
+
+def kept_in(data: bytes, path: Path, now: Now | None) -> tuple[dict[bytes, Sent], bool]:
+    """Return of *data*, the list of what was sent in *path*, what is neither expired nor deleted.
+
+    And whether some of it cannot be read.
+
+    Raises:
+        NewerError: A later version of this program wrote a line of it.
+
+    """
+    today = "" if now is None else f"{datetime.fromtimestamp(now.wall / NANOSECONDS, UTC):%F}"
+    # What follows the last newline was cut short; before a line that a disk refused after it
+    # had taken all of it, there is an empty one (`Spool`, `spare_room`).
+    found = [read_sent(line, path) for line in data.split(b"\n")[:-1] if line]
+    last = {sent.hash: sent for sent in found if sent is not None}
+    kept = {h: sent for h, sent in last.items() if sent.expires >= today and not sent.deleted}
+    return kept, None in found
 
 
 def read_sent(line: bytes, path: Path) -> Sent | None:

@@ -26,7 +26,7 @@ def banned(standing: Standing) -> frozenset[Category]:
 def enforce(standing: Standing, spool: Spool, erasures: Erasures, keys: GuardKeys) -> int:
     """Delete what must not remain, and ask for what was to be erased; return how many batches.
 
-    One request covers all that was ever sent of a category, or of everything.
+    One request covers all that was ever sent of a category, or of everything, or of some days.
 
     Raises:
         OSError: Not everything is gone yet; calling again goes on.
@@ -37,8 +37,9 @@ def enforce(standing: Standing, spool: Spool, erasures: Erasures, keys: GuardKey
         if not erasures.has(each):
             # The keys first: a crash between the two leaves keys to be fetched again.  The other
             # way round it would leave some that the guard erases, and nobody opens what they seal.
-            keys.forget(Category if each.category is None else (each.category,))
-            erasures.ask(each, each.category)
+            if each.days is None:
+                keys.forget(Category if each.category is None else (each.category,))
+            erasures.ask(each)
     for span in erasures.spans():
         days = (span.first_day, span.last_day)
         deleted += spool.forget(span.category, days=days, why="erased")

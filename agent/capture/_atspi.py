@@ -5,8 +5,9 @@ focus; its role says whether it is a password field. A program that has only jus
 tells nothing yet of the widget that its window opens with, and what had the focus before we
 came was told to nobody: so it is looked for in the windows that are active, at the
 beginning and whenever another window has the focus. A widget that does not say its role is
-unknown. Programs without accessibility (xterm, Tk, Java) tell nothing at all, and are taken
-for what they were: docs/known-issues.md says what follows from that.
+unknown, and so is one that takes long, until it has said it. Programs without accessibility
+(xterm, Tk, Java) tell nothing at all, and are taken for what they were: docs/known-issues.md
+says what follows from that.
 
 Runs in a thread of its own: D-Bus answers when it answers, and a sensor must never wait.
 
@@ -24,8 +25,18 @@ from typing import Any, Final, TypeAlias
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, connected, end_of
-from base.clock import boot_ns
+from agent.dbus import (
+    BUS,
+    ENDS,
+    NoAnswerError,
+    ask_bus,
+    call,
+    connected,
+    end_of,
+    owner_changed,
+)
+from agent.handover import HOLD_BACK_NANOSECONDS
+from base.clock import NANOSECONDS, boot_ns
 from wire.control import SecretSeen
 from wire.ids import BootInstant
 
@@ -35,6 +46,11 @@ WINDOW_EVENT: Final = "org.a11y.atspi.Event.Window"
 REGISTRY: Final = "org.a11y.atspi.Registry"
 ROOT: Final = "/org/a11y/atspi/accessible/root"
 PASSWORD_TEXT: Final = 40  # ATSPI_ROLE_PASSWORD_TEXT
+ROLE_SECONDS: Final = 0.6 * HOLD_BACK_NANOSECONDS / NANOSECONDS
+"""How long a widget may take to say its role before it counts as unknown.
+
+The word has to reach the agent before the first key that the widget got is judged.
+"""
 ACTIVE, FOCUSED = 1, 12  # bits of GetState
 RETRY_SECONDS: Final = 2.0
 MOST_WIDGETS: Final = 400  # of one window, looked through for the one that has the focus
@@ -52,6 +68,7 @@ _MATCHES: Final = (
     f"type='signal',interface='{WINDOW_EVENT}',member='Destroy'",
     f"type='signal',sender='{BUS}',member='NameOwnerChanged'",
 )
+_WINDOW_LEFT: Final = ((WINDOW_EVENT, "Deactivate"), (WINDOW_EVENT, "Destroy"))
 Widget: TypeAlias = tuple[str, str]
 """The name on the bus of a program, and the path of one of its widgets."""
 
@@ -177,23 +194,32 @@ class SecureFields:
                 return
 
     def _on_signal(self, bus: MessageBus, message: Message) -> None:
+        if (change := owner_changed(message)) is not None:
+            self._on_left(change[0])
         if message.message_type is not MessageType.SIGNAL:
             return
         widget = (message.sender or "", message.path or "")
-        match message.member:
-            case "StateChanged" if message.body[0] == "focused" and message.body[1]:
-                self._changes += 1
-                task = asyncio.ensure_future(self._judge(bus, widget, self._clock()))
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
-            case "StateChanged" if message.body[0] == "focused" and widget == self._secret:
-                self._left()
-            case "Deactivate" | "Destroy" if self._secret and self._secret[0] == widget[0]:
-                self._left()
-            case "NameOwnerChanged" if self._secret and message.body[0] == self._secret[0]:
-                self._left()
-            case _:
-                pass
+        if (message.interface, message.member) == (OBJECT_EVENT, "StateChanged"):
+            match message.body:
+                case ["focused", int(gained), *_]:
+                    self._on_focus(bus, widget, gained=bool(gained))
+                case _:
+                    pass  # of another state, or malformed: nothing is said of the focus
+        elif (message.interface, message.member) in _WINDOW_LEFT:
+            self._on_left(widget[0])
+
+    def _on_focus(self, bus: MessageBus, widget: Widget, *, gained: bool) -> None:
+        if gained:
+            self._changes += 1
+            task = asyncio.ensure_future(self._judge(bus, widget, self._clock()))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        elif widget == self._secret:
+            self._left()
+
+    def _on_left(self, program: str) -> None:
+        if self._secret and self._secret[0] == program:
+            self._left()
 
     def _left(self) -> None:
         self._secret = None
@@ -202,19 +228,28 @@ class SecureFields:
     async def _judge(self, bus: MessageBus, widget: Widget, at: int) -> None:
         """Say what kind of field got the focus at *at*, unless another has got it since."""
         changes = self._changes
+        left = ROLE_SECONDS - (self._clock() - at) / NANOSECONDS
+        doubt = asyncio.get_running_loop().call_later(left, self._doubt, widget, at, changes)
         try:
             answer = await call(bus, *widget, "GetRole", interface=ACCESSIBLE)
         except NoAnswerError:
-            if changes != self._changes:
-                return
+            self._doubt(widget, at, changes)
+            return
+        finally:
+            doubt.cancel()
+        (role,) = answer.body if answer.signature == "u" else (None,)
+        if role is None:
+            self._doubt(widget, at, changes)
+        elif changes == self._changes:
+            secret = role == PASSWORD_TEXT
+            self._secret = widget if secret else None
+            self._say(at, secret)
+
+    def _doubt(self, widget: Widget, at: int, changes: int) -> None:
+        """Say that nobody knows what kind of field got the focus, unless another has it."""
+        if changes == self._changes:
             self._secret = widget  # until it loses the focus
             self._say(at, None)
-            return
-        if changes != self._changes:
-            return
-        secret = answer.body[0] == PASSWORD_TEXT
-        self._secret = widget if secret else None
-        self._say(at, secret)
 
 
 async def _address() -> str:

@@ -3,7 +3,7 @@
 `standing` says what they mean, one after the other.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -40,6 +40,14 @@ class Withdrawn(_Entry, frozen=True, kw_only=True):
 
     category: Category | None
     erase: bool = False
+
+
+class ErasureAsked(_Entry, frozen=True, kw_only=True):
+    """The data subject asked that these days (ISO, UTC) be erased; consent stays as it is."""
+
+    category: Category | None
+    first_day: str
+    last_day: str
 
 
 class Expired(_Entry, frozen=True, kw_only=True):
@@ -170,6 +178,7 @@ Entry: TypeAlias = (
     Granted
     | Refused
     | Withdrawn
+    | ErasureAsked
     | Expired
     | OptedOut
     | OptedIn
@@ -189,6 +198,26 @@ Entry: TypeAlias = (
     | Told
     | Replaced
 )
+
+RESTRICT: Final = (
+    Refused,
+    Withdrawn,
+    ErasureAsked,
+    Expired,
+    OptedOut,
+    Paused,
+    ClickAwaited,
+    StoppedUncleanly,
+    Stopped,
+    Halted,
+    PolicyChanged,
+    ClockDoubted,
+    Replaced,
+)
+"""What never leads to more recording: it may hold although nobody was told that it does.
+
+`Registered` and `Told` are none: the collector is asked once more, which does no harm.
+"""
 
 
 class Line(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):

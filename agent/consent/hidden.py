@@ -8,9 +8,9 @@ second's word nothing is known, and unknown is no.  Pure.
 from typing import Final
 
 from agent.consent.scope import SETTLE_NANOSECONDS, FocusTimeline
-from base.clock import NANOSECONDS
+from agent.handover import HOLD_BACK_NANOSECONDS
 
-BACK_NANOSECONDS: Final = NANOSECONDS // 2
+BACK_NANOSECONDS: Final = HOLD_BACK_NANOSECONDS
 """How far back of a secure field's recognition everything is dropped: the whole hold-back.
 
 The field had the focus for an unknown time before anybody said so; 50 ms is the worst that

@@ -5,17 +5,21 @@ before it.  An act holds once its line is on the disk, and only then.  What a re
 
     no file                     nothing is consented
     a last line cut short       it was never acknowledged: put aside; a click is needed
+    one without its newline     it may have been acknowledged: what restricts holds, what opens
+                                is put aside; a click is needed
     a mark of an unfinished act the same: somebody asked for something, nobody knows what
     a line of a later version   refused, and left as it is: an older program does not know what
                                 was agreed to, or taken back
-    a line that does not fit    the file is put aside whole, never deleted; nothing is
-                                consented until the data subject agrees again
+    a line that does not fit,   the file is put aside whole, never deleted; nothing is
+    or more than a newline      consented until the data subject agrees again
+    behind the last
 
 What the lines mean is said in `standing`.
 """
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +28,7 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from agent.consent.entries import Entry, Line, Replaced, StoppedUncleanly
+from agent.consent.entries import RESTRICT, Entry, Line, Replaced, StoppedUncleanly
 from agent.consent.standing import Standing, after
 from agent.disk import FolderDisk
 from base import durable
@@ -83,7 +87,7 @@ class Ledger:
 
     @classmethod
     def look(cls, folder: Path, device: Ed25519PublicKey) -> Standing:
-        """Return where consent stands by the whole lines in *folder*; changes nothing.
+        """Return where consent stands by what `open` would replay; changes nothing.
 
         Raises:
             LedgerError: It cannot be read, or has a line that does not fit.
@@ -92,7 +96,9 @@ class Ledger:
         """
         ledger = cls(folder, device)
         try:
-            ledger._replay_all(ledger._path.read_bytes().split(b"\n")[:-1])
+            *lines, rest = ledger._path.read_bytes().split(b"\n")
+            ledger._replay_all(lines)
+            ledger._replay_rest(rest)
         except FileNotFoundError:
             return Standing()
         except OSError as exc:
@@ -175,22 +181,26 @@ class Ledger:
         self.standing = standing
 
     def _read(self, now: Now) -> bool:
-        """Replay the file; whether its last line was cut short."""
+        """Replay the file; whether its last line was not finished."""
         try:
-            *lines, torn = self._path.read_bytes().split(b"\n")
+            *lines, rest = self._path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return False
         try:
             self._replay_all(lines)
+            holds = self._replay_rest(rest)
         except (WireError, ConsentError) as exc:
             self._start_anew(str(exc), now)
             return False
-        if torn:
+        if holds:
+            # A crash before this leaves the line as it was: the next start does the same.
+            self._disk.append(self._path, b"\n")
+        elif rest:
             # A crash here leaves the torn part both aside and in place: done again at the
             # next start, with the same result.
-            self._disk.replace(self._path.with_suffix(".torn"), torn)
+            self._disk.replace(self._path.with_suffix(".torn"), rest)
             os.truncate(self._path, self._length)
-        return bool(torn)
+        return bool(rest)
 
     def _replay_all(self, lines: list[bytes]) -> None:
         # Looked at first: no line of a later version may be taken for a damaged one.
@@ -199,14 +209,33 @@ class Ledger:
         for data in lines:
             self._replay(data)
 
+    def _replay_rest(self, rest: bytes) -> bool:
+        """Replay what stands behind the last newline if it restricts; whether it did.
+
+        A crash leaves a part of a line there, or all of one.  Whether all of one had been
+        acknowledged, nobody knows; so what opens does not hold.
+        """
+        if not (length := _whole(rest)):
+            return False
+        if length < len(rest):
+            raise MalformedError("there is something else in the place of the last newline")
+        refuse_newer(rest, self._path)
+        line = self._line(rest)
+        if isinstance(line.entry, RESTRICT):
+            self._taken(rest, after(self.standing, line, self._device))
+        return isinstance(line.entry, RESTRICT)
+
     def _replay(self, data: bytes) -> None:
+        self._taken(data, after(self.standing, self._line(data), self._device))
+
+    def _line(self, data: bytes) -> Line:
         try:
             line = msgspec.json.decode(data, type=Line)
         except UNREADABLE as exc:
             raise MalformedError(f"line {self._lines + 1} cannot be read") from exc
         if line.n != self._lines or line.prev != self._hash:
             raise MalformedError(f"line {self._lines + 1} does not follow the one before it")
-        self._taken(data, after(self.standing, line, self._device))
+        return line
 
     def _start_anew(self, why: str, now: Now) -> None:
         aside = self._path.with_name(f"consent.unreadable-{now.wall}.jsonl")
@@ -216,3 +245,13 @@ class Ledger:
         self._length, self._hash, self._lines = 0, _FIRST, 0
         self.standing = Standing()
         self.append(Replaced(aside=aside.name, why=f"your consents: {why}"), now)
+
+
+def _whole(rest: bytes) -> int:
+    """Return how many bytes a whole line takes at the beginning of *rest*; 0: there is none."""
+    text = rest.decode("utf-8", "surrogateescape")
+    try:
+        _line, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return 0
+    return len(text[:end].encode("utf-8", "surrogateescape"))

@@ -15,6 +15,7 @@ from agent.consent.entries import (
     ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
+    ErasureAsked,
     Expired,
     Granted,
     Halted,
@@ -79,7 +80,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasing:
-    """Something that was sent is to be erased: all that was agreed to until `wall`.
+    """Something that was sent is to be erased: all that was agreed to until `wall`, or some days.
 
     `line` is the act that said so.
     """
@@ -87,6 +88,7 @@ class Erasing:
     category: Category | None  # None: all
     line: int
     wall: int
+    days: tuple[str, str] | None = None  # the first and the last; None: consent ended, too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,7 @@ class Standing:
         default_factory=dict
     )  # of all that were ever given: what a receipt shows
     untold: tuple[ConsentEvent, ...] = ()  # what became of them, not yet told to the collector
-    erasing: tuple[Erasing, ...] = ()  # asked for with a withdrawal, oldest first
+    erasing: tuple[Erasing, ...] = ()  # of what was sent, oldest first
     last_given_at: int = 0  # wall clock; of all that was ever agreed to here
     pause: Pause = Pause.RUNNING
     paused_until: Deadline | None = None
@@ -146,6 +148,10 @@ def after(  # noqa: C901, PLR0911, PLR0912 - one case for each kind of entry, no
         case Withdrawn(category=category, erase=erase):
             one = Erasing(category=category, line=line.n, wall=_until(standing, line))
             return _withdrawn(moved, _named(category), (one,) if erase else ())
+        case ErasureAsked(category=category, first_day=first, last_day=last):
+            days = (first, last)
+            some = Erasing(category=category, line=line.n, wall=line.wall, days=days)
+            return replace(moved, erasing=(*moved.erasing, some))
         case Expired(grant=grant):
             return _expired(moved, GrantHash(grant))
         case OptedOut(category=category):

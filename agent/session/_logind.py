@@ -2,7 +2,8 @@
 
 A signal that restricts counts at once; then, and after any other, everything is asked again,
 so that nothing is permitted by a signal alone.  An answer during which another signal came is
-thrown away: it may be older.  A delay lock holds sleep up until the host is silent.
+thrown away: it may be older.  A signal counts if logind itself sent it.  A delay lock holds
+sleep up until the host is silent.
 
 Source: org.freedesktop.login1(5).
 """
@@ -23,12 +24,16 @@ from dbus_fast.aio import MessageBus
 from agent.dbus import (
     BUS,
     ENDS,
+    NO_OWNER,
+    PROPERTIES,
     NoAnswerError,
     ask_bus,
     call,
     connected,
     either,
     end_of,
+    owner_changed,
+    owner_of,
     properties,
 )
 
@@ -41,11 +46,12 @@ SESSION: Final = "org.freedesktop.login1.Session"
 USER: Final = "org.freedesktop.login1.User"
 BOOTED: Final = Path("/run/systemd/system")  # sd_booted(3): there if systemd is the init
 RETRY_SECONDS: Final = 2.0
-_NOT_THERE: Final = frozenset({f"{BUS}.Error.ServiceUnknown", f"{BUS}.Error.NameHasNoOwner"})
+_NOT_THERE: Final = frozenset({f"{BUS}.Error.ServiceUnknown", NO_OWNER})
 _MATCHES: Final = (
     f"type='signal',sender='{NAME}'",
     f"type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{NAME}'",
 )
+_BODIES: Final = {"PrepareForSleep": "b", "PropertiesChanged": "sa{sv}as"}
 
 
 class LoginService(Enum):
@@ -90,6 +96,7 @@ class Logind:
         self._met = False  # it was there once
         self._knew_us = False
         self._ours = ""  # the path of our session
+        self._owner: str | None = None  # the connection that is logind; None: not asked yet
         self._delay: int | None = None  # the descriptor that holds sleep up
         self._falling_asleep: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -132,6 +139,7 @@ class Logind:
         bus.add_message_handler(self._on_signal)
         for rule in _MATCHES:
             await ask_bus(bus, "AddMatch", rule)
+        await self._meet(bus)
         end = asyncio.ensure_future(end_of(bus))
         while not end.done():
             self._changed.clear()
@@ -142,6 +150,13 @@ class Logind:
             if answer.manager is LoginService.THERE and not self._sleeping:
                 await self._hold_sleep_up(bus)
             await either(self._changed.wait(), end)
+
+    async def _meet(self, bus: MessageBus) -> None:
+        """Ask who is logind; what it signalled before is asked of it anyway."""
+        self._owner = None
+        owner = await owner_of(bus, NAME)
+        if self._owner is None:  # else the bus told of another one meanwhile
+            self._owner = owner
 
     # --- asking -----------------------------------------------------------------------
 
@@ -193,26 +208,42 @@ class Logind:
     # --- being told -------------------------------------------------------------------
 
     def _on_signal(self, message: Message) -> None:
-        if message.message_type is not MessageType.SIGNAL:
+        change = owner_changed(message)
+        if change is not None and change[0] == NAME:
+            self._owner = change[1]
+            self._answer = LogindSeen()
+        elif not (self._is_from_logind(message) and self._on_word(message)):
             return
-        match message.interface, message.member:
-            case _, "Lock" if message.path == self._ours:
-                self._lock_asked = True
-            case _, "Unlock" if message.path == self._ours:
-                self._lock_asked = False
-                self._answer = LogindSeen(manager=self._answer.manager)  # until asked again
-            case _, "PrepareForSleep":
-                self._on_sleep(begins=bool(message.body[0]))
-            case _, "PropertiesChanged" if message.path == self._ours:
-                self._on_properties({k: v.value for k, v in message.body[1].items()})
-            case _, "NameOwnerChanged":
-                self._answer = LogindSeen()
-            case _, "SessionNew" | "SessionRemoved" | "UserNew" | "UserRemoved":
-                pass  # ours may have come or gone
-            case _:
-                return
         self._changed.set()
         self._tell()
+
+    def _is_from_logind(self, message: Message) -> bool:
+        if message.message_type is not MessageType.SIGNAL or not self._owner:
+            return False
+        return message.sender == self._owner
+
+    def _on_word(self, message: Message) -> bool:
+        """Take what logind says; whether that may change anything here."""
+        if message.signature != _BODIES.get(message.member or "", message.signature):
+            _LOG.warning("logind's %s is malformed, and is dropped", message.member)
+            return False
+        of_manager = (message.path, message.interface) == (PATH, MANAGER)
+        of_ours = message.path == self._ours
+        match message.member:
+            case "Lock" if of_ours and message.interface == SESSION:
+                self._lock_asked = True
+            case "Unlock" if of_ours and message.interface == SESSION:
+                self._lock_asked = False
+                self._answer = LogindSeen(manager=self._answer.manager)  # until asked again
+            case "PrepareForSleep" if of_manager:
+                self._on_sleep(begins=message.body[0])
+            case "PropertiesChanged" if of_ours and message.interface == PROPERTIES:
+                self._on_properties({k: v.value for k, v in message.body[1].items()})
+            case "SessionNew" | "SessionRemoved" | "UserNew" | "UserRemoved" if of_manager:
+                pass  # ours may have come or gone
+            case _:
+                return False
+        return True
 
     def _on_properties(self, changed: Mapping[str, Any]) -> None:
         if changed.get("LockedHint") is False:

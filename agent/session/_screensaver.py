@@ -14,7 +14,17 @@ from typing import Final
 from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
-from agent.dbus import BUS, ENDS, NoAnswerError, ask_bus, call, connected, either, end_of
+from agent.dbus import (
+    BUS,
+    ENDS,
+    NoAnswerError,
+    ask_bus,
+    call,
+    connected,
+    either,
+    end_of,
+    owner_changed,
+)
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -74,14 +84,16 @@ class ScreenSavers:
                     await either(self._changed.wait(), end)
 
     def _on_signal(self, message: Message) -> None:
+        change = owner_changed(message)
+        if change is not None and change[0] in LOCKERS:
+            self._changed.set()
         if message.message_type is not MessageType.SIGNAL:
             return
         if message.member == "ActiveChanged" and message.interface in LOCKERS:
-            # At once if it locks; that it no longer does, only asking tells.
+            # At once if it locks; that it no longer does, only asking tells.  Whoever sent it:
+            # a lie shuts until the saver itself has answered, and opens nothing.
             active = True if message.body[:1] != [False] else None
             self._say(SaverSeen(active=active, by=message.interface))
-            self._changed.set()
-        elif message.member == "NameOwnerChanged" and message.body[0] in LOCKERS:
             self._changed.set()
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 from dbus_fast import Message, Variant
 from dbus_fast.aio import MessageBus
 
-from agent.dbus import PROPERTIES, NoAnswerError, call
+from agent.dbus import BUS, BUS_PATH, PROPERTIES, NoAnswerError, call
 from agent.session._logind import MANAGER, NAME, PATH, SESSION
 
 MOCK: Final = "org.freedesktop.DBus.Mock"
@@ -46,6 +46,27 @@ def bus(folder: Path, name: str) -> Iterator[str]:
     daemon.terminate()
     daemon.wait()
     daemon.stdout.close()
+
+
+async def send_to_all(address: str, *signals: Message) -> None:
+    """Send *signals* to each connection of a bus by name, as a stranger on it may.
+
+    Returns when the bus has passed them on.
+    """
+    bus = await MessageBus(bus_address=address).connect()
+    try:
+        names = (await _of_bus(bus, "ListNames")).body[0]
+        for name in names:
+            for signal in signals if name.startswith(":") else ():
+                signal.destination, signal.serial = name, 0
+                await bus.send(signal)
+        await _of_bus(bus, "GetId")
+    finally:
+        bus.disconnect()
+
+
+async def _of_bus(bus: MessageBus, member: str) -> Message:
+    return await call(bus, BUS, BUS_PATH, member, interface=BUS)
 
 
 class Logind:
@@ -79,6 +100,8 @@ class Logind:
         owner = os.getuid() if user is None else user
         body = [OUR_SESSION, "seat0", owner, "a-person", True]
         await self.mock(PATH, "AddSession", "ssusb", body)
+        named = [Variant("s", OUR_SESSION), Variant("o", OUR_PATH)]
+        await self.mock(PATH, "EmitSignal", "sssav", [MANAGER, "SessionNew", "so", named])
 
     async def mock(self, path: str, member: str, signature: str, body: list[Any]) -> Message:
         """Tell the mock what to do."""
@@ -101,6 +124,10 @@ class Logind:
         asleep = {"PreparingForSleep": Variant("b", begins)}
         await self.mock(PATH, "UpdateProperties", "sa{sv}", [MANAGER, asleep])
         await self.mock(PATH, "EmitSignal", "sssav", [MANAGER, "PrepareForSleep", "b", value])
+
+    async def tell_nonsense(self) -> None:
+        """Say that the machine goes to sleep, or not, without saying which."""
+        await self.mock(PATH, "EmitSignal", "sssav", [MANAGER, "PrepareForSleep", "", []])
 
     async def inhibitors(self) -> list[Any]:
         """Return who holds sleep up."""

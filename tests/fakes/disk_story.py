@@ -63,6 +63,7 @@ class DiskStory(Story[Collector]):
         self.leave_litter()
         self.life(self.deliver)
         self.opt_out_without_an_agent()
+        self.lose_the_last_byte()
         self.suspend(days=5)
         self.collector.ca_pem = ANOTHER_AUTHORITY
         self.publish_a_newer_policy()

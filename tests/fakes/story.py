@@ -187,6 +187,13 @@ class Story(Generic[C]):
         write(path, bytes(data))
         self.books.consents_are_lost()
 
+    def lose_the_last_byte(self) -> None:
+        """Lose the newline behind the last act, a no that was acknowledged."""
+        path = self.station.paths.state / LEDGER
+        data = path.read_bytes()
+        write(path, data.removesuffix(b"\n"))
+        assert b'"kind":"OptedOut"' in data.splitlines()[-1]
+
     # --- steps of a life ----------------------------------------------------------------
 
     async def agree(self) -> None:

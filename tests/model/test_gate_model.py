@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from agent.consent.entries import Entry, Registered, Replaced, StoppedUncleanly, Told
+from agent.consent.entries import Entry, ErasureAsked, Registered, Replaced, StoppedUncleanly, Told
 from agent.consent.ledger import MARK_NAME, Ledger
 from base.errors import ConsentError
 from tests.conftest import Size
@@ -68,8 +68,8 @@ def test_the_promises_of_the_threat_model_are_among_the_invariants() -> None:
 
 
 def test_every_kind_of_entry_is_a_move_of_the_model() -> None:
-    """A kind that is added to the ledger has to be added here; three move nothing judged."""
-    assert {*ENTRIES, Registered, Replaced, Told} == {*get_args(Entry)}
+    """A kind that is added to the ledger has to be added here; four move nothing judged."""
+    assert {*ENTRIES, ErasureAsked, Registered, Replaced, Told} == {*get_args(Entry)}
 
 
 def test_what_stands_for_a_standing_stands_for_all_of_it() -> None:

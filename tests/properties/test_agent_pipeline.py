@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from agent.consent.hidden import HiddenTimeline
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters
-from agent.handover import Permit, Rolled, SealedBatch, Span
-from agent.pipeline import HOLD_BACK_NANOSECONDS, Pipeline
+from agent.handover import HOLD_BACK_NANOSECONDS, Permit, Rolled, SealedBatch, Span
+from agent.pipeline import Pipeline
 from agent.roll import Roll
 from base.clock import Now
 from wire.category import Category

@@ -3,14 +3,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from agent.consent.entries import (
+    RESTRICT,
     ClickAwaited,
     ClockConfirmed,
     ClockDoubted,
     Entry,
+    ErasureAsked,
     Expired,
     Granted,
     Halted,
@@ -19,6 +22,7 @@ from agent.consent.entries import (
     OptedIn,
     OptedOut,
     Paused,
+    PolicyChanged,
     Refused,
     Registered,
     Resumed,
@@ -212,7 +216,7 @@ def test_what_the_acts_add_up_to(tmp_path: Path, organisation: Organisation) -> 
     assert standing.last_seen == AT
 
 
-@pytest.mark.parametrize("kept", [1, 10, 100, -1])
+@pytest.mark.parametrize("kept", [1, 10, 100, -2])
 def test_a_last_line_that_was_cut_short_is_put_aside_and_needs_a_click(
     tmp_path: Path, organisation: Organisation, kept: int
 ) -> None:
@@ -229,6 +233,102 @@ def test_a_last_line_that_was_cut_short_is_put_aside_and_needs_a_click(
     assert again.standing.pause is Pause.RESUME_PENDING
     assert file(tmp_path).with_suffix(".torn").read_bytes() == last[:kept]
     assert opened(tmp_path, organisation).standing.pause is Pause.RESUME_PENDING
+
+
+RESTRICTING: dict[str, Entry] = {
+    "days to erase": ErasureAsked(category=None, first_day="2026-01-01", last_day="2026-01-02"),
+    "withdrawn": Withdrawn(category=Category.KEYS),
+    "opted out": OptedOut(category=None),
+    "paused": paused(),
+    "stopped": Stopped(by="guard", why="drill"),
+    "halted": Halted(policy=b"\1" * 32, why="stop"),
+    "doubted": ClockDoubted(why="set"),
+    "asked again": PolicyChanged(policy=b"\2" * 32, widened={Category.KEYS: ("hold",)}),
+}
+
+
+@pytest.mark.parametrize("entry", RESTRICTING.values(), ids=RESTRICTING.keys())
+def test_a_no_whose_newline_is_lost_holds(
+    tmp_path: Path, organisation: Organisation, entry: Entry
+) -> None:
+    """It may have been acknowledged; if it was not, it does no harm."""
+    ledger = opened(tmp_path, organisation)
+    ledger.append(granted(organisation), AT)
+    ledger.append(entry, AT)
+    whole = file(tmp_path).read_bytes()
+    file(tmp_path).write_bytes(whole[:-1])
+    looked = Ledger.look(tmp_path, organisation.device.public_key())
+    assert looked == ledger.standing
+    again = opened(tmp_path, organisation)
+    assert file(tmp_path).read_bytes().startswith(whole)
+    assert again.standing.consents == ledger.standing.consents
+    assert again.standing.flags == ledger.standing.flags
+    assert again.standing.stopped == ledger.standing.stopped
+    assert again.standing.halted == ledger.standing.halted
+    assert again.standing.erasing == ledger.standing.erasing
+    assert again.standing.clock_doubt == ledger.standing.clock_doubt
+    assert again.standing.paused_until == ledger.standing.paused_until
+    assert again.standing.ending is Ending.CLICK
+    assert opened(tmp_path, organisation).standing == again.standing
+
+
+OPENING: dict[str, Callable[[Organisation], tuple[Entry, Entry]]] = {
+    "granted": lambda o: (OptedOut(category=Category.SCREEN), granted(o)),
+    "opted in": lambda _: (OptedOut(category=None), OptedIn(category=None)),
+    "resumed": lambda _: (paused(), Resumed()),
+    "seen": lambda _: (over(), NoticeSeen(seconds=60, since=0)),
+    "the stop lifted": lambda _: (Stopped(by="guard", why="drill"), StopLifted(by="guard")),
+    "the halt lifted": lambda _: (Halted(policy=b"1", why="stop"), HaltLifted(policy=b"2")),
+    "the clock confirmed": lambda _: (ClockDoubted(why="set"), ClockConfirmed()),
+}
+
+
+@pytest.mark.parametrize("acts", OPENING.values(), ids=OPENING.keys())
+def test_a_yes_whose_newline_is_missing_is_put_aside(
+    tmp_path: Path,
+    organisation: Organisation,
+    acts: Callable[[Organisation], tuple[Entry, Entry]],
+) -> None:
+    """A crash within the write leaves the same: nobody was told that it holds."""
+    ledger = opened(tmp_path, organisation)
+    before, opening = acts(organisation)
+    ledger.append(before, AT)
+    first, said = file(tmp_path).read_bytes(), ledger.standing
+    ledger.append(opening, AT)
+    last = file(tmp_path).read_bytes()[len(first) : -1]
+    file(tmp_path).write_bytes(first + last)
+    assert Ledger.look(tmp_path, organisation.device.public_key()) == said
+    again = opened(tmp_path, organisation)
+    assert (again.standing.consents, again.standing.flags) == (said.consents, said.flags)
+    assert (again.standing.stopped, again.standing.halted) == (said.stopped, said.halted)
+    assert again.standing.clock_doubt == said.clock_doubt
+    assert again.standing.ending is Ending.CLICK
+    assert file(tmp_path).with_suffix(".torn").read_bytes() == last
+
+
+def test_an_act_that_is_kept_without_a_newline_either_restricts_or_opens() -> None:
+    """Whoever adds one has to say which; none is in doubt."""
+    neither = {Registered, Told}
+    opening = {type(each[1]) for each in (act(Organisation()) for act in OPENING.values())}
+    assert {*RESTRICT, *opening, *neither} == set(get_args(Entry))
+    assert not opening & set(RESTRICT)
+
+
+@pytest.mark.parametrize("instead", [*(10 ^ 1 << bit for bit in range(8)), *b" \t\r}0"])
+def test_damage_of_the_last_newline_is_damage_of_the_ledger(
+    tmp_path: Path, organisation: Organisation, instead: int
+) -> None:
+    """No crash leaves it; a withdrawal that was acknowledged must not come undone by one bit."""
+    ledger = opened(tmp_path, organisation)
+    ledger.append(granted(organisation), AT)
+    ledger.append(Withdrawn(category=None), AT)
+    file(tmp_path).write_bytes(file(tmp_path).read_bytes()[:-1] + bytes([instead]))
+    with pytest.raises(LedgerError, match="in the place of the last newline"):
+        Ledger.look(tmp_path, organisation.device.public_key())
+    again = opened(tmp_path, organisation)
+    assert again.standing.grants == {}
+    assert set(again.standing.consents.values()) == {Consent.UNKNOWN}
+    assert "in the place of the last newline" in again.standing.lost
 
 
 def test_a_restriction_that_was_not_finished_needs_a_click(

@@ -170,7 +170,7 @@ def test_a_crash_between_the_ledger_and_the_request_makes_the_same_request(
     before = {path.name: path.read_bytes() for path in (station.paths.state / "erasures").iterdir()}
     service.enforce()
     again = Erasures(station.paths.state, device.asker)
-    assert not any(again.ask(each, each.category) for each in service.standing.erasing)
+    assert not any(again.ask(each) for each in service.standing.erasing)
     after = {path.name: path.read_bytes() for path in (station.paths.state / "erasures").iterdir()}
     assert before == after
     assert look(station.paths.state) == [asked]
@@ -204,13 +204,41 @@ def test_a_damaged_request_is_put_aside_and_asked_anew_from_the_ledger(
     ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
     ledger.append(Withdrawn(category=None, erase=True), now)
     erasures = Erasures(station.paths.state, device.asker)
-    assert erasures.ask(ledger.standing.erasing[0], None)
+    assert erasures.ask(ledger.standing.erasing[0])
     [path] = (station.paths.state / "erasures").iterdir()
     path.write_bytes(b"{}")
     damaged = Erasures(station.paths.state, device.asker)
     assert damaged.all() == []
-    assert damaged.ask(ledger.standing.erasing[0], None)
+    assert damaged.ask(ledger.standing.erasing[0])
     assert path.with_suffix(".unreadable").exists()
+
+
+@pytest.mark.parametrize("damage", ["a byte", "another request"])
+def test_a_damaged_request_of_days_is_asked_anew_too(station: Workstation, damage: str) -> None:
+    """It stands in the ledger as well; the same request to the byte, listed until confirmed."""
+
+    async def ask() -> None:
+        async with running(station) as service:
+            station.collector.reachable = False
+            for day in ("2026-01-01", "2026-01-05"):
+                said = await service.answer(Erase(first_day=day, last_day=day))
+                assert isinstance(said, Done)
+
+    async def find() -> None:
+        async with running(station) as service:
+            assert [line.split(",")[0] for line in service.status().unconfirmed] == [
+                f"everything from {day} to {day}" for day in ("2026-01-01", "2026-01-05")
+            ]
+
+    play(ask())
+    folder = station.paths.state / "erasures"
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    one, other = sorted(before)
+    spoiled = before[other] if damage == "another request" else b"[" + before[one][1:]
+    (folder / one).write_bytes(spoiled)
+    play(find())
+    assert {path.name: path.read_bytes() for path in folder.glob("*.json")} == before
+    assert (folder / one).with_suffix(".unreadable").read_bytes() == spoiled
 
 
 def test_agreeing_again_is_later_than_the_erasure_whatever_the_clock_says(

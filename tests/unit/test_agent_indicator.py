@@ -14,6 +14,7 @@ from dbus_fast import Message, Variant
 from dbus_fast.aio import MessageBus
 
 from agent import indicator
+from agent.dbus import BUS, BUS_PATH
 from agent.indicator import (
     ITEM,
     NO_ANSWER,
@@ -26,6 +27,7 @@ from agent.indicator import (
     IndicatorWatch,
     why_no_tray,
 )
+from tests.fakes import buses
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dbus-daemon") is None, reason="needs dbus-daemon (Debian: dbus-daemon)"
@@ -206,6 +208,27 @@ def test_whatever_takes_the_icon_away_is_noticed_within_a_tenth_of_a_second(
             assert await world.until(said) < 0.1
 
     play(story())
+
+
+def test_what_a_stranger_says_in_the_name_of_the_bus_is_not_heard(
+    bus_address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That the panel went is the bus's word, and nobody else's; nor is nonsense a defect."""
+
+    async def story() -> None:
+        async with watched() as world:
+            await world.until("")
+            gone = Message.new_signal(
+                BUS_PATH, BUS, "NameOwnerChanged", "sss", [WATCHER, ":1.0", ""]
+            )
+            malformed = Message.new_signal(BUS_PATH, BUS, "NameOwnerChanged")
+            await buses.send_to_all(bus_address, gone, malformed)
+            world.unregisters()
+            await world.until(NO_ITEM)
+            assert NO_WATCHER not in [why for _at, why in world.said[1:]]
+
+    play(story())
+    assert caplog.records == []
 
 
 def test_an_icon_that_comes_back_is_shown_again(bus_address: str) -> None:

@@ -5,8 +5,8 @@ import pytest
 from agent.consent.hidden import HiddenTimeline
 from agent.consent.scope import FocusTimeline
 from agent.counters import Counters
-from agent.handover import Permit, Rolled, SealedBatch, Span, back
-from agent.pipeline import HOLD_BACK_NANOSECONDS, Pipeline
+from agent.handover import HOLD_BACK_NANOSECONDS, Permit, Rolled, SealedBatch, Span, back
+from agent.pipeline import Pipeline
 from agent.seal import UnsealableError
 from base.clock import NANOSECONDS, Now
 from wire.category import Category

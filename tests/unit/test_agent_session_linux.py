@@ -5,6 +5,7 @@ What a person would notice: lock, sleep, switch of user, use from afar; and what
 
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dbus_fast import Message, Variant
 from dbus_fast.aio import MessageBus
 
+from agent.dbus import BUS, BUS_PATH, PROPERTIES
 from agent.session import Known, SessionSeen
 from agent.session._display import DisplaySeen
 from agent.session._linux import NO_MANAGER, LinuxSession, combine
-from agent.session._logind import LogindSeen, LoginService
+from agent.session._logind import MANAGER, NAME, PATH, SESSION, LogindSeen, LoginService
 from agent.session._look import first_word
 from agent.session._screensaver import LOCKERS, SaverSeen
 from tests.fakes import buses
@@ -178,6 +181,118 @@ def test_the_lock_signal_alone_closes_at_once_and_until_unlock(
             assert None in [seen.ours() for _, seen in listener.said[before:]]  # asked, not assumed
 
     play(story())
+
+
+LIES: dict[str, Message] = {
+    "unlocked": Message.new_signal(buses.OUR_PATH, SESSION, "Unlock"),
+    "unlocked, by another interface": Message.new_signal(buses.OUR_PATH, "a.b", "Unlock"),
+    "not locked": Message.new_signal(
+        buses.OUR_PATH,
+        PROPERTIES,
+        "PropertiesChanged",
+        "sa{sv}as",
+        [SESSION, {"LockedHint": Variant("b", False)}, []],  # noqa: FBT003 - D-Bus's own
+    ),
+    "malformed": Message.new_signal(PATH, MANAGER, "PrepareForSleep"),
+    "another logind": Message.new_signal(
+        BUS_PATH, BUS, "NameOwnerChanged", "sss", [NAME, ":1.0", ":1.1"]
+    ),
+    "nonsense of the bus": Message.new_signal(BUS_PATH, BUS, "NameOwnerChanged"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
+def test_what_a_stranger_says_in_the_name_of_logind_is_not_heard(
+    system_bus: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    lie: Message,
+) -> None:
+    """A rule of the bus keeps nobody from sending a signal to us alone: it counts who did."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", system_bus)
+
+    async def story() -> None:
+        async with logged_in(system_bus) as logind, listening() as listener:
+            await listener.until(ours=True)
+            await logind.tell("Lock")
+            await listener.until(ours=False)
+            before = len(listener.said)
+            await buses.send_to_all(system_bus, lie)
+            await logind.change(Active=False)  # heard after the lie
+            async with asyncio.timeout(20):
+                while listener.last.in_front.holds is not False:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            assert {seen.unlocked.holds for _, seen in listener.said[before:]} == {False}
+            await logind.tell("Unlock")
+            await logind.change(Active=True)
+            await listener.until(ours=True)
+
+    play(story())
+    assert caplog.records == []
+
+
+def test_a_logind_that_was_started_again_is_heard(
+    system_bus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another connection; the bus says which."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", system_bus)
+
+    async def story() -> None:
+        async with listening() as listener:
+            async with logged_in(system_bus):
+                await listener.until(ours=True)
+            await listener.until(ours=None)
+            async with logged_in(system_bus) as logind:
+                await listener.until(ours=True)
+                await logind.tell("Lock")
+                await listener.until(ours=False)
+
+    play(story())
+
+
+def test_what_logind_says_malformed_is_dropped_with_one_line(
+    system_bus: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no traceback; what it says next counts."""
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", system_bus)
+
+    async def story() -> None:
+        async with logged_in(system_bus) as logind, listening() as listener:
+            await listener.until(ours=True)
+            await logind.tell_nonsense()
+            await logind.tell("Lock")
+            await listener.until(ours=False)
+
+    play(story())
+    (line,) = caplog.messages
+    assert line == "logind's PrepareForSleep is malformed, and is dropped"
+
+
+@pytest.mark.usefixtures("session_bus")
+def test_what_a_stranger_says_in_the_name_of_a_saver_only_has_it_asked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Malformed or not: an active saver stays active, whoever says that it is not."""
+
+    async def story() -> None:
+        async with Saver() as saver, listening({}) as listener:
+            saver.answer = True
+            await listener.until(ours=False)
+            before = len(listener.said)
+            await buses.send_to_all(
+                os.environ["DBUS_SESSION_BUS_ADDRESS"],
+                Message.new_signal(saver.path, saver.name, "ActiveChanged", "b", [False]),
+                Message.new_signal(saver.path, saver.name, "ActiveChanged"),
+                Message.new_signal(BUS_PATH, BUS, "NameOwnerChanged"),
+                Message.new_signal(BUS_PATH, BUS, "NameOwnerChanged", "s", [saver.name]),
+            )
+            await saver.becomes(active=False)
+            await listener.until(ours=True)
+            said = [seen.ours() for _, seen in listener.said[before:]]
+            assert said.index(True) == len(said) - 1  # not before the saver said so
+
+    play(story())
+    assert caplog.records == []
 
 
 def test_sleep_waits_until_the_host_is_silent_and_waking_proves_everything_again(

@@ -12,9 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.handover import SealedBatch, Span, back
 from agent.numbers import Numbers
-from agent.spool import Spool
+from agent.spool import DAMAGED, Spool
 from base.clock import NANOSECONDS, Now
+from tests.fakes.disk import BreakingDisk, How
 from wire.category import Category
+from wire.errors import MalformedError
 from wire.frame import join_unsigned, split
 from wire.ids import GrantHash, PolicyDigest
 
@@ -167,6 +169,62 @@ def test_what_is_set_aside_is_not_offered_and_not_lost(world: World) -> None:
     assert [batch.local.why for batch in world.spool.batches()] == ["422: malformed"]
     assert world.spool.forget(Category.KEYS) == 1
     assert world.spool.number_quarantined() == 0
+
+
+@pytest.mark.parametrize("at", [0, 9, -1], ids=["the magic", "a length", "the body"])
+def test_a_held_batch_with_one_wrong_byte_is_set_aside_and_never_signed(
+    world: World, caplog: pytest.LogCaptureFixture, at: int
+) -> None:
+    """Signed, garbage would be genuine; and the batches beside it go on, as does the agent."""
+    world.spool.put(sealed("a"), START)
+    (held,) = world.spool.batches()
+    spoil(world.folder / "spool" / "held" / f"{held.name}.frame", at)
+    world.spool.put(sealed("b"), START)
+    for again in (False, True):
+        spool = world.restart() if again else world.spool
+        spool.leave_hold(later(HOLD), HOLD)
+        assert [split(spool.read(b.name)).body for b in spool.ready()] == [b"b"]
+        assert [b.local.why for b in spool.batches() if b.name == held.name] == [DAMAGED]
+        assert (spool.number_held(), spool.number_quarantined()) == (0, 1)
+    assert caplog.messages == [f"a batch of keys is set aside: {DAMAGED}"]
+    assert world.spool.forget(Category.KEYS) == 2
+
+
+@pytest.mark.parametrize("at", [0, 9, -1])
+def test_a_signed_batch_with_one_wrong_byte_is_set_aside_and_never_sent(
+    world: World, at: int
+) -> None:
+    """No collector would take it; it is counted here."""
+    first, second = world.put_and_sign("a", "b")
+    spoil(world.folder / "spool" / "ready" / f"{first}.frame", at)
+    with pytest.raises(MalformedError, match="damaged"):
+        world.spool.read(first)
+    assert [batch.name for batch in world.restart().ready()] == [second]
+    assert world.spool.number_quarantined() == 1
+
+
+def test_a_damaged_batch_that_cannot_be_noted_stays_aside(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails just then: the next start finds the same."""
+    world.spool.put(sealed("a"), START)
+    (held,) = world.spool.batches()
+    spoil(world.folder / "spool" / "held" / f"{held.name}.frame", -1)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.spool, "_disk", BreakingDisk(1, How.FAILS))
+        with pytest.raises(OSError, match="Input/output"):
+            world.spool.leave_hold(later(HOLD), HOLD)
+    for again in (False, True):
+        spool = world.restart() if again else world.spool
+        spool.leave_hold(later(HOLD), HOLD)
+        assert (spool.ready(), spool.number_quarantined()) == ([], 1)
+
+
+def spoil(path: Path, at: int) -> None:
+    """Turn over one bit of a file."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x40
+    path.write_bytes(bytes(data))
 
 
 def test_forgetting_a_category_leaves_the_others(world: World) -> None:
