@@ -13,6 +13,7 @@ import click
 
 from base import structs
 from base.errors import AssentError, ExitCode, line_of
+from base.lines import shown
 from base.pki import CertificateError, Role, client_uri
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -79,6 +80,11 @@ def a_name(_context: click.Context, _option: click.Parameter, text: str) -> str:
     except CertificateError as exc:
         raise click.BadParameter(str(exc)) from exc
     return text
+
+
+def say(line: str) -> None:
+    """Print *line*, in which texts of others may stand: it stays one, and steers no terminal."""
+    click.echo(shown(line))
 
 
 def run(group: click.Command, program: str, *, refusals: tuple[type[Exception], ...]) -> NoReturn:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from base.clock import NANOSECONDS
-from base.command import EXISTING_FILE
+from base.command import EXISTING_FILE, say
 from base.errors import SetupError
 from governance.files import read
 from wire.consent_receipt import ConsentReceipt, verify_consent_receipt
@@ -48,7 +48,7 @@ def verify(*, file: Path, key: Path, log_key: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(facts))
         return
     for name, value in facts.items():
-        click.echo(f"{name:<11} {value}")
+        say(f"{name:<11} {value}")
 
 
 def _facts(found: ConsentReceipt, *, by_log: bool) -> dict[str, str]:

@@ -136,7 +136,7 @@ def request_command(  # noqa: PLR0913, PLR0917 - an argument is an option
         first_day=first_day,
         last_day=last_day,
         expires_at=valid_until(_now(), valid_days),
-        why=why.strip(),
+        why=" ".join(why.split()),
     )
     check_request(asked)
     for path, one in of_keys(asked, out, _keys_for(premises, key, first_day, last_day)):
