@@ -13,7 +13,7 @@ import click
 
 from base import structs
 from base.errors import AssentError, ExitCode, line_of
-from base.lines import shown
+from base.lines import LONGEST_MESSAGE, one_line, shown
 from base.pki import CertificateError, Role, client_uri
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -118,6 +118,5 @@ def outcome(
 
 
 def _say(program: str, message: str, code: ExitCode) -> int:
-    # One line, whatever a library put into its message.
-    click.echo(f"{program}: {' '.join(message.split())}", err=True)
+    click.echo(f"{program}: {one_line(message, LONGEST_MESSAGE)}", err=True)
     return code

@@ -9,7 +9,7 @@ import unicodedata
 from typing import Final
 
 LONGEST: Final = 200  # what a line of status can show
-_READ: Final = 2_000  # of what a stranger sent; the rest is not even looked at
+LONGEST_MESSAGE: Final = 2_000  # of an error, which may list what is to be mended
 
 
 def shown(text: str) -> str:
@@ -24,7 +24,7 @@ def is_plain(text: str) -> bool:
 
 def one_line(said: str, longest: int = LONGEST) -> str:
     """Return what a stranger said as one line that cannot steer a terminal, nor fill it."""
-    printable = (c if c.isprintable() else " " for c in said[:_READ])
+    printable = (c if c.isprintable() else " " for c in said[: 10 * longest])
     return " ".join("".join(printable).split())[:longest]
 
 

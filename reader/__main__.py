@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, epilog_of, run, version_option
+from base.command import EXISTING_FILE, epilog_of, run, say, version_option
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from base.paths import paths_for
@@ -301,7 +301,7 @@ def status(as_json: bool) -> None:
     for peer in PEERS:
         facts.setdefault(peer, "none yet: run assent-reader connect")
     for key, value in facts.items():
-        click.echo(f"{key:10} {value}")
+        say(f"{key:10} {value}")
 
 
 # --- small parts --------------------------------------------------------------------------
@@ -381,7 +381,7 @@ def _show_report(report: Report, *, as_json: bool) -> None:
     click.echo(f"data subjects: {len(report.subjects)}")
     for fault, names in sorted(report.faults.items()):
         said = "waiting for release" if fault is Fault.NOT_RELEASED else f"REFUSED, {fault}"
-        click.echo(f"{said}: {len(names)} (first {names[0][:16]})")
+        say(f"{said}: {len(names)} (first {names[0][:16]})")
 
 
 def _refuse_faults(report: Report) -> None:
