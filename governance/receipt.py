@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -77,7 +78,7 @@ def _facts(found: ConsentReceipt, *, by_log: bool) -> dict[str, str]:
 def _key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(read(path))
-    except ValueError as exc:
+    except (ValueError, UnsupportedAlgorithm) as exc:
         raise SetupError(f"{path} is no public key in PEM; give the receipt's device.pem") from exc
     if not isinstance(key, Ed25519PublicKey):
         raise SetupError(f"{path} is no Ed25519 key; give the receipt's device.pem")
