@@ -22,7 +22,7 @@ from wire.consent_record import ConsentRecord, decode_record, encode_record
 from wire.ed25519 import public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.frame import is_day
-from wire.ids import GrantHash, WallInstant
+from wire.ids import GrantHash, KeptInstant, WallInstant
 from wire.policy import Approver, Policy
 from wire.recipients import check_opens
 
@@ -77,7 +77,7 @@ class AccessRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     categories: tuple[Category, ...]
     first_day: str
     last_day: str
-    expires_at: WallInstant
+    expires_at: KeptInstant
     why: str
 
 
