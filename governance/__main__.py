@@ -30,10 +30,10 @@ from governance.draft import draft
 from governance.files import read, read_text
 from governance.guard_command import guard
 from governance.halt_command import halt
-from governance.keys import read_private, read_public
+from governance.keys import read_public
 from governance.keys_command import keys
 from governance.lint import Refusal, lint
-from governance.options import ANY_FILE, JSON, PASSPHRASE, now, passphrase
+from governance.options import ANY_FILE, JSON, PASSPHRASE, now, private_key
 from governance.receipt import receipt
 from governance.recipients_command import recipient
 from governance.review_command import review
@@ -267,7 +267,7 @@ def sign_command(
     if refusals:
         raise policy_set.LintError(refusals)
     given = tuple(read_public(public) for public in publics)
-    private = read_private(key, passphrase(passphrase_file))
+    private = private_key(key, passphrase_file)
     click.echo("You are about to sign this:")
     _echo_all(policy_in_words(policy))
     _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, at, given).changes))
@@ -354,7 +354,7 @@ def approve_command(
     grant = read_grant(request)
     asked = decode_request(grant.request)
     check_worth_approving(asked, WallInstant(int(now().timestamp() * 1e9)))
-    private = read_private(key, passphrase(passphrase_file))
+    private = private_key(key, passphrase_file)
     if policy is not None:
         standing = policy_set.verified(policy, now())
         check_against_policy(asked, standing.policy, name, private)

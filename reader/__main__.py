@@ -16,7 +16,7 @@ from base.command import EXISTING_FILE, epilog_of, run, say, version_option
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from base.paths import paths_for
-from base.process import become_undumpable
+from base.process import become_undumpable, forbid_tracing
 from reader.connect_command import connect_command
 from reader.export import jsonl
 from reader.fetch import Collector, Guard, Tally, fetch
@@ -60,6 +60,7 @@ def cli() -> None:
       assent-reader fetch --grant grant.json
       assent-reader open
     """
+    forbid_tracing()  # most commands read an identity, if only to name its key
 
 
 # --- set up -------------------------------------------------------------------------------
