@@ -19,7 +19,7 @@ from base.stored import Versioned, refuse_newer
 from wire.category import Category, registry
 from wire.errors import UNREADABLE, NotCoveredError, WireError
 from wire.guard_order import Order, SignedOrder, verify_order
-from wire.ids import SubjectId
+from wire.ids import LAST_INSTANT, LEAST_INSTANT, SubjectId
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ def words(order: Order) -> str:
     """Return what an order means, in one line for the data subject."""
     what = "everything" if order.category is None else registry()[order.category].title
     when = f" of {order.month}" if order.month else ""
-    day = f"{datetime.fromtimestamp(order.at // NANOSECONDS, UTC):%Y-%m-%d}"
+    at = min(max(order.at, LEAST_INSTANT), LAST_INSTANT)  # an earlier version kept any
+    day = f"{datetime.fromtimestamp(at // NANOSECONDS, UTC):%Y-%m-%d}"
     return (
         f"{what}{when}: the guard erased its keys on {day}; "
         "nobody can open what was sent, and no more of it is recorded"

@@ -16,6 +16,7 @@ import msgspec
 from agent.rights import Card, believed_of
 from agent.transport import Door
 from base.errors import RejectedError, RetryableError
+from base.lines import one_line
 from wire.collector_http import decode
 from wire.errors import WireError
 from wire.frame import Core
@@ -186,7 +187,7 @@ class Asker:
         try:
             return Told(shown=shown, checked=check(shown, *given))
         except (WireError, msgspec.MsgspecError) as exc:
-            return Told(shown=shown, checked=None, why=" ".join(str(exc).split()))
+            return Told(shown=shown, checked=None, why=one_line(str(exc)))
 
 
 def _buried(shown: OwnTombstone, head: Head) -> OwnTombstone:

@@ -22,6 +22,7 @@ from agent.telling import time_of
 from agent.transport import Door
 from base.clock import SystemClock, require_plausible_clock
 from base.errors import RejectedError, RetryableError
+from base.lines import one_line
 from base.paths import paths_for
 from base.process import become_undumpable
 from wire.category import Category
@@ -365,7 +366,7 @@ def _reader(access: Access) -> str:
 
 def _plain(said: str) -> str:
     """Return what somebody else wrote as one line that cannot steer a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in said).split())[:300]
+    return one_line(said, 300)
 
 
 def _size(size_bytes: int) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -98,7 +99,7 @@ def read_key(path: Path) -> Ed25519PublicKey:
         raise SetupError(
             f"{path} is not here: receipts come with your first consent (or give --key)"
         ) from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, UnsupportedAlgorithm) as exc:
         raise SetupError(
             f"{path} is no public key in PEM; give the device.pem of the receipt"
         ) from exc

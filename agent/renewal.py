@@ -15,12 +15,12 @@ from typing import Final
 import msgspec
 from cryptography import x509
 
-from agent.enroll import CERTIFICATE, ENROLMENT, Device, for_us
+from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, for_us
 from agent.transport import Door
 from base import durable
 from base.clock import NANOSECONDS, Now
-from base.errors import AssentError
-from base.pki import signing_request
+from base.errors import AssentError, RejectedError, SetupError
+from base.pki import UNREADABLE, signing_request
 from wire.errors import WireError
 
 _LOG: Final = logging.getLogger(__name__)
@@ -42,11 +42,30 @@ def renew(device: Device, now: Now, pins: tuple[str, ...]) -> Device | None:
     # key by itself.
     answer = _door(device, pins, device.enrolment.ca_pem).renew(signing_request(device.key))
     certificate = for_us(answer.certificate, device.key)
+    _check_usable(device, certificate, pins)
     # The authority first: what fails after this, or a crash, leaves a certificate that is still
     # due, and both come again.  The other way round it would be the next renewal, days later.
     renewed = _trusting(device, answer.ca_pem, pins)
     durable.replace(path, certificate)
     return renewed
+
+
+def _check_usable(device: Device, certificate: bytes, pins: tuple[str, ...]) -> None:
+    """Check that TLS can show it: with one that it cannot, nobody could ask for a better one.
+
+    Raises:
+        RejectedError: It does not.
+
+    """
+    tried = device.folder / f"{CERTIFICATE}.tried"  # of a crash: written anew by the next renewal
+    try:
+        durable.replace(tried, certificate)
+        enrolment = device.enrolment
+        Door(enrolment.origin, pins, enrolment.ca_pem, tried, device.folder / KEY).close()
+    except SetupError as exc:
+        raise RejectedError("the collector's certificate cannot be used; ask who runs it") from exc
+    finally:
+        tried.unlink(missing_ok=True)
 
 
 def _trusting(device: Device, ca_pem: str, pins: tuple[str, ...]) -> Device:
@@ -75,15 +94,15 @@ def certificate_ends_at(path: Path) -> datetime:
     """Return until when the device's certificate is valid; the epoch if it cannot be read."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         return datetime.fromtimestamp(0, UTC)
 
 
 def _needs_renewal(path: Path, now: Now) -> bool:
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
+        begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except (OSError, *UNREADABLE):
         return True
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     at = datetime.fromtimestamp(now.wall // NANOSECONDS, UTC)
     return end - at < (end - begin) / 3

@@ -21,6 +21,7 @@ from agent.transport import Door
 from base.clock import SystemClock, require_plausible_clock
 from base.errors import RejectedError, RetryableError, SetupError
 from base.paths import paths_for
+from base.process import become_undumpable
 from wire.category import Category
 from wire.collector_http import Carried, Enrolment, verify_carried
 from wire.errors import WireError
@@ -227,6 +228,7 @@ def erase(file: Path, category: str | None) -> None:
 
 
 def _carry_out(file: Path, demand: Demand, category: str | None) -> Carried:
+    become_undumpable()  # before the identity is read
     require_plausible_clock()
     card, now = read_card(file), WallInstant(SystemClock().now().wall)
     chosen = None if category is None else Category(category)

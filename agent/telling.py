@@ -2,8 +2,7 @@
 
 import time
 
-import click
-
+from base.command import say
 from wire.control import Status
 
 
@@ -11,7 +10,7 @@ def show(status: Status) -> None:
     """Print a status, a line for each fact."""
 
     def line(name: str, value: object) -> None:
-        click.echo(f"{name:<12} {value}")
+        say(f"{name:<12} {value}")
 
     line("state", f"{status.reason}: {status.detail}")
     line("recording", ", ".join(status.recording) or "nothing")

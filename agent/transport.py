@@ -14,6 +14,7 @@ import msgspec
 from agent.handover import Answered, NoAnswer, Outcome
 from base.errors import RejectedError, RetryableError, SetupError
 from base.https import DoorError, OneDoor, Response
+from base.lines import one_line
 from base.proxy import Proxy
 from wire.category import Category
 from wire.collector_http import (
@@ -126,7 +127,7 @@ class Door:
 
         """
         said = decode(self._ask("GET", "/v1/state").body, State)
-        return State(halted=said.halted, why=_line(said.why), stopped=_line(said.stopped))
+        return State(halted=said.halted, why=one_line(said.why), stopped=one_line(said.stopped))
 
     def rights(self) -> Requests:
         """Return what the data subject demanded elsewhere, and what the guard erased, unverified.
@@ -293,12 +294,6 @@ def _text(body: bytes) -> str:
 def _says(answer: Response) -> str:
     """Return the one line of an error, cut to what a status line can show."""
     try:
-        return _line(decode(answer.body, ErrorAnswer).error)
+        return one_line(decode(answer.body, ErrorAnswer).error)
     except MalformedError:
         return ""
-
-
-def _line(said: str) -> str:
-    """Return what a stranger said as one line that cannot steer a terminal, nor fill it."""
-    printable = (c if c.isprintable() else " " for c in said[:2000])
-    return " ".join("".join(printable).split())[:200]

@@ -13,6 +13,7 @@ import click
 
 from base import structs
 from base.errors import AssentError, ExitCode, line_of
+from base.lines import LONGEST_MESSAGE, one_line, shown
 from base.pki import CertificateError, Role, client_uri
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -81,6 +82,11 @@ def a_name(_context: click.Context, _option: click.Parameter, text: str) -> str:
     return text
 
 
+def say(line: str) -> None:
+    """Print *line*, in which texts of others may stand: it stays one, and steers no terminal."""
+    click.echo(shown(line))
+
+
 def run(group: click.Command, program: str, *, refusals: tuple[type[Exception], ...]) -> NoReturn:
     """Run *group* as *program* and end the process.
 
@@ -112,6 +118,5 @@ def outcome(
 
 
 def _say(program: str, message: str, code: ExitCode) -> int:
-    # One line, whatever a library put into its message.
-    click.echo(f"{program}: {' '.join(message.split())}", err=True)
+    click.echo(f"{program}: {one_line(message, LONGEST_MESSAGE)}", err=True)
     return code

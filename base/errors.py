@@ -15,6 +15,8 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
+from base.lines import LONGEST_MESSAGE, one_line
+
 _MEND: Final = MappingProxyType(
     {
         errno.ENOSPC: "make room on that disk and try again",
@@ -46,9 +48,15 @@ class ExitCode(IntEnum):
 
 
 class AssentError(Exception):
-    """Anything a program raises on purpose; the message is one line for a person."""
+    """Anything a program raises on purpose; the message is one line for a person.
+
+    It stays one, whatever the other side or a library put into it.
+    """
 
     exit_code = ExitCode.FAILED
+
+    def __str__(self) -> str:
+        return one_line(super().__str__(), LONGEST_MESSAGE)
 
 
 class ConsentError(AssentError):

@@ -381,7 +381,7 @@ def _context(ca_pem: str, certificate: Path | None, key: Path | None) -> ssl.SSL
     context.hostname_checks_common_name = False
     try:
         context.load_verify_locations(cadata=ca_pem)
-    except (ssl.SSLError, ValueError) as exc:
+    except (ssl.SSLError, ValueError, TypeError) as exc:  # TypeError: it is not ASCII
         raise SetupError("the certificate authority of the server is no PEM certificate") from exc
     if certificate is not None:
         try:

@@ -6,14 +6,19 @@ was put into it), `says` (both together), `trace`.
 
 Lines go to standard error and, with a folder, to a rotating file of at most 5 x 1 MiB.
 Messages are constants with numbers and reasons; no event, title, host name or path of a
-captured program is ever an argument.  What the system or a library adds (a path in a home
-folder, a name, an id) is hidden by `base.discretion` before a line is written.
+captured program is ever an argument.  One record is one line, and steers no terminal on which
+it is read; a traceback has a line for each line of code, and one for the error.  What the
+system or a library adds (a path in a home folder, a name, an id) is hidden by
+`base.discretion` before a line is written.
 """
 
 import logging
 import logging.handlers
 import os
 import sys
+import traceback
+from collections.abc import Iterator
+from copy import copy
 from datetime import UTC, datetime
 from enum import StrEnum
 from io import TextIOWrapper
@@ -23,8 +28,11 @@ from typing import Final, TextIO
 import msgspec
 
 from base.discretion import Discretion
+from base.lines import LONGEST_MESSAGE, one_line, shown
 
 LARGEST_BYTES: Final = 1 << 20
+TRACE: Final = "trace"  # of a record that another process made: its traceback (`trace_of`)
+_DEEPEST: Final = 10  # errors that led to each other, in one traceback
 OLDER: Final = 4  # files kept besides the one that is written
 
 
@@ -62,7 +70,7 @@ def start_logging(
 
 
 class _Discreet(logging.Formatter):
-    """Writes lines that say nothing of a person, tracebacks included."""
+    """Writes lines that say nothing of a person, and nothing that others made up as ours."""
 
     def __init__(self, line: str, form: Form) -> None:
         super().__init__(line)
@@ -71,12 +79,21 @@ class _Discreet(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         if self._form is Form.TEXT:
-            return self._discretion.hide(super().format(record))
+            ours = copy(record)
+            # There another formatter keeps the traceback as it made it.
+            ours.exc_info, ours.exc_text = None, _trace(record)
+            return self._discretion.hide(super().format(ours))
         return msgspec.json.encode(self._fields(record)).decode("utf-8")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return shown(super().formatMessage(record))
 
     def _fields(self, record: logging.LogRecord) -> dict[str, object]:
         """Return the object of a line; each text in it is made discreet by itself."""
-        hide = self._discretion.hide
+
+        def hide(text: str) -> str:
+            return shown(self._discretion.hide(text))
+
         args = record.args if isinstance(record.args, tuple) else ()
         fields: dict[str, object] = {
             "at": f"{datetime.fromtimestamp(record.created, UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
@@ -86,9 +103,36 @@ class _Discreet(logging.Formatter):
             "numbers": [a if isinstance(a, int | float) else hide(str(a)) for a in args],
             "says": hide(record.getMessage()),
         }
-        if record.exc_info:
-            fields["trace"] = hide(self.formatException(record.exc_info))
+        if trace := _trace(record):
+            fields["trace"] = self._discretion.hide(trace)
         return fields
+
+
+def trace_of(exc: BaseException | None) -> str:
+    """Return the traceback of *exc*, in which an error is one line whatever it says."""
+    return "\n".join(map(shown, _traced(exc, _DEEPEST)))
+
+
+def _trace(record: logging.LogRecord) -> str:
+    """Return the traceback of a record, or the one that a worker sent along with it."""
+    if record.exc_info:
+        return trace_of(record.exc_info[1])
+    return "\n".join(map(shown, str(getattr(record, TRACE, "")).split("\n")))
+
+
+def _traced(exc: BaseException | None, deep: int) -> Iterator[str]:
+    """Yield the lines of a traceback; the library's breaks where the text of an error does."""
+    if exc is None or deep == 0:
+        return
+    before = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    yield from _traced(before, deep - 1)
+    yield "Traceback (most recent call last):"
+    for piece in traceback.format_tb(exc.__traceback__):
+        yield from piece.rstrip("\n").split("\n")
+    yield one_line("".join(traceback.format_exception_only(exc)), LONGEST_MESSAGE)
+    if isinstance(exc, BaseExceptionGroup):
+        for each in exc.exceptions:
+            yield from _traced(each, deep - 1)
 
 
 class _Unperturbed(logging.Handler):

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from base.api import Body, Door, Media, Operation
 from base.clock import Clock
 from base.errors import AssentError, SetupError
+from base.lines import one_line
 from base.pki import CertificateError, Role, client_of
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -169,7 +170,7 @@ def _tried(check: Check) -> str:
     try:
         return check.why_not()
     except (AssentError, OSError) as exc:
-        return " ".join(str(exc).split())
+        return one_line(str(exc))
 
 
 def _json(answer: msgspec.Struct, status: int = 200) -> Response:

@@ -4,16 +4,20 @@
 otherwise the platform's folders are used.  All folders are private to their owner.
 """
 
+import errno
 import os
 import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 
 from base.durable import private_folder
 from base.errors import SetupError
+
+_MOST_LINKS: Final = 40  # as Linux itself follows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +33,19 @@ class Paths:
         """Create what is missing; return self.
 
         Raises:
-            SetupError: A folder cannot be made, belongs to somebody else, or lies in one in
-                which everybody could put another in its place.
+            SetupError: A folder cannot be made, belongs to somebody else, or lies where somebody
+                else could put another in its place: in a folder or behind a link of theirs (a
+                sticky bit does not hold its owner), or in one that everybody can change.
 
         """
         for folder in (self.config, self.state, self.logs, self.runtime):
             try:
+                strange = _of_others(folder)
+                if strange is not None:  # before anything is made or changed behind it
+                    raise SetupError(
+                        f"{strange} belongs to somebody else, who can swap {folder}; chown it, or"
+                        " move ours"
+                    )
                 private_folder(folder)
                 owner, above = folder.stat(), folder.parent.stat()
             except OSError as exc:
@@ -48,6 +59,39 @@ class Paths:
                     f"everybody can swap what is in {folder.parent}; chmod o-w it, or move ours"
                 )
         return self
+
+
+def _of_others(folder: Path) -> Path | None:
+    """Return the first thing on the way to *folder* that is neither ours nor root's; None: none.
+
+    Links are looked at themselves, and the way to where they lead as well.
+
+    Raises:
+        OSError: A file lies on the way, or links lead in a circle.
+
+    """
+    rest, here, links = list(folder.absolute().parts[1:]), Path("/"), 0
+    while rest:
+        part = rest.pop(0)
+        if part == os.pardir:
+            here = here.parent
+            continue
+        try:
+            found = (here / part).lstat()
+        except FileNotFoundError:
+            return None  # what is missing is made by us
+        if found.st_uid not in {os.getuid(), 0}:
+            return here / part
+        if not stat.S_ISLNK(found.st_mode):
+            here /= part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(folder))
+        target = (here / part).readlink()
+        here = Path("/") if target.is_absolute() else here
+        rest = [*(p for p in target.parts if p != target.anchor), *rest]
+    return None
 
 
 def paths_for(program: str) -> Paths:

@@ -45,6 +45,18 @@ CLIENT_DAYS: Final = 7  # short, because nobody fetches revocation lists
 SERVER_DAYS: Final = 825  # clients pin the key; renewal with the same key changes no pin
 AUTHORITY_DAYS: Final = 3650
 BACKDATED: Final = timedelta(minutes=5)  # clocks of workstations differ
+# All that the library raises for what is no certificate, or an odd one; most of it is no
+# ValueError (mutated certificates have raised each of them).
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -136,7 +148,7 @@ class Authority:
         try:
             key = load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
             certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as exc:
+        except (OSError, *UNREADABLE) as exc:
             raise SetupError(f"the certificate authority in {folder} is unreadable: {exc}") from exc
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise SetupError(f"{folder / 'ca.key'} is no P-256 key; restore it from a backup")
@@ -220,7 +232,7 @@ def requested_key(request_pem: bytes) -> Ed25519PublicKey:
         request = x509.load_pem_x509_csr(request_pem)
         key = request.public_key()
         signed = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
+    except UNREADABLE as exc:
         raise CertificateError("this is no certificate signing request in PEM") from exc
     if not isinstance(key, Ed25519PublicKey):
         raise CertificateError("the signing request must be for an Ed25519 key")
@@ -241,7 +253,8 @@ def client_of(certificate_der: bytes) -> Client:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         (uri,) = names.value.get_values_for_type(x509.UniformResourceIdentifier)
         digest = spki_sha256(certificate.public_key())
-    except (ValueError, TypeError, x509.ExtensionNotFound, UnsupportedAlgorithm) as exc:
+        expires_at = certificate.not_valid_after_utc
+    except UNREADABLE as exc:
         raise CertificateError("the client certificate does not say who its holder is") from exc
     named = _URI.fullmatch(uri)
     if named is None:
@@ -251,7 +264,7 @@ def client_of(certificate_der: bytes) -> Client:
         role=Role(named["role"]),
         name=named["name"],
         spki_sha256=digest,
-        expires_at=certificate.not_valid_after_utc,
+        expires_at=expires_at,
     )
 
 
@@ -280,7 +293,7 @@ def certificate_spki_sha256(certificate_der: bytes) -> bytes:
         info = certificate.public_key().public_bytes(
             Encoding.DER, PublicFormat.SubjectPublicKeyInfo
         )
-    except (ValueError, UnsupportedAlgorithm) as exc:
+    except UNREADABLE as exc:
         raise CertificateError("the other side showed something that is no certificate") from exc
     return hashlib.sha256(info).digest()
 
@@ -294,7 +307,7 @@ def certificate_spki_sha256_of_pem(certificate_pem: bytes) -> bytes:
     """
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
-    except ValueError as exc:
+    except UNREADABLE as exc:
         raise CertificateError("this is no certificate in PEM") from exc
     return certificate_spki_sha256(certificate.public_bytes(Encoding.DER))
 
@@ -312,9 +325,10 @@ def check_issued(certificate_pem: bytes, authority_pem: bytes, key: Ed25519Publi
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         authorities = x509.load_pem_x509_certificates(authority_pem)
-    except ValueError as exc:
+        certified = certificate.public_key()
+    except UNREADABLE as exc:
         raise SetupError("the certificate or its authority's is no certificate in PEM") from exc
-    if certificate.public_key() != key:
+    if certified != key:
         raise SetupError("the certificate is for another key; have the right csr certified")
     if not any(_issued(certificate, authority) for authority in authorities):
         raise SetupError(
@@ -325,7 +339,7 @@ def check_issued(certificate_pem: bytes, authority_pem: bytes, key: Ed25519Publi
 def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 
@@ -339,7 +353,7 @@ def certificate_expires_at(certificate_pem: bytes) -> datetime:
     """
     try:
         return x509.load_pem_x509_certificate(certificate_pem).not_valid_after_utc
-    except ValueError as exc:
+    except UNREADABLE as exc:
         raise CertificateError("this is no certificate in PEM") from exc
 
 
@@ -353,10 +367,10 @@ def certificate_hosts(certificate_pem: bytes) -> tuple[str, ...]:
     try:
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound) as exc:
+        addresses = names.get_values_for_type(x509.IPAddress)
+        return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
+    except UNREADABLE as exc:
         raise CertificateError("this is no certificate of a server in PEM") from exc
-    addresses = names.get_values_for_type(x509.IPAddress)
-    return (*names.get_values_for_type(x509.DNSName), *map(str, addresses))
 
 
 def load_p256(path: Path) -> ec.EllipticCurvePrivateKey:

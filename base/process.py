@@ -1,4 +1,4 @@
-"""What every process that sees plaintext does to itself before it sees any.
+"""What every process that sees plaintext, or holds a secret key, does to itself before.
 
 Nothing it makes is for others, whatever umask it was started with.  Not dumpable: no core
 file, no ptrace by another process of the same user, /proc entries owned by root (Linux
@@ -26,6 +26,18 @@ def become_undumpable() -> None:
 
     """
     os.umask(0o077)
+    forbid_tracing()
+
+
+def forbid_tracing() -> None:
+    """Forbid core files and tracing of this process: for one that holds a key, and sees no more.
+
+    What it writes for others stays readable to them.
+
+    Raises:
+        SetupError: The kernel refused; no key must be read then.
+
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise SetupError(f"this process cannot be made undumpable: errno {ctypes.get_errno()}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from base.errors import RetryableError
+from base.lines import one_line
 from base.pki import CertificateError, certificate_spki_sha256
 
 AHEAD: Final = 32  # requests sent before the first answer is read
@@ -200,4 +201,4 @@ def _context(ca_pem: str, shown: Shown | None, folder: Path) -> ssl.SSLContext:
 
 
 def _line(exc: BaseException) -> str:
-    return " ".join(str(exc).split()) or type(exc).__name__
+    return one_line(str(exc)) or type(exc).__name__

@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 import msgspec
 
-from base.command import EXISTING_FILE, epilog_of, run, version_option
+from base.command import EXISTING_FILE, epilog_of, run, say, version_option
 from base.durable import replace
 from base.errors import RejectedError, SetupError
 from governance import policy_set
@@ -30,10 +30,10 @@ from governance.draft import draft
 from governance.files import read, read_text
 from governance.guard_command import guard
 from governance.halt_command import halt
-from governance.keys import read_private, read_public
+from governance.keys import read_public
 from governance.keys_command import keys
 from governance.lint import Refusal, lint
-from governance.options import ANY_FILE, JSON, PASSPHRASE, now, passphrase
+from governance.options import ANY_FILE, JSON, PASSPHRASE, now, private_key
 from governance.receipt import receipt
 from governance.recipients_command import recipient
 from governance.review_command import review
@@ -216,8 +216,9 @@ def lint_command(file: Path, as_json: bool) -> None:
     else:
         for name, places in groupby(refusals, key=lambda refusal: refusal.rule.name):
             for refusal in places:
-                click.echo(f"refused  {name}: {refusal.where}")
-            click.echo(f"    why   {refusal.rule.why}\n    mend  {refusal.rule.mend}")
+                say(f"refused  {name}: {refusal.where}")
+            say(f"    why   {refusal.rule.why}")
+            say(f"    mend  {refusal.rule.mend}")
     if refusals:
         raise RejectedError(_to_mend(refusals))
     if not as_json:
@@ -266,7 +267,7 @@ def sign_command(
     if refusals:
         raise policy_set.LintError(refusals)
     given = tuple(read_public(public) for public in publics)
-    private = read_private(key, passphrase(passphrase_file))
+    private = private_key(key, passphrase_file)
     click.echo("You are about to sign this:")
     _echo_all(policy_in_words(policy))
     _echo_all(tuple(f"New keys: {it}" for it in next_root(folder, policy, at, given).changes))
@@ -276,7 +277,7 @@ def sign_command(
     _echo_all(signatures_in_words(standing.signers))
     missing = [party for party, signed in standing.signers.items() if not signed]
     click.echo(f"digest {standing.digest}")
-    click.echo(
+    say(
         f"next: {missing[0]} runs assent-govern sign {folder} --key ..."
         if missing
         else f"next: assent-govern verify {folder}, then assent-guard trust {folder} and "
@@ -353,7 +354,7 @@ def approve_command(
     grant = read_grant(request)
     asked = decode_request(grant.request)
     check_worth_approving(asked, WallInstant(int(now().timestamp() * 1e9)))
-    private = read_private(key, passphrase(passphrase_file))
+    private = private_key(key, passphrase_file)
     if policy is not None:
         standing = policy_set.verified(policy, now())
         check_against_policy(asked, standing.policy, name, private)
@@ -364,7 +365,7 @@ def approve_command(
     others = read_grant(out) if out.exists() else None
     approved = add_approval(grant, others, name, private)
     write_grant(out, approved)
-    click.echo(f"{out}  approved by {', '.join(a.approver for a in approved.approvals)}")
+    say(f"{out}  approved by {', '.join(a.approver for a in approved.approvals)}")
 
 
 cli.add_command(keys)
@@ -399,7 +400,7 @@ def _plain(refusal: Refusal) -> dict[str, str]:
 
 def _echo_all(lines: tuple[str, ...]) -> None:
     for line in lines:
-        click.echo(f"  {line}")
+        say(f"  {line}")
 
 
 def _to_mend(refusals: Sequence[Refusal]) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from base.lines import is_plain
 from governance.claims import review
 from wire.age import decode_recipient
 from wire.category import Category, registry
@@ -50,6 +51,12 @@ _PIN: Final = re.compile(r"[0-9a-f]{64}")
 def not_filled_in(policy: Policy, _today: date) -> Iterator[str]:
     for where, text in _texts(msgspec.to_builtins(policy), ""):
         if TO_FILL_IN in text:
+            yield where
+
+
+def hidden_text(policy: Policy, _today: date) -> Iterator[str]:
+    for where, text in _texts(msgspec.to_builtins(policy), ""):
+        if not is_plain(text.replace("\n", "") if where == "notice" else text):
             yield where
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from base.command import EXISTING_FILE
+from base.command import EXISTING_FILE, say
 from governance.diff import difference, in_words
 from governance.files import read
 from governance.options import JSON
@@ -37,4 +37,4 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(changes)))
         return
     for line in in_words(before, after):
-        click.echo(f"  {line}")
+        say(f"  {line}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from base.command import EXISTING_FILE
+from base.command import EXISTING_FILE, say
 from base.durable import replace
 from governance.diff import in_words
 from governance.files import read, read_guard
@@ -44,5 +44,5 @@ def rotate_command(file: Path, entry: Path, ask_again: bool) -> None:
     new = rotated(old, read_guard(entry), ask_again=ask_again)
     replace(file, encode_policy(new), mode=0o644)
     for line in in_words(old, new):
-        click.echo(f"  {line}")
+        say(f"  {line}")
     click.echo(f"next: assent-govern lint {file}, then all parties sign {file.parent}")

@@ -7,8 +7,7 @@ import click
 
 from base.command import EXISTING_FILE
 from governance import halting
-from governance.keys import read_private
-from governance.options import ANY_FILE, PASSPHRASE, now, passphrase
+from governance.options import ANY_FILE, PASSPHRASE, now, private_key
 
 
 @click.command("halt")
@@ -27,6 +26,6 @@ def halt(folder: Path, why: str, key: Path, out: Path, passphrase_file: Path | N
     Example:
       assent-govern halt acme "the council was not heard" --key rep/policy-key.pem --out halt.json
     """
-    private = read_private(key, passphrase(passphrase_file))
+    private = private_key(key, passphrase_file)
     click.echo(f"{out}  the halt of {halting.call(folder, out, private, why, now())}")
     click.echo(f"next: assent-collector halt --statement {out} (or assent-guard)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
@@ -108,7 +109,7 @@ def read_private(path: Path, passphrase: str | None) -> Ed25519PrivateKey:
             if passphrase is None
             else f"{path}: this key has no passphrase; leave --passphrase-file out"
         ) from exc
-    except ValueError as exc:
+    except (ValueError, UnsupportedAlgorithm) as exc:
         raise SetupError(f"{path}: not a private key, or another passphrase") from exc
     if not isinstance(key, Ed25519PrivateKey):
         raise SetupError(f"{path}: not an Ed25519 key; make one with `assent-govern keys new`")

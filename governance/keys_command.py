@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from base.process import forbid_tracing
 from governance.keys import Role, new_key
 from governance.options import FOLDER, PASSPHRASE, passphrase
 
@@ -42,6 +43,7 @@ def keys_new(
     Example:
       assent-govern keys new rep --party "Works Council of Acme" --role approver --name Grace
     """
+    forbid_tracing()
     private, public, part = new_key(
         folder,
         role=Role(role),

@@ -49,6 +49,12 @@ RULES: Final = (
         broken=checks.not_filled_in,
     ),
     Rule(
+        name="hidden-text",
+        why="Control characters steer a terminal: who is to sign would not see what is there.",
+        mend="Write plain text; only the notice has more than one line.",
+        broken=checks.hidden_text,
+    ),
+    Rule(
         name="bad-version",
         why="Devices refuse a policy that is older than the one they know.",
         mend="Count versions from 1 upwards, one for each signed policy.",

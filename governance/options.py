@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Final
 
 import click
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.clock import require_plausible_clock
 from base.command import EXISTING_FILE
 from base.errors import SetupError
+from base.process import forbid_tracing
 from governance.files import read_text
+from governance.keys import read_private
 
 FOLDER: Final = click.Path(file_okay=False, path_type=Path)
 ANY_FILE: Final = click.Path(dir_okay=False, path_type=Path)
@@ -28,6 +31,17 @@ def now() -> datetime:
     """
     require_plausible_clock()
     return datetime.now(UTC)
+
+
+def private_key(path: Path, passphrase_file: Path | None) -> Ed25519PrivateKey:
+    """Return the private key in *path*, in a process that nobody can look into.
+
+    Raises:
+        SetupError: Not there, not such a key, or another passphrase.
+
+    """
+    forbid_tracing()
+    return read_private(path, passphrase(passphrase_file))
 
 
 def passphrase(path: Path | None) -> str | None:

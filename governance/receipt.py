@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 import msgspec
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from base.clock import NANOSECONDS
-from base.command import EXISTING_FILE
+from base.command import EXISTING_FILE, say
 from base.errors import SetupError
 from governance.files import read
 from wire.consent_receipt import ConsentReceipt, verify_consent_receipt
@@ -48,7 +49,7 @@ def verify(*, file: Path, key: Path, log_key: str, as_json: bool) -> None:
         click.echo(msgspec.json.encode(facts))
         return
     for name, value in facts.items():
-        click.echo(f"{name:<11} {value}")
+        say(f"{name:<11} {value}")
 
 
 def _facts(found: ConsentReceipt, *, by_log: bool) -> dict[str, str]:
@@ -77,7 +78,7 @@ def _facts(found: ConsentReceipt, *, by_log: bool) -> dict[str, str]:
 def _key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(read(path))
-    except ValueError as exc:
+    except (ValueError, UnsupportedAlgorithm) as exc:
         raise SetupError(f"{path} is no public key in PEM; give the receipt's device.pem") from exc
     if not isinstance(key, Ed25519PublicKey):
         raise SetupError(f"{path} is no Ed25519 key; give the receipt's device.pem")

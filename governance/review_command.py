@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from base.command import EXISTING_FILE
+from base.command import EXISTING_FILE, say
 from base.durable import replace
 from base.errors import RejectedError
 from governance import claims
@@ -49,7 +49,7 @@ def review(policy: Path | None, out: Path | None, as_json: bool) -> None:
         return
     if not as_json:
         for sentence in beyond(asked, found):
-            click.echo(f"no test  {sentence}")
+            say(f"no test  {sentence}")
     if asked.review != found.digest:
         raise RejectedError(
             f"{policy} names {asked.review.strip() or 'no review'}, not this one; read this one,"

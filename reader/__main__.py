@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from base.clock import NANOSECONDS, SystemClock, require_plausible_clock
-from base.command import EXISTING_FILE, epilog_of, run, version_option
+from base.command import EXISTING_FILE, epilog_of, run, say, version_option
 from base.durable import private_folder, replace
 from base.errors import RejectedError, SetupError
 from base.paths import paths_for
-from base.process import become_undumpable
+from base.process import become_undumpable, forbid_tracing
 from reader.connect_command import connect_command
 from reader.export import jsonl
 from reader.fetch import Collector, Guard, Tally, fetch
@@ -60,6 +60,7 @@ def cli() -> None:
       assent-reader fetch --grant grant.json
       assent-reader open
     """
+    forbid_tracing()  # most commands read an identity, if only to name its key
 
 
 # --- set up -------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ def request_command(  # noqa: PLR0913, PLR0917 - an argument is an option
         first_day=first_day,
         last_day=last_day,
         expires_at=valid_until(_now(), valid_days),
-        why=why.strip(),
+        why=" ".join(why.split()),
     )
     check_request(asked)
     for path, one in of_keys(asked, out, _keys_for(premises, key, first_day, last_day)):
@@ -301,7 +302,7 @@ def status(as_json: bool) -> None:
     for peer in PEERS:
         facts.setdefault(peer, "none yet: run assent-reader connect")
     for key, value in facts.items():
-        click.echo(f"{key:10} {value}")
+        say(f"{key:10} {value}")
 
 
 # --- small parts --------------------------------------------------------------------------
@@ -381,7 +382,7 @@ def _show_report(report: Report, *, as_json: bool) -> None:
     click.echo(f"data subjects: {len(report.subjects)}")
     for fault, names in sorted(report.faults.items()):
         said = "waiting for release" if fault is Fault.NOT_RELEASED else f"REFUSED, {fault}"
-        click.echo(f"{said}: {len(names)} (first {names[0][:16]})")
+        say(f"{said}: {len(names)} (first {names[0][:16]})")
 
 
 def _refuse_faults(report: Report) -> None:

@@ -45,6 +45,7 @@ from wire.tlog import verify_checkpoint
 BATCHES_AT_ONCE: Final = 200  # of the largest shelves, just below the guard's 16 MiB
 LARGEST_ANSWER: Final = 32 << 20  # 200 of the largest shelves, in base64
 HASH_BYTES: Final = 32
+MOST_LISTED: Final = 10_000_000  # by one fetch: some 3 GB of memory, and there it ends
 NOT_FOUND: Final = 404
 GONE: Final = 410
 
@@ -290,8 +291,13 @@ class Collector:
         return decode_policy(answer.body)
 
     def frames(self, grant: AccessGrant) -> Iterator[StoredFrame]:
-        """Yield what is stored that *grant* covers, page by page."""
-        after, more = -1, True
+        """Yield what is stored that *grant* covers, page by page.
+
+        Raises:
+            RejectedError: The list does not move on, or has no end.
+
+        """
+        after, more, listed = -1, True, 0
         while more:
             order = msgspec.json.encode(FrameOrder(grant=grant, after=after))
             answer = self._door.request("POST", "/v1/frames", order)
@@ -301,7 +307,14 @@ class Collector:
                     raise RejectedError("the collector lists frames out of order, or without names")
                 after = stored.index
                 yield stored
-            more = page.more and bool(page.frames)
+            listed += len(page.frames)
+            more = page.more
+            if more and not page.frames:
+                raise RejectedError("the collector says that there is more, and lists nothing")
+            if more and listed >= MOST_LISTED:
+                raise RejectedError(
+                    f"the collector lists more than {MOST_LISTED} frames; ask for a shorter period"
+                )
 
     def frame(self, grant: AccessGrant, batch: BatchHash) -> bytes | None:
         """Return a frame; None when it was erased."""

@@ -49,7 +49,7 @@ def check_request(request: AccessRequest) -> None:
     """Refuse a request that no approver could make sense of.
 
     Raises:
-        SetupError: It asks for no day or no category, or gives no reason.
+        SetupError: It asks for no day or no category, gives no reason, or not in one line.
 
     """
     try:
@@ -62,3 +62,5 @@ def check_request(request: AccessRequest) -> None:
         raise SetupError("name at least one category")
     if not request.why.strip():
         raise SetupError("say why: the approvers will read it before they sign")
+    if not (request.why + request.programme + request.purpose).isprintable():
+        raise SetupError("write one line of text only; the approvers will read it on a terminal")

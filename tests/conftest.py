@@ -72,6 +72,16 @@ def _no_outside_network() -> Iterator[list[str]]:
     assert _went_outside == []
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _commands_leave_us_dumpable() -> Iterator[None]:
+    """Run commands that hold a key within this process, which goes on after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("governance.options", "governance.keys_command", "reader.__main__"):
+            patch.setattr(f"{module}.forbid_tracing", lambda: None)
+        patch.setattr("agent.rights.become_undumpable", lambda: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _still_dumpable() -> Iterator[None]:
     """Fail a test that shut its own process for good, as commands do that see plaintext.

@@ -19,10 +19,20 @@ import msgspec
 # All that msgspec raises for bytes that it cannot read.  Only the first is documented: text
 # that is no UTF-8, and nesting in fields that nobody asked for, come out as themselves.
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+LONGEST: Final = 1_000  # of a message; msgspec quotes the names of fields, however long they are
 
 
 class WireError(Exception):
-    """Bytes from outside were refused; the message says which rule they broke."""
+    """Bytes from outside were refused; the message says which rule they broke.
+
+    It is one line that steers no terminal and no log, though it may quote those bytes
+    (`base.lines` has the same rule, and `wire` imports nothing of ours).
+    """
+
+    def __str__(self) -> str:
+        said = super().__str__()[: 2 * LONGEST]
+        printable = "".join(c if c.isprintable() else " " for c in said)
+        return " ".join(printable.split())[:LONGEST]
 
 
 class MalformedError(WireError):

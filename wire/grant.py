@@ -22,7 +22,7 @@ from wire.consent_record import ConsentRecord, decode_record, encode_record
 from wire.ed25519 import public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.frame import is_day
-from wire.ids import GrantHash, WallInstant
+from wire.ids import GrantHash, KeptInstant, WallInstant
 from wire.policy import Approver, Policy
 from wire.recipients import check_opens
 
@@ -77,7 +77,7 @@ class AccessRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     categories: tuple[Category, ...]
     first_day: str
     last_day: str
-    expires_at: WallInstant
+    expires_at: KeptInstant
     why: str
 
 
@@ -107,7 +107,8 @@ def decode_request(data: bytes) -> AccessRequest:
     """Return the request in *data*, approved or not.
 
     Raises:
-        MalformedError: Not an access request, or not as `encode_request` writes it.
+        MalformedError: Not an access request, not as `encode_request` writes it, or with a text
+            that would steer the terminal of who is to approve it.
 
     """
     try:
@@ -117,6 +118,9 @@ def decode_request(data: bytes) -> AccessRequest:
     # A field that stands there twice would show an approver's own tool another value.
     if encode_request(request) != data:
         raise MalformedError("the access request is not in the form in which requests are written")
+    texts = (part for part in msgspec.structs.astuple(request) if isinstance(part, str))
+    if not all(map(str.isprintable, texts)):
+        raise MalformedError("the access request has a text with characters that cannot be shown")
     if not (is_day(request.first_day) and is_day(request.last_day)):
         raise MalformedError("the access request has a day that is not written as in 2027-03-31")
     return request

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wire.category import Category
 from wire.ed25519 import public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
-from wire.ids import WallInstant
+from wire.ids import WallInstant, can_be_kept
 
 ORDER_LABEL: Final = b"assent/guard-order/v1\0"
 SUBJECT_BYTES: Final = 16
@@ -90,6 +90,8 @@ def verify_order(signed: SignedOrder, origin: str, signing_key: str) -> Order:
         raise MalformedError("the guard's order is not in the one form in which it is written")
     if len(order.subject) != SUBJECT_BYTES or (order.month and not _MONTH.fullmatch(order.month)):
         raise MalformedError("the guard's order names no data subject, or no month")
+    if not can_be_kept(order.at):
+        raise MalformedError("the guard's order has a time that no calendar has")
     if order.origin != origin:
         raise NotCoveredError("the guard's order is for another collector")
     return order

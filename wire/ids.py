@@ -26,6 +26,11 @@ KeptInstant: TypeAlias = Annotated[
 ]  # one that others say and that is kept
 
 
+def can_be_kept(*instants: WallInstant) -> bool:
+    """Whether each is a `KeptInstant`, where what is stored must open whatever was let in."""
+    return all(LEAST_INSTANT <= at <= LAST_INSTANT for at in instants)
+
+
 def key_id(public_key: bytes) -> KeyId:
     """Return the 16-byte name of a public key (frame-v1, section "Key ids")."""
     return KeyId(hashlib.sha256(b"assent/key-id/v1\0" + public_key).digest()[:16])

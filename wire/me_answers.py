@@ -16,7 +16,7 @@ from wire.errors import ForgedError, MalformedError
 from wire.frame import Core, core_hash, decode_core
 from wire.grant import AccessGrant, AccessRequest, access_digest, decode_request, verify_access
 from wire.guard_follows import Three, that_follow
-from wire.ids import BatchHash, CoreHash, SubjectId, WallInstant
+from wire.ids import BatchHash, CoreHash, KeptInstant, SubjectId, WallInstant
 from wire.leaf import (
     Kind,
     batch_payload,
@@ -61,7 +61,7 @@ class OwnBatch(msgspec.Struct, frozen=True, kw_only=True):
     batch_hash: bytes
     core: bytes
     bytes: int
-    received_at: WallInstant
+    received_at: KeptInstant
     leaf: Proof
 
 
@@ -78,7 +78,7 @@ class OwnDemand(msgspec.Struct, frozen=True, kw_only=True):
     """A demand as it was carried out; without `guard` an erasure is outstanding there."""
 
     signed: SignedRequest
-    received_at: WallInstant
+    received_at: KeptInstant
     erased: int
     leaf: Proof
     guard: SignedErasure | None
@@ -93,8 +93,8 @@ class OwnTombstone(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     batch_hash: bytes
-    made_at: WallInstant
-    swept_at: WallInstant | None  # when its bytes were removed; None: not yet
+    made_at: KeptInstant
+    swept_at: KeptInstant | None  # when its bytes were removed; None: not yet
     kind: Kind
     of: bytes
     leaf: Proof
@@ -117,7 +117,7 @@ class OwnAccess(msgspec.Struct, frozen=True, kw_only=True):
     core_hash: bytes
     access: bytes
     policy: bytes  # the digest of the policy that was in force
-    released_at: WallInstant
+    released_at: KeptInstant
     leaf: Proof
 
 

@@ -28,7 +28,7 @@ from wire.category import Category
 from wire.ed25519 import KEY_BYTES, public_key
 from wire.errors import UNREADABLE, ForgedError, MalformedError, NotCoveredError
 from wire.guard_order import SignedOrder
-from wire.ids import KeptInstant, SubjectId, WallInstant
+from wire.ids import KeptInstant, SubjectId, WallInstant, can_be_kept
 
 KEY_INFO: Final = b"assent/rights-key/v1"
 SUBJECT_LABEL: Final = b"assent/subject/v1\0"
@@ -250,6 +250,8 @@ def verify_erasure(signed: SignedErasure, request: bytes, signing_key: str) -> E
         raise ForgedError("the erasure is not signed by the policy's guard") from None
     except (binascii.Error, *UNREADABLE) as exc:
         raise MalformedError(f"the guard's receipt cannot be read: {exc}") from exc
+    if not can_be_kept(erasure.erased_at, erasure.pending_until):
+        raise MalformedError("the guard's receipt has a time that no calendar has")
     if erasure.request != request:
         raise ForgedError("the guard's receipt is for another request")
     return erasure

@@ -14,6 +14,7 @@ from base import durable
 from base.door import check_listens, decode_pins, host_and_port
 from base.errors import SetupError
 from base.pki import (
+    UNREADABLE,
     Authority,
     check_issued,
     load_ed25519,
@@ -147,7 +148,7 @@ def connect_witness(
     decode_pins(pins)
     try:
         x509.load_pem_x509_certificate(authority)
-    except ValueError as exc:
+    except UNREADABLE as exc:
         raise SetupError("the authority is no certificate; give the witness's ca.pem") from exc
     config = with_witness(premises.config_file.read_bytes(), origin.rstrip("/"), pins)
     path = premises.witness_authority(origin.rstrip("/"))

@@ -14,6 +14,7 @@ import msgspec
 from base.door import DoorError, Response
 from base.errors import SetupError
 from base.https import OneDoor
+from base.lines import one_line
 from collector.config import GuardConfig, WitnessConfig
 from collector.log import Log
 from collector.premises import Premises
@@ -266,7 +267,7 @@ def _size(body: bytes) -> int:
 
 def _line(body: bytes) -> str:
     """Return what the guard said, as far as it may stand in a log."""
-    return "".join(c for c in body.decode("utf-8", "replace")[:300] if c.isprintable())
+    return one_line(body.decode("utf-8", "replace"), 300)
 
 
 def _unusable(said: str, exc: Exception | None) -> RefusedError:

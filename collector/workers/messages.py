@@ -173,6 +173,7 @@ class Logged(msgspec.Struct, frozen=True, tag=True, array_like=True):
     where: str
     message: str
     values: list[str | int | float]
+    trace: str = ""
 
 
 Order: TypeAlias = More | Take | Store | Whole | Begin | Part | Done | Stop | Ping

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Scope
 
 from base.errors import RetryableError
+from base.logs import TRACE
 from collector.ingest.intake import EXTENSION, Account, Ahead, Bounds
 from collector.refusal import RefusedError, Why
 from collector.workers.line import Line
@@ -71,7 +72,8 @@ class Tunnel:
             case Pong():
                 pass  # it was counted
             case Logged():
-                logging.getLogger(word.where).log(word.level, word.message, *word.values)
+                log, more = logging.getLogger(word.where), {TRACE: word.trace}
+                log.log(word.level, word.message, *word.values, extra=more)
             case _:
                 if (known := self._open.get(word.number)) is not None:
                     known.answered(word)

@@ -30,6 +30,7 @@ from starlette.types import Receive, Scope, Send
 from base import structs
 from base.clock import SystemClock
 from base.errors import AssentError
+from base.logs import trace_of
 from base.process import die_with_parent
 from base.protocols import BODY_AHEAD_BYTES
 from base.serving import Clients, Credentials, Listener
@@ -340,12 +341,8 @@ class _ToOwner(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send a line; its trace, if there is one, with it."""
         message, values = str(record.msg), _plain(record.args)
-        if record.exc_info and not values:  # formatted only now, for the sake of its trace
-            message = message.replace("%", "%%")
-        if record.exc_info:
-            trace = logging.Formatter().formatException(record.exc_info)
-            message, values = f"{message}\n%s", [*values, trace]
-        said = Logged(record.levelno, record.name, message, values)
+        trace = trace_of(record.exc_info[1]) if record.exc_info else ""
+        said = Logged(record.levelno, record.name, message, values, trace)
         self._loop.call_soon_threadsafe(self._line.say, said)
 
 

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
+from base.lines import shown
+
 
 class Rule(StrEnum):
     """What was not kept; names are stable, words are not."""
@@ -48,9 +50,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """It in one line for a person."""
+        """It in one line for a person, whatever names a bundle gave to its files."""
         where = "" if self.leaf is None else f"leaf {self.leaf}: "
-        return f"{self.rule}  {where}{self.what}"
+        return shown(f"{self.rule}  {where}{self.what}")
 
 
 def in_order(findings: Iterable[Finding]) -> list[Finding]:

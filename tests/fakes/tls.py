@@ -3,6 +3,7 @@
 `Peer` speaks raw sockets, so that what it counts is what really came over the wire.
 """
 
+import base64
 import contextlib
 import socket
 import ssl
@@ -54,6 +55,23 @@ def found(folder: Path, *, hosts: tuple[str, ...] = ("127.0.0.1",), name: str = 
     uri = client_uri("acme", Role.DEVICE, spki_sha256(device.public_key()).hex())
     (folder / "device.pem").write_bytes(authority.certify(signing_request(device), uri))
     return House(authority=authority, folder=folder, pin=spki_sha256(key.public_key()).hex())
+
+
+def der_to_pem(der: bytes, what: str = "CERTIFICATE") -> bytes:
+    """Return DER as PEM, whatever it is."""
+    begin, end = (f"-----{word} {what}-----\n".encode("ascii") for word in ("BEGIN", "END"))
+    return begin + base64.encodebytes(der) + end
+
+
+def of_version_five(pem: bytes) -> bytes:
+    """Return a certificate as it is, of a version that X.509 does not have."""
+    der, field = pem_to_der(pem), bytes.fromhex("a003020102")
+    return der_to_pem(der.replace(field, field[:-1] + b"\x05", 1))
+
+
+def with_an_extension_twice(pem: bytes) -> bytes:
+    """Return a certificate that names one extension twice: OpenSSL shows none of these."""
+    return der_to_pem(pem_to_der(pem).replace(b"\x55\x1d\x13", b"\x55\x1d\x0e", 1))
 
 
 def pem_to_der(pem: bytes) -> bytes:

@@ -18,6 +18,7 @@ from base.errors import RejectedError, RetryableError, SetupError
 from base.pki import Authority, Role, client_uri, requested_key, signing_request, spki_sha256
 from tests.fakes.organisation import Organisation, PolicyFolder
 from tests.fakes.repository import Repository
+from tests.fakes.tls import of_version_five, with_an_extension_twice
 from wire.collector_http import Certified
 from wire.collector_http import Enrolment as EnrolmentFile
 from wire.ids import WallInstant
@@ -252,15 +253,19 @@ def test_the_certificate_is_renewed_when_a_third_of_its_life_remains(
             assert requested_key(request_pem) == device.key.public_key()
             return certified(world.door.certify(request_pem))
 
+        def close(self) -> None: ...
+
     before = (world.folder / "device.pem").read_bytes()
     monkeypatch.setattr(renewal, "Door", RenewingDoor)
     at = Now(boot=0, wall=NOW.wall + int(days * 86_400e9), boot_id="b")
     assert (renewal.renew(device, at, ("ab" * 32,)) is not None) is renewed
     assert ((world.folder / "device.pem").read_bytes() != before) is renewed
-    assert all(len(arguments) == 3 for arguments in doors)  # no client certificate
+    assert all(len(arguments) == 3 for arguments in doors[:1])  # no client certificate
 
 
-@pytest.mark.parametrize("answer", ["", "no certificate", "caf\u00e9", "another device's"])
+@pytest.mark.parametrize(
+    "answer", ["", "no certificate", "caf\u00e9", "another device's", "of version 5"]
+)
 def test_what_is_no_certificate_of_this_device_replaces_none(
     world: World, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
@@ -269,6 +274,9 @@ def test_what_is_no_certificate_of_this_device_replaces_none(
     device = enroll.load_device(world.folder)
     if answer == "another device's":
         answer = world.door.certify(signing_request(Ed25519PrivateKey.generate()))
+    if answer == "of version 5":
+        good = world.door.certify(signing_request(device.key))
+        answer = of_version_five(good.encode("ascii")).decode("ascii")
 
     class LyingDoor:
         def __init__(self, *_arguments: object, **_options: object) -> None: ...
@@ -282,6 +290,31 @@ def test_what_is_no_certificate_of_this_device_replaces_none(
     with pytest.raises(RejectedError, match="not for this device"):
         renewal.renew(device, late, ("ab" * 32,))
     assert (world.folder / "device.pem").read_bytes() == before
+
+
+def test_a_certificate_that_no_tls_can_show_replaces_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for this key, and with it the device could not even ask for a better one."""
+    world.file = msgspec.structs.replace(world.file, ca_pem=Authority.create("ca").pem.decode())
+    world.enroll()
+    device = enroll.load_device(world.folder)
+    good = world.door.certify(signing_request(device.key)).encode("ascii")
+    answers = [with_an_extension_twice(good), good]
+
+    class TwiceAskedDoor(Door):
+        def renew(self, _request_pem: bytes) -> Certified:
+            return certified(answers.pop(0).decode("ascii"))
+
+    before = (world.folder / "device.pem").read_bytes()
+    monkeypatch.setattr(renewal, "Door", TwiceAskedDoor)
+    late = Now(boot=0, wall=NOW.wall + int(6 * 86_400e9), boot_id="b")
+    with pytest.raises(RejectedError, match="cannot be used"):
+        renewal.renew(device, late, ("ab" * 32,))
+    assert (world.folder / "device.pem").read_bytes() == before
+    assert not list(world.folder.glob("*.tried"))
+    renewal.renew(device, late, ("ab" * 32,))
+    assert (world.folder / "device.pem").read_bytes() == good
 
 
 def test_a_folder_in_memory_is_told_from_one_on_a_disk(tmp_path: Path) -> None:

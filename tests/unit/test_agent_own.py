@@ -101,16 +101,16 @@ def test_who_had_it_opened_is_listed_with_purpose_and_approvers(
     reader: OneDoor,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One paragraph a request; what somebody wrote cannot steer the terminal."""
+    """One paragraph a request, with the reason that its approvers read."""
     frames = [sent(ada) for _ in range(2)]
     assert run("accesses", "--key", key) == ExitCode.DONE
     assert "nobody had anything of you opened" in capsys.readouterr().out
-    opened(reader, approved(site, why="to \x1b[2J try"), *frames)
+    opened(reader, approved(site, why="to try it"), *frames)
     assert run("accesses", "--key", key) == ExitCode.DONE
     shown = capsys.readouterr()
     assert f"{READER}: 2 batches" in shown.out
     assert "Ada (" in shown.out
-    assert "\x1b" not in shown.out
+    assert "to try it" in shown.out
     assert shown.err == ""
 
 

@@ -303,6 +303,14 @@ def test_a_request_names_days_that_sort(day: str) -> None:
         decode_request(encode_request(ACME.request(first_day=day)))
 
 
+@pytest.mark.parametrize("field", ["why", "reader", "programme", "purpose", "request_id"])
+@pytest.mark.parametrize("sign", ["\x1b[4A\r\x1b[J", "\n", "\x9b2J", "\u202e", "\u2067"])
+def test_a_request_cannot_rewrite_what_its_approver_is_shown(field: str, sign: str) -> None:
+    """Else a reader asks for everything, and the terminal shows one harmless day."""
+    with pytest.raises(MalformedError, match="cannot be shown"):
+        decode_request(encode_request(ACME.request(**{field: f"a study{sign}of one toolbar"})))
+
+
 @pytest.mark.parametrize("asked", [0, -1, 1])
 def test_no_policy_lets_one_party_alone_approve(asked: int) -> None:
     """The lint refuses such a policy; whoever signs without it gains nothing."""

@@ -40,6 +40,23 @@ def test_an_error_is_one_line_and_its_code(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("kind", [RejectedError, ForeignError])
+def test_what_the_other_side_said_steers_no_terminal(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A collector's error may hold what it likes; here it is one line, and ends."""
+
+    @click.command()
+    def command() -> None:
+        raise kind("the collector says: \x1b]0;owned\x07\x1b[2J\nall well" + "x" * 10**6)
+
+    assert outcome(command, "prog", [], refusals=(ForeignError,)) == ExitCode.REJECTED
+    said = capsys.readouterr().err
+    assert said.startswith("prog: the collector says: ]0;owned [2J all wellx")
+    assert said[:-1].isprintable()
+    assert len(said) < 3_000
+
+
 def test_a_defect_of_ours_is_not_hidden() -> None:
     """What nobody foresaw keeps its traceback."""
 

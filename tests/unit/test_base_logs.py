@@ -162,3 +162,52 @@ def test_a_line_with_no_arguments_or_strange_ones_is_written(
     logger.info("%s", object())
     assert [line["numbers"] for line in lines(tmp_path)][:2] == [[], []]
     assert len((tmp_path / "guard.log").read_text("utf-8").splitlines()) == 3
+
+
+STEERING = "\x1b]0;owned\x07\x1b[2J\x9b1m\r\n2026-11-28 ERROR agent: forged\u202e line"
+
+
+def raised(text: str) -> BaseException:
+    """Return a group of an error that another one led to; each says *text*."""
+
+    def fail() -> None:
+        raise ExceptionGroup(text, [OSError(text), ValueError(text)]) from OSError(text)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        fail()
+    return caught.value
+
+
+@pytest.mark.parametrize("form", logs.Form)
+def test_nobody_writes_lines_or_escapes_into_our_log(
+    form: logs.Form, root: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a stranger said is within one line, also in the errors of a traceback."""
+    logs.start_logging("agent", tmp_path, form=form)
+    group = raised(STEERING)
+    group.add_note(STEERING)
+    logging.getLogger("agent").error("it said %s", STEERING, exc_info=group)
+    lines = (tmp_path / "agent.log").read_text("utf-8").split("\n")[:-1]
+    assert all(line.isprintable() for line in lines)
+    assert not any(line.startswith("2026-11-28 ERROR") for line in lines)
+    if form is logs.Form.TEXT:
+        assert sum("forged" in line for line in lines) == 1 + 4  # message; chain, group, its two
+        assert any(line.strip().startswith("raise ExceptionGroup") for line in lines)
+    else:
+        [only] = lines
+        assert "forged" in json.loads(only)["says"]
+
+
+@pytest.mark.parametrize("form", logs.Form)
+def test_the_traceback_of_a_worker_keeps_its_lines(
+    form: logs.Form, root: logging.Logger, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes with the record, and not in its message, which is one line."""
+    logs.start_logging("collector", tmp_path, form=form)
+    trace = logs.trace_of(raised(STEERING))
+    logging.getLogger("app").error("100% lost", extra={logs.TRACE: trace})
+    written = (tmp_path / "collector.log").read_text("utf-8")
+    if form is logs.Form.TEXT:
+        assert written.endswith(f"app: 100% lost\n{trace}\n")
+    else:
+        assert json.loads(written)["trace"] == trace

@@ -1,8 +1,10 @@
 """Where programs keep things: private folders, movable as a whole."""
 
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,7 +58,7 @@ def test_a_folder_of_somebody_else_is_refused(
 ) -> None:
     """Whoever owns the folder owns what is in it."""
     monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.raises(SetupError, match="must belong to you alone"):
+    with pytest.raises(SetupError, match=r"must belong to you alone|belongs to somebody else"):
         Paths(config=tmp_path, state=tmp_path, logs=tmp_path, runtime=tmp_path).make()
 
 
@@ -82,3 +84,59 @@ def test_without_a_session_a_command_says_what_it_has_to_say_and_nothing_else(
     )
     assert ran.returncode == ExitCode.LATER
     assert len(ran.stderr.splitlines()) == 1, ran.stderr
+
+
+def all_in(folder: Path) -> Paths:
+    return Paths(config=folder / "c", state=folder / "s", logs=folder / "l", runtime=folder / "r")
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Have a path belong to a stranger, as far as we can see."""
+    strange: set[Path] = set()
+    lstat = Path.lstat
+
+    def seen(path: Path) -> os.stat_result:
+        found = list(lstat(path))
+        if path in strange:
+            found[stat.ST_UID] = 4001
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "lstat", seen)
+    return strange.add
+
+
+def test_what_lies_in_a_folder_of_somebody_else_is_refused(
+    tmp_path: Path, theirs: Callable[[Path], None]
+) -> None:
+    """A sticky bit keeps others from swapping what is in it, and not its owner."""
+    home = tmp_path / "above" / "home"
+    home.mkdir(parents=True)
+    home.chmod(0o1777)
+    all_in(home).make()
+    theirs(tmp_path / "above")
+    with pytest.raises(SetupError, match="above belongs to somebody else"):
+        all_in(home).make()
+
+
+def test_a_link_of_ours_is_followed_and_one_of_somebody_else_is_not(
+    tmp_path: Path, theirs: Callable[[Path], None]
+) -> None:
+    """A home folder on another disk is usual; a link that others made leads where they like."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "home").symlink_to("./disk/../disk")
+    all_in(tmp_path / "home").make()
+    theirs(tmp_path / "home")
+    with pytest.raises(SetupError, match="home belongs to somebody else"):
+        all_in(tmp_path / "home").make()
+
+
+def test_the_way_on_behind_a_link_is_looked_at_too(
+    tmp_path: Path, theirs: Callable[[Path], None]
+) -> None:
+    """The link is ours, and leads into a folder of somebody else."""
+    (tmp_path / "their" / "disk").mkdir(parents=True)
+    (tmp_path / "home").symlink_to(tmp_path / "their" / "disk")
+    theirs(tmp_path / "their")
+    with pytest.raises(SetupError, match="their belongs to somebody else"):
+        all_in(tmp_path / "home").make()

@@ -1,5 +1,9 @@
 """The small authority: what it certifies, and what it refuses to take from a request."""
 
+import contextlib
+import random
+import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,17 +22,26 @@ from base.pki import (
     CertificateError,
     Role,
     certificate_expires_at,
+    certificate_hosts,
     certificate_spki_sha256,
+    certificate_spki_sha256_of_pem,
     check_issued,
     client_of,
     client_uri,
     load_ed25519,
     new_server_key,
     private_pem,
+    requested_key,
     signing_request,
     spki_sha256,
 )
-from tests.fakes.tls import certificate, pem_to_der
+from tests.fakes.tls import (
+    certificate,
+    der_to_pem,
+    of_version_five,
+    pem_to_der,
+    with_an_extension_twice,
+)
 
 URI = "urn:assent:acme:device:ab12"
 
@@ -237,3 +250,67 @@ def test_a_file_of_two_authorities_goes_with_the_certificates_of_either(
     strange = third.certify(signing_request(key), URI)
     with pytest.raises(SetupError, match="another authority"):
         check_issued(strange, coming.pem + authority.pem, key.public_key())
+
+
+def looked_at(pem: bytes, authority: Authority, key: Ed25519PrivateKey) -> list[Exception]:
+    """Return how each reader of ours refuses this certificate; any other error escapes."""
+    refused: list[Exception] = []
+    readers: list[Callable[[], object]] = [
+        lambda: client_of(pem_to_der(pem)),
+        lambda: certificate_spki_sha256(pem_to_der(pem)),
+        lambda: certificate_spki_sha256_of_pem(pem),
+        lambda: certificate_expires_at(pem),
+        lambda: certificate_hosts(pem),
+        lambda: check_issued(pem, authority.pem, key.public_key()),
+        lambda: check_issued(authority.certify(signing_request(key), URI), pem, key.public_key()),
+    ]
+    for reader in readers:
+        try:
+            reader()
+        except (CertificateError, SetupError) as exc:
+            refused.append(exc)
+    return refused
+
+
+def test_a_certificate_of_a_version_that_there_is_not_is_refused(
+    authority: Authority, key: Ed25519PrivateKey
+) -> None:
+    """The library has an error for it that is no ValueError: it ended whoever asked."""
+    good = authority.certify(signing_request(key), URI)
+    assert len(looked_at(of_version_five(good), authority, key)) == 7
+
+
+def test_a_certificate_that_says_something_twice_is_refused(
+    authority: Authority, key: Ed25519PrivateKey
+) -> None:
+    """Likewise."""
+    twice = with_an_extension_twice(authority.certify(signing_request(key), URI))
+    with pytest.raises(CertificateError):
+        client_of(pem_to_der(twice))
+    looked_at(twice, authority, key)
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+@pytest.mark.parametrize("seed", range(40))
+def test_a_spoilt_certificate_is_read_or_refused(
+    seed: int, authority: Authority, key: Ed25519PrivateKey
+) -> None:
+    """Whatever byte is wrong, nothing but our own errors comes out."""
+    chance = random.Random(seed)  # noqa: S311 - nothing secret comes of it
+    for pem in (
+        authority.certify(signing_request(key), URI),
+        authority.server_certificate(new_server_key(), ["localhost", "127.0.0.1"]),
+    ):
+        spoilt = bytearray(pem_to_der(pem))
+        for _ in range(chance.choice((1, 1, 1, 2, 4))):
+            at = chance.randrange(len(spoilt))
+            spoilt[at] = chance.choice((0, 1, 5, 0x39, 0x7F, 0x80, 0xFF, spoilt[at] ^ 1))
+        looked_at(der_to_pem(bytes(spoilt)), authority, key)
+    request = bytearray(ssl.PEM_cert_to_DER_cert(_as_certificate(signing_request(key))))
+    request[chance.randrange(len(request))] ^= 1 << chance.randrange(8)
+    with contextlib.suppress(CertificateError):
+        requested_key(der_to_pem(bytes(request), "CERTIFICATE REQUEST"))
+
+
+def _as_certificate(pem: bytes) -> str:
+    return pem.decode("ascii").replace(" REQUEST", "")

@@ -18,7 +18,7 @@ from tests.fakes.organisation import CONTROLLER, COUNCIL, READER, Organisation
 from wire.errors import WireError
 from wire.grant import AccessGrant, encode_request, verify_access
 from wire.ids import WallInstant
-from wire.policy import decode_policy
+from wire.policy import decode_policy, encode_policy
 
 
 def govern(*args: object, stdin: str = "") -> Result:
@@ -244,6 +244,34 @@ def test_an_access_needs_both_approvers_and_shows_what_it_allows(
         assert "first training run" in result.output
     grant = msgspec.json.decode(out.read_bytes(), type=AccessGrant)
     assert verify_access(grant, policy, at) == asked
+
+
+def test_an_approver_is_asked_about_nothing_that_steers_the_terminal(
+    keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A request that moves the cursor up over its own lines is refused before it is shown."""
+    request, out = tmp_path / "request.json", tmp_path / "grant.json"
+    request.write_bytes(encode_request(Organisation().request(why="a study\x1b[4A\r\x1b[J")))
+    key = keys / "ada/approver-key.pem"
+    approving = ("approve", request, "--key", key, "--name", "Ada", "--yes", "--out", out)
+    assert code_of(*approving) == ExitCode.REJECTED
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert not out.exists()
+
+
+def test_the_representatives_see_every_line_of_a_policy_that_would_hide_some(
+    drafted: Path, keys: Path
+) -> None:
+    """What a draft holds is shown without its escapes, and the lint says where they are."""
+    sign(drafted, keys, "ada", *publics(keys))
+    policy = decode_policy((drafted / "policy.json").read_bytes())
+    hiding = msgspec.structs.replace(policy.guard, name="Council lock\x1b[3A\x1b[J")
+    file = drafted / "policy.json"
+    file.write_bytes(encode_policy(msgspec.structs.replace(policy, guard=hiding)))
+    assert "Council lock?[3A?[J" in govern("show", drafted).output
+    arguments = ["lint", str(file)]
+    assert "refused  hidden-text: guard.name" in CliRunner().invoke(cli, arguments).output
 
 
 def test_an_approval_in_the_wrong_name_is_refused_when_the_policy_is_at_hand(

@@ -115,6 +115,16 @@ def one_person_for_two_parties() -> Policy:
 
 BROKEN: Final[dict[str, list[Callable[[], Policy]]]] = {
     "not-filled-in": [lambda: changed(jurisdictions=("FILL IN: where",))],
+    "hidden-text": [
+        lambda: guard(name="Council lock\x1b[3A\x1b[J"),
+        lambda: rule(justification="for\rthis"),
+        lambda: changed(assessment=Assessment(id="DPIA-7\x9b2J", expires="2028-01-01")),
+        lambda: changed(applications=(Application(process="gedit", window_class="G\nedit"),)),
+        lambda: changed(applications=(Application(process="gedit", window_class="\u202eG"),)),
+        lambda: changed(representatives=Party(name=COUNCIL, contact="\u2066x@y.example")),
+        lambda: changed(notice=GOOD.notice + "\x1b[3A"),
+        lambda: changed(notice=GOOD.notice.replace("\n", "\r\n")),
+    ],
     "bad-version": [lambda: changed(version=0)],
     "bad-name": [
         lambda: changed(programme="Pilot 1"),

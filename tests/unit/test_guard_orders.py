@@ -13,6 +13,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
+from agent.guard_orders import FILE_NAME, GuardOrders
 from base.https import OneDoor
 from base.pki import Role, client_uri, private_pem, signing_request
 from collector.guard.client import GuardClient
@@ -373,6 +374,16 @@ def test_a_device_believes_no_order_but_its_own_guards_about_its_own_person(
     play(story())
 
 
+def test_an_order_of_no_time_that_was_kept_before_ends_no_agent(tmp_path: Path) -> None:
+    """Such a one was believed once; it still restricts, and is said."""
+    order = Order(origin="x", subject=bytes(16), category=None, month="", at=WallInstant(0))
+    text = msgspec.json.encode(order).replace(b'"at":0', b'"at":%d' % 10**30)
+    (tmp_path / FILE_NAME).write_bytes(b'[{"version":1,"order":' + text + b"}]")
+    orders = GuardOrders(tmp_path, SubjectId(bytes(16)))
+    assert orders.covers(Category.KEYS, "2027-03")
+    assert "the guard erased its keys on 2262-04-11" in orders.words()[0]
+
+
 # --- the form -----------------------------------------------------------------------------
 
 
@@ -382,6 +393,8 @@ def test_a_device_believes_no_order_but_its_own_guards_about_its_own_person(
         ({"subject": b"short"}, MalformedError),
         ({"month": "2027-13"}, MalformedError),
         ({"month": "2027"}, MalformedError),
+        ({"at": 10**30}, MalformedError),  # no calendar has it, and no database
+        ({"at": -(10**30)}, MalformedError),
         ({"origin": "https://other.example:1"}, NotCoveredError),
     ],
 )

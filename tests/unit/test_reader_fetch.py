@@ -7,17 +7,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from base.door import Response
 from base.errors import RejectedError, RetryableError
 from guard.keys import Found
 from guard.release import Refused, release
 from guard.trust import PolicySet
-from reader.fetch import fetch
+from reader.fetch import Collector, fetch
 from reader.library import Library, SpoiltFileError
 from reader.opening import Fault, FaultError
 from reader.verify import Opener, Report
 from tests.fakes.organisation import NOW, READER, Organisation, PolicyFolder, Sealed, raw, wall
 from wire.category import Category
 from wire.collector_http import (
+    FrameList,
     KeptConsent,
     LoggedRelease,
     ReleaseList,
@@ -411,3 +413,48 @@ def test_a_policy_in_the_library_that_was_changed_is_said(tmp_path: Path) -> Non
     file.write_bytes(text + b" ")
     with pytest.raises(SpoiltFileError, match="was changed"):
         library.policy(policy_digest(text))
+
+
+@dataclass
+class ListingDoor:
+    """A collector that lists so many frames a page, and always says that there is more."""
+
+    a_page: int
+    step: int = 1
+    asked: int = 0
+
+    def request(self, _method: str, _path: str, order: bytes) -> Response:
+        self.asked += 1
+        after = msgspec.json.decode(order)["after"]
+        frames = tuple(
+            StoredFrame(
+                batch_hash=bytes(32),
+                index=after + n * self.step,
+                category=Category.KEYS,
+                day="2027-03-15",
+                bytes=1,
+            )
+            for n in range(1, self.a_page + 1)
+        )
+        body = msgspec.json.encode(FrameList(frames=frames, more=True))
+        return Response(status=200, headers={}, body=body)
+
+
+@pytest.mark.parametrize(
+    ("door", "why", "pages"),
+    [
+        (ListingDoor(a_page=10), "more than 50 frames", 5),
+        (ListingDoor(a_page=0), "lists nothing", 1),
+        (ListingDoor(a_page=1, step=0), "out of order", 1),
+    ],
+)
+def test_a_list_without_an_end_is_refused(
+    door: ListingDoor, why: str, pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A collector that goes on for ever fills no reader's memory; one that is stuck is said."""
+    monkeypatch.setattr("reader.fetch.MOST_LISTED", 50)
+    collector = object.__new__(Collector)
+    monkeypatch.setattr(collector, "_door", door, raising=False)
+    with pytest.raises(RejectedError, match=why):
+        list(collector.frames(AccessGrant(request=b"", approvals=())))
+    assert door.asked == pages

@@ -34,11 +34,14 @@ from wire.guard_http import KeyAnswer, KeyRequest
 from wire.ids import LAST_INSTANT, LEAST_INSTANT, BatchHash, WallInstant, key_id
 from wire.leaf import Kind, request_payload
 from wire.linked import ConsentState
+from wire.me_answers import OwnAccess, Proof
 from wire.rights import (
     Demand,
+    Erasure,
     SignedErasure,
     SignedRequest,
     rights_key_of,
+    sign_erasure,
     subject_of,
     verify_erasure,
     verify_request,
@@ -571,3 +574,33 @@ def test_a_receipt_of_another_guard_or_for_another_request_proves_nothing(
     ):
         with pytest.raises(ForgedError):
             verify_erasure(forged, digest, signer)
+
+
+@pytest.mark.parametrize("field", ["erased_at", "pending_until"])
+@pytest.mark.parametrize("at", [10**30, -(10**30)])
+def test_a_receipt_of_no_time_is_none(field: str, at: int) -> None:
+    """The guard that signed it would end whoever says the day of it."""
+    word = Erasure(
+        request=bytes(32), keys=1, erased_at=WallInstant(1), pending_until=WallInstant(2)
+    )
+    key = ACME.policy().guard.signing_key
+    assert verify_erasure(sign_erasure(word, ACME.guard), bytes(32), key) == word
+    odd = msgspec.structs.replace(word, **{field: at})
+    with pytest.raises(MalformedError, match="no calendar"):
+        verify_erasure(sign_erasure(odd, ACME.guard), bytes(32), key)
+
+
+def test_an_answer_about_ones_own_data_has_times_that_can_be_said() -> None:
+    """A collector's answer of the year 10^21 is none."""
+    leaf = Proof(index=0, salt=b"", proof=())
+    for at in (10**30, -(10**30)):
+        own = OwnAccess(
+            batch_hash=b"",
+            core_hash=b"",
+            access=b"",
+            policy=b"",
+            released_at=WallInstant(at),
+            leaf=leaf,
+        )
+        with pytest.raises(MalformedError):
+            decode(msgspec.json.encode(own), OwnAccess)
