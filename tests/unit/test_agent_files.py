@@ -104,8 +104,10 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Workstation:
                 await station.focus()
                 station.clock.pass_by(0.5)
                 await eventually(lambda: the(station, "input").is_open)
+                before = sum(service.counters.kept.values())
                 the(station, "input").emit(key(station))
                 station.clock.pass_by(1)
+                await eventually(lambda: sum(service.counters.kept.values()) > before)
                 await station.tray.say(Pause())
                 station.clock.pass_by(2)
 
