@@ -18,6 +18,9 @@ from base.durable import private_folder
 from base.errors import SetupError
 
 _MOST_LINKS: Final = 40  # as Linux itself follows
+_USERS: Final = Path("/proc/self/uid_map")
+_UNKNOWN: Final = Path("/proc/sys/kernel/overflowuid")
+_EVERYBODY: Final = ["0", "0", "4294967295"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +74,7 @@ def _of_others(folder: Path) -> Path | None:
 
     """
     rest, here, links = list(folder.absolute().parts[1:]), Path("/"), 0
+    trusted = {os.getuid(), 0} | _beyond(_USERS)
     while rest:
         part = rest.pop(0)
         if part == os.pardir:
@@ -80,7 +84,7 @@ def _of_others(folder: Path) -> Path | None:
             found = (here / part).lstat()
         except FileNotFoundError:
             return None  # what is missing is made by us
-        if found.st_uid not in {os.getuid(), 0}:
+        if found.st_uid not in trusted:
             return here / part
         if not stat.S_ISLNK(found.st_mode):
             here /= part
@@ -92,6 +96,19 @@ def _of_others(folder: Path) -> Path | None:
         here = Path("/") if target.is_absolute() else here
         rest = [*(p for p in target.parts if p != target.anchor), *rest]
     return None
+
+
+def _beyond(users: Path) -> set[int]:
+    """Return the uid that stands for whom this user namespace does not know, if it is one.
+
+    Root outside looks like any other there, and the folders above ours are its own as a rule.
+    """
+    try:
+        if users.read_text("ascii").split() == _EVERYBODY:
+            return set()
+        return {int(_UNKNOWN.read_text("ascii"))}
+    except OSError:  # no Linux, or nothing is shown of it
+        return set()
 
 
 def paths_for(program: str) -> Paths:

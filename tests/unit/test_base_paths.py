@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from base import paths
 from base.errors import ExitCode, SetupError
 from base.paths import Paths, paths_for
 from tests.conftest import ROOT
@@ -140,3 +141,21 @@ def test_the_way_on_behind_a_link_is_looked_at_too(
     theirs(tmp_path / "their")
     with pytest.raises(SetupError, match="their belongs to somebody else"):
         all_in(tmp_path / "home").make()
+
+
+def test_whom_a_user_namespace_does_not_know_is_no_stranger_there(
+    tmp_path: Path, theirs: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root outside looks so; and nobody else is anybody's stand-in where all are known."""
+    everybody, one, unknown = (tmp_path / name for name in ("everybody", "one", "unknown"))
+    everybody.write_text("         0          0 4294967295\n")
+    one.write_text("         0       1000          1\n")
+    unknown.write_text("4001\n")
+    (tmp_path / "home").mkdir()
+    theirs(tmp_path / "home")
+    monkeypatch.setattr(paths, "_UNKNOWN", unknown)
+    monkeypatch.setattr(paths, "_USERS", everybody)
+    with pytest.raises(SetupError, match="home belongs to somebody else"):
+        all_in(tmp_path / "home").make()
+    monkeypatch.setattr(paths, "_USERS", one)
+    all_in(tmp_path / "home").make()
