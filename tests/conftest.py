@@ -224,6 +224,11 @@ class Figures:
                 terminalreporter.write_line(line)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the long files come first."""
+    items.sort(key=lambda item: second_look.place(item.nodeid))
+
+
 def pytest_collection_finish() -> None:
     """Learn the structs while there is one thread: the programs' threads run in ours."""
     structs.learn()

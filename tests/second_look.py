@@ -32,6 +32,36 @@ CAME_LATE: Final = (  # how what was waited for in vain begins; all else may hav
 OF_THE_TEST: Final = (  # what pytest notices in a thread, and says only after the test
     "pytest.PytestUnhandledThreadExceptionWarning"
 )
+# Files that take a minute and more: first, for the others would wait for who had one last.
+LONG: Final = (
+    "tests/model/test_gate_model.py",
+    "tests/model/test_mutants.py",
+    "tests/e2e/test_pynput_source.py",
+    "tests/e2e/test_bad_surroundings.py",
+    "tests/contracts/test_http_api.py",
+    "tests/faults/test_collector_kill.py",
+    "tests/faults/test_agent_disk_faults.py",
+    "tests/e2e/test_bad_input.py",
+    "tests/e2e/test_bucket.py",
+    "tests/e2e/test_one_door.py",
+    "tests/e2e/test_supervision.py",
+    "tests/e2e/test_crash.py",
+    "tests/e2e/test_session.py",
+    "tests/unit/test_collector_drill.py",
+    "tests/faults/test_agent_network_faults.py",
+    "tests/e2e/test_run_out_notice.py",
+    "tests/e2e/test_whole_path.py",
+    "tests/model/test_induction.py",
+    "tests/e2e/test_blindness.py",
+    "tests/faults/test_release_kill.py",
+    "tests/contracts/test_log_verifiers.py",
+    "tests/e2e/test_scaled.py",
+    "tests/faults/test_collector_drills.py",
+    "tests/model/test_core_machine.py",
+    "tests/unit/test_collector_workers.py",
+    "tests/e2e/test_two_locks.py",
+    "tests/unit/test_agent_service.py",
+)
 PHASES: Final = ("setup", "call", "teardown")  # xdist reports a process that died as another
 TEST_FAILED: Final = 1  # pytest's exit status: it ran to its end, and something failed
 
@@ -58,6 +88,12 @@ class Witness:
             failure = Failure(test=report.nodeid, phase=str(report.when), said=said)
             with self._path.open("ab") as file:
                 file.write(msgspec.json.encode(failure) + b"\n")
+
+
+def place(nodeid: str) -> int:
+    """Return where a test comes in the run: long files first, all others as they were found."""
+    file = nodeid.partition("::")[0]
+    return LONG.index(file) if file in LONG else len(LONG)
 
 
 def witness() -> Witness | None:
@@ -151,7 +187,8 @@ def _read(told: Path) -> list[Failure]:
 def main() -> int:
     """Run every test; see the module's first lines."""
     # One process more than there are cores: tests of real programs wait more than they compute.
-    abreast = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=loadfile")
+    many = (os.cpu_count() or 1) + 1
+    abreast = (f"--numprocesses={many}", "--dist=loadfile", "--no-loadscope-reorder")
     folder = ROOT / "build"
     folder.mkdir(exist_ok=True)
     return run(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.second_look import MOST, Failure, evidence_of, run, why_final
+from tests.second_look import LONG, MOST, Failure, evidence_of, place, run, why_final
 
 PROOF = "tests/unit/test_gate.py::test_a_promise"
 NONE: frozenset[str] = frozenset()
@@ -65,6 +65,13 @@ def test_when_much_fails_it_is_not_chance() -> None:
     assert why_final([failed(f"t{each}") for each in range(MOST + 1)], NONE)
     shared = [failed(f"a.py::t{each}", phase="setup") for each in range(MOST + 1)]
     assert not why_final(shared, NONE)
+
+
+def test_long_files_come_first(pytestconfig: pytest.Config) -> None:
+    """Those that are named are there; all others stay in their order."""
+    assert all((pytestconfig.rootpath / name).is_file() for name in LONG)
+    found = ["tests/a.py::t", f"{LONG[1]}::t[x]", "tests/b.py::t", f"{LONG[0]}::t"]
+    assert sorted(found, key=place) == [found[3], found[1], found[0], found[2]]
 
 
 def test_the_tests_of_the_claims_are_the_evidence(pytestconfig: pytest.Config) -> None:
