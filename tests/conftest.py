@@ -224,9 +224,10 @@ class Figures:
                 terminalreporter.write_line(line)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the long files come first."""
-    items.sort(key=lambda item: second_look.place(item.nodeid))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the long files come first where files run side by side in the order that they have."""
+    if not config.getoption("loadscopereorder", default=True):
+        items.sort(key=lambda item: second_look.place(item.nodeid))
 
 
 def pytest_collection_finish() -> None:
