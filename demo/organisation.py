@@ -1,8 +1,8 @@
 """A throw-away organisation: the parties, their keys, a signed policy, collector and guard.
 
 Everything goes through the programs' own commands, in the order in which real parties would
-type them (docs/guides/first-steps.md).  Each program has a folder of its own; what one party
-must not have, it does not get.
+type them (docs/guides/first-steps.md), each party by itself until it needs what another made.
+Each program has a folder of its own; what one party must not have, it does not get.
 """
 
 import contextlib
@@ -10,11 +10,14 @@ import socket
 import sqlite3
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
-from demo.programs import Program, ProgramError
+from demo.programs import Program, ProgramError, side_by_side
+
+Words: TypeAlias = tuple[str | Path, ...]
 
 TENANT: Final = "acme"
 CONTROLLER: Final = "Acme Demo Ltd"
@@ -53,6 +56,7 @@ class Organisation:
         self.reader = Program("reader", folder)
         self.policy = folder / "policy"
         self.keys = folder / "parties"
+        self._facts: dict[str, dict[str, str]] = {}  # what each program said when it was set up
         self._requests = self._versions = 0
 
     def __enter__(self) -> Self:
@@ -74,12 +78,15 @@ class Organisation:
 
     def found(self) -> None:
         """Make every party, introduce them to each other, and have the policy signed."""
-        guard = self._make_guard()
-        collector = self._make_collector()
-        reader = self._make_reader()
-        self._introduce(guard, collector, reader)
-        self._make_keys()
-        self._facts = guard, collector, reader
+        self.policy.mkdir(exist_ok=True)
+        at_guard, at_collector = _addresses(2)
+        side_by_side(
+            partial(self._make_guard, at_guard),
+            partial(self._make_collector, at_collector),
+            self._make_reader,
+            *(partial(self._make_keys, party) for party in PARTIES),
+        )
+        self._introduce()
         self.sign_policy()
 
     def sign_policy(self) -> None:
@@ -87,14 +94,16 @@ class Organisation:
         self._versions += 1
         draft = self.policy / "policy.json"
         draft.unlink(missing_ok=True)
-        self.governance.run("draft", draft, *self._wishes(*self._facts))
+        self.governance.run("draft", draft, *self._wishes())
         for number, party in enumerate(PARTIES):
             first = self._public() if self._versions == 1 and number == 0 else []
             key = self.keys / party / "policy-key.pem"
             self.governance.run("sign", self.policy, "--key", key, *first, "--yes")
-        self.governance.run("verify", self.policy)
-        self.collector.run("publish", self.policy)
-        self.guard.run("trust", self.policy, "--yes")
+        side_by_side(
+            partial(self.governance.run, "verify", self.policy),
+            partial(self.collector.run, "publish", self.policy),
+            partial(self.guard.run, "trust", self.policy, "--yes"),
+        )
 
     def serve(self) -> None:
         """Start guard and collector and wait until they answer."""
@@ -153,71 +162,57 @@ class Organisation:
         name = APPROVERS[party]
         self.governance.run("approve", what, "--key", key, "--name", name, "--out", grant, "--yes")
 
-    def _make_guard(self) -> dict[str, str]:
-        facts: dict[str, str] = self.guard.facts("init", "--tenant", TENANT, *_addresses())
-        return facts
+    def _make_guard(self, addresses: Words) -> None:
+        self._facts["guard"] = self.guard.facts("init", "--tenant", TENANT, *addresses)
 
-    def _make_collector(self) -> dict[str, str]:
-        facts: dict[str, str] = self.collector.facts(
-            *("init", "--tenant", TENANT, *_addresses(), *self.plan.collector_words)
+    def _make_collector(self, addresses: Words) -> None:
+        self._facts["collector"] = self.collector.facts(
+            *("init", "--tenant", TENANT, *addresses, *self.plan.collector_words)
         )
         with (self.collector.home / "config/config.toml").open("a", encoding="utf-8") as config:
             config.write(READ_TODAY + self.plan.collector_settings)
-        return facts
 
-    def _make_reader(self) -> dict[str, str]:
-        facts: dict[str, str] = self.reader.facts("keygen", "--name", READER)
-        return facts
+    def _make_reader(self) -> None:
+        self._facts["reader"] = self.reader.facts("keygen", "--name", READER)
 
-    def _introduce(
-        self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
-    ) -> None:
+    def _introduce(self) -> None:
         """The guard certifies collector and reader, the collector certifies the reader."""
+        guard, collector, reader = (self._facts[p] for p in ("guard", "collector", "reader"))
         guard_authority = self.folder / "guard-ca.pem"
         guard_authority.write_text(guard["ca_pem"])
         for_collector, at_guard, at_collector = (
             self.folder / f"{name}.pem"
             for name in ("collector-at-guard", "reader-at-guard", "reader-at-collector")
         )
-        self.guard.run(
-            *("certify", "--role", "collector", collector["guard_csr"]),
-            *("--name", "main", "--out", for_collector),
-        )
         for_reader = ("certify", "--role", "reader", reader["csr"], "--name", READER, "--out")
-        self.guard.run(*for_reader, at_guard)
-        self.collector.run(*for_reader, at_collector)
-        self.collector.run(
-            *("connect-guard", "--origin", guard["origin"], "--pin", guard["tls_pin"]),
-            *("--ca", guard_authority, "--certificate", for_collector),
+        request = ("certify", "--role", "collector", collector["guard_csr"], "--name", "main")
+        side_by_side(
+            partial(_each, self.guard, (*request, "--out", for_collector), (*for_reader, at_guard)),
+            partial(_each, self.collector, (*for_reader, at_collector)),
         )
-        self.reader.run(
-            *("connect", "guard", "--origin", guard["readers"], "--pin", guard["tls_pin"]),
-            *("--ca", guard_authority, "--certificate", at_guard),
-        )
-        self.reader.run(
-            *("connect", "collector", "--origin", collector["readers"]),
-            *("--pin", collector["tls_pin"]),
-            *("--ca", collector["ca_pem"], "--certificate", at_collector),
+        guards = ("--pin", guard["tls_pin"], "--ca", guard_authority, "--certificate")
+        collectors = ("--pin", collector["tls_pin"], "--ca", collector["ca_pem"], "--certificate")
+        to_guard = ("connect", "guard", "--origin", guard["readers"], *guards, at_guard)
+        to_collector = ("connect", "collector", "--origin", collector["readers"], *collectors)
+        connect = ("connect-guard", "--origin", guard["origin"], *guards, for_collector)
+        side_by_side(
+            partial(_each, self.collector, connect),
+            partial(_each, self.reader, to_guard, (*to_collector, at_collector)),
         )
 
-    def _make_keys(self) -> None:
-        self.policy.mkdir(exist_ok=True)
-        for party, legal_name in PARTIES.items():
-            home = self.keys / party
-            self.governance.run("keys", "new", home, "--party", legal_name)
-            self.governance.run(
-                *("keys", "new", home, "--party", legal_name),
-                *("--name", APPROVERS[party], "--role", "approver"),
-            )
+    def _make_keys(self, party: str) -> None:
+        home, new = self.keys / party, ("keys", "new")
+        named = ("--party", PARTIES[party])
+        self.governance.run(*new, home, *named)
+        self.governance.run(*new, home, *named, "--name", APPROVERS[party], "--role", "approver")
 
     def _public(self) -> list[str | Path]:
         keys = (self.keys / party / "policy-key.public.json" for party in PARTIES)
         return [word for key in keys for word in ("--public", key)]
 
-    def _wishes(
-        self, guard: dict[str, str], collector: dict[str, str], reader: dict[str, str]
-    ) -> list[str | Path]:
+    def _wishes(self) -> list[str | Path]:
         plan = self.plan
+        guard, collector, reader = (self._facts[p] for p in ("guard", "collector", "reader"))
         next_year = datetime.now(UTC).date() + timedelta(days=365)
         words: list[str | Path] = [
             *("--programme", "pilot", "--tenant", TENANT, "--version", str(self._versions)),
@@ -248,10 +243,15 @@ class Organisation:
         return [*words, "--test-only"] if plan.test_only else words
 
 
-def _addresses() -> tuple[str, ...]:
-    """Return where a server is called, by readers on a listener of their own."""
-    first, other = (f"https://127.0.0.1:{port}" for port in free_ports(2))
-    return "--origin", first, "--readers", other
+def _each(program: Program, *commands: Words) -> None:
+    for words in commands:
+        program.run(*words)
+
+
+def _addresses(servers: int) -> list[Words]:
+    """Return where each server is called, by readers on a listener of their own."""
+    at = [f"https://127.0.0.1:{port}" for port in free_ports(2 * servers)]
+    return [("--origin", at[n], "--readers", at[n + 1]) for n in range(0, len(at), 2)]
 
 
 def free_port() -> int:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,17 @@ STEP_SECONDS: Final = 0.02
 
 class ProgramError(AssentError):
     """A command failed; the message is what it said."""
+
+
+def side_by_side(*acts: Callable[[], object]) -> None:
+    """Do all of *acts* at once, each in a thread.
+
+    The first error is raised once all have ended: no command is left running.
+    """
+    with ThreadPoolExecutor(len(acts)) as threads:
+        under_way = [threads.submit(act) for act in acts]
+    for each in under_way:
+        each.result()
 
 
 class Program:
