@@ -1,7 +1,9 @@
 """Breadth first through every state that can be reached, and what is found on the way."""
 
+import gc
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,6 +58,23 @@ def search(rules: Rules, bounds: Bounds, *, until: str = "") -> Found:
 
     It stops early once the invariant *until* is found broken: enough to kill a mutant.
     """
+    with _no_garbage():
+        return _searched(rules, bounds, until)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Let nobody look for cycles in millions of tuples that have none: a seventh of the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _searched(rules: Rules, bounds: Bounds, until: str) -> Found:
     start = World(surroundings=NOTHING_KNOWN)
     found = Found()
     waiting = deque([start])
