@@ -24,6 +24,7 @@ from collector.index.tables import checkpoints
 from collector.log import Log
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
+from wire.days import SLACK, seconds_of
 from wire.errors import WireError
 from wire.ids import WallInstant
 from wire.policy import Policy
@@ -96,7 +97,7 @@ class Witnessed:
         with self.index.writing() as connection:
             # One that was cosigned while another policy was published is of no policy's time.
             if in_force(connection).digest == published.digest:
-                at = verify_cosignature(kept, policy.guard.witness)
+                at = _dated(verify_cosignature(kept, policy.guard.witness), now)
                 first = {"size": size, "note": kept, "witnessed_at": at}
                 row = insert(connection, checkpoints).values(**first, **last)
                 connection.execute(row.on_conflict_do_update(index_elements=["size"], set_=last))
@@ -154,6 +155,17 @@ class Witnessed:
         with self.index.reading() as connection:
             row = connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).first()
         return None if row is None else _Kept(row.last_note, row.last_at)
+
+
+def _dated(at: int, now: WallInstant) -> int | None:
+    """Return when the guard says that it cosigned; None if our clock says another time.
+
+    By these dates batches are refused for good, and nobody mends that when a clock is set right.
+    """
+    if abs(at - seconds_of(now)) > SLACK:
+        _log.error("the guard's clock and this one differ by more than an hour; set them right")
+        return None
+    return at
 
 
 def _bare(note: str) -> str:
