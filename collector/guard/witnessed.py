@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 
 from base.clock import NANOSECONDS
-from collector.guard.client import RETRY_SECONDS, GuardClient
+from collector.guard.client import RETRY_SECONDS, GuardClient, waits
 from collector.guard.witnesses import WitnessDoor, ask_all
 from collector.index import Index
 from collector.index.statements import insert
@@ -137,8 +137,9 @@ class Witnessed:
         return newest.note
 
     def _is_due(self, newest: _Kept | None, now: WallInstant) -> bool:
-        old = newest is None or now - newest.cosigned_at >= EVERY_SECONDS * NANOSECONDS
-        return now >= self._again_at and (old or not self._is_of_policy(newest))
+        every = EVERY_SECONDS * NANOSECONDS
+        old = newest is None or not 0 <= now - newest.cosigned_at < every  # or the clock was ahead
+        return not waits(now, self._again_at) and (old or not self._is_of_policy(newest))
 
     def _is_of_policy(self, newest: _Kept | None) -> bool:
         """Whether it is cosigned by the witness that devices of the policy in force look for."""

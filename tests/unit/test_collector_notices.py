@@ -248,6 +248,18 @@ def test_a_notice_that_could_not_be_delivered_is_tried_again(
         assert untold(connection) == 0
 
 
+def test_a_notice_that_failed_while_the_clock_was_ahead_is_told_when_it_is_right(
+    site: Site, workstation: Workstation, tmp_path: Path
+) -> None:
+    """By a clock that is a year ahead it would be tried again in a year."""
+    workstation.consents()
+    year = 365 * 24 * 3600 * SECOND
+    assert messenger(site, command(tmp_path, status=1), now=year).deliver()
+    (tmp_path / "told").unlink()
+    assert messenger(site, command(tmp_path)).deliver()
+    assert [notice["to"] for notice in told(tmp_path)] == [LABEL]
+
+
 def test_the_status_says_how_many_wait(site: Site, workstation: Workstation) -> None:
     """So that an operator without a notify_command, or with a broken one, sees it."""
     workstation.consents()
