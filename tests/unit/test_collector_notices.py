@@ -182,6 +182,21 @@ def test_the_list_of_consents_is_for_people_too(
 # --- telling ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "name", ["[/b]", "\x1b[8m", "", "A6F58318-72E6-46A2-BFD7-F36D795E30CD", "a" * 36, "\u202eid"]
+)
+def test_a_device_does_not_write_on_the_terminal_of_who_lists_consents(
+    site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The id of a record is its device's word, and stands in the list: it is a UUID, or refused."""
+    monkeypatch.setattr(proof, "Premises", lambda _paths: site.premises)
+    answer = workstation.registers(workstation.consent(record_id=name))
+    listed = CliRunner().invoke(cli, ["consents"])
+    assert listed.exception is None
+    assert "\x1b[8m" not in listed.output
+    assert refusal(answer) == (422, "forged")
+
+
 def test_a_yes_and_a_no_are_told_to_whom_the_device_is_for(
     site: Site, workstation: Workstation, tmp_path: Path
 ) -> None:
