@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from base.api import Door, Media, Query
+from base.places import Places
 from collector.assembly import Collector
 from collector.drill.muted import Muted
 from collector.refusal import Why
@@ -44,7 +45,6 @@ from collector.serving.personal import (
     post_own_frame,
     post_return,
 )
-from collector.serving.places import Places
 from collector.serving.reached import (
     REFUSING,
     Groups,

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from base.errors import RetryableError, SetupError
 from base.metrics import PATH
 from base.pki import Role
+from base.places import Places
 from collector import auth
 from collector.assembly import Collector
 from collector.auth import Caller, Device
@@ -32,7 +33,6 @@ from collector.ingest.receive import Knock, Knocked, Receiver, Stored, Upload
 from collector.refusal import RefusedError, Why
 from collector.serving.allowance import Allowances, Asks, address_of
 from collector.serving.asked import Asked, asked_of
-from collector.serving.places import Places
 from wire.collector_http import PROTOCOL, PROTOCOL_HEADER, ErrorAnswer
 from wire.receipt import Receipt
 
