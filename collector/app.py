@@ -46,6 +46,7 @@ from collector.serving.personal import (
     post_return,
 )
 from collector.serving.reached import (
+    BODIES,
     REFUSING,
     Groups,
     Running,
@@ -350,6 +351,7 @@ def build(collector: Collector, doors: Collection[Door] = EVERY_DOOR) -> Starlet
         collector=collector,
         allowances=Allowances(limits=limits, now=lambda: collector.clock.now().boot),
         uploads=Places(limits.uploads),
+        bodies=Places(BODIES),
         groups=groups,
     )
     return app
