@@ -43,33 +43,26 @@ class Paths:
         """
         for folder in (self.config, self.state, self.logs, self.runtime):
             try:
-                strange = _of_others(folder)
-                if strange is not None:  # before anything is made or changed behind it
-                    raise SetupError(
-                        f"{strange} belongs to somebody else, who can swap {folder}; chown it, or"
-                        " move ours"
-                    )
+                _check_way(folder)  # before anything is made or changed behind it
                 private_folder(folder)
-                owner, above = folder.stat(), folder.parent.stat()
+                _check_way(folder)  # somebody may have been quicker with what was missing
+                owner = folder.stat()
             except OSError as exc:
                 raise SetupError(
                     f"{folder} cannot be used: {exc.strerror}; check its owner"
                 ) from exc
             if owner.st_uid != os.getuid() or stat.S_IMODE(owner.st_mode) & 0o077:
                 raise SetupError(f"{folder} must belong to you alone; chown it, chmod 700")
-            if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-                raise SetupError(
-                    f"everybody can swap what is in {folder.parent}; chmod o-w it, or move ours"
-                )
         return self
 
 
-def _of_others(folder: Path) -> Path | None:
-    """Return the first thing on the way to *folder* that is neither ours nor root's; None: none.
+def _check_way(folder: Path) -> None:
+    """Check that nobody else can swap anything on the way to *folder*.
 
     Links are looked at themselves, and the way to where they lead as well.
 
     Raises:
+        SetupError: Somebody can.
         OSError: A file lies on the way, or links lead in a circle.
 
     """
@@ -83,11 +76,19 @@ def _of_others(folder: Path) -> Path | None:
         try:
             found = (here / part).lstat()
         except FileNotFoundError:
-            return None  # what is missing is made by us
+            return  # what is missing is made by us
         if found.st_uid not in trusted:
-            return here / part
+            raise SetupError(
+                f"{here / part} belongs to somebody else, who can swap {folder}; chown it, or"
+                " move ours"
+            )
         if not stat.S_ISLNK(found.st_mode):
             here /= part
+            # However deep ours lies below: who can rename one folder has all that is in it.
+            if rest and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+                raise SetupError(
+                    f"everybody can swap what is in {here}; chmod o-w it, or move ours"
+                )
             continue
         links += 1
         if links > _MOST_LINKS:
@@ -95,7 +96,6 @@ def _of_others(folder: Path) -> Path | None:
         target = (here / part).readlink()
         here = Path("/") if target.is_absolute() else here
         rest = [*(p for p in target.parts if p != target.anchor), *rest]
-    return None
 
 
 def _beyond(users: Path) -> set[int]:

@@ -38,9 +38,14 @@ def forbid_tracing() -> None:
         SetupError: The kernel refused; no key must be read then.
 
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    forbid_core_files()
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise SetupError(f"this process cannot be made undumpable: errno {ctypes.get_errno()}")
+
+
+def forbid_core_files() -> None:
+    """Forbid core files of this process, and of all that it starts: keys would be in them."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def die_with_parent(parent: int) -> None:

@@ -21,6 +21,7 @@ from base.command import EXISTING_FILE, a_name, epilog_of, run, version_option
 from base.crowd import LEAST
 from base.logs import start_logging
 from base.pki import Role
+from base.process import forbid_core_files
 from base.serving import Listeners, run_together
 from collector import enrol, policies
 from collector.assembly import Collector
@@ -186,6 +187,7 @@ def serve(listen: str | None, port_file: Path | None, verbose: bool) -> None:
     Example:
       assent-collector serve --listen 127.0.0.1:0 --port-file port
     """
+    forbid_core_files()  # nor of a worker: not every host has a unit that says so
     premises = our_premises()
     config = premises.config()
     if listen is not None:

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from base.api import Door, Media, Query
+from base.places import Places
 from collector.assembly import Collector
 from collector.drill.muted import Muted
 from collector.refusal import Why
@@ -44,8 +45,8 @@ from collector.serving.personal import (
     post_own_frame,
     post_return,
 )
-from collector.serving.places import Places
 from collector.serving.reached import (
+    BODIES,
     REFUSING,
     Groups,
     Running,
@@ -350,6 +351,7 @@ def build(collector: Collector, doors: Collection[Door] = EVERY_DOOR) -> Starlet
         collector=collector,
         allowances=Allowances(limits=limits, now=lambda: collector.clock.now().boot),
         uploads=Places(limits.uploads),
+        bodies=Places(BODIES),
         groups=groups,
     )
     return app

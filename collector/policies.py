@@ -47,12 +47,12 @@ _next: Final = (
 )
 _since: Final = (
     select(checkpoints.c.witnessed_at)
-    .where(checkpoints.c.size <= policies.c.leaf)
+    .where(checkpoints.c.size <= policies.c.leaf, checkpoints.c.witnessed_at.is_not(None))
     .order_by(checkpoints.c.size.desc())
 )
 _until: Final = (
     select(checkpoints.c.witnessed_at)
-    .where(checkpoints.c.size > _next.scalar_subquery())
+    .where(checkpoints.c.size > _next.scalar_subquery(), checkpoints.c.witnessed_at.is_not(None))
     .order_by(checkpoints.c.size)
 )
 _IN_FORCE: Final = Asking(

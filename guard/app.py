@@ -22,6 +22,7 @@ from base.clock import NANOSECONDS
 from base.crowd import things_in_words
 from base.metrics import PATH
 from base.pki import Role
+from base.places import Places
 from guard import orders
 from guard.asked import (
     answering,
@@ -30,6 +31,7 @@ from guard.asked import (
     caller_of,
     decoded,
     defect,
+    large_of,
     nothing_here,
     one_line,
 )
@@ -71,6 +73,7 @@ __all__ = ["ROUTES", "Guard", "make_app"]
 
 ADD_CHECKPOINT: Final = "/add-checkpoint"
 LARGEST_BODY_BYTES: Final = 16 << 20
+LARGE_AT_ONCE: Final = 8  # bodies of that size, or decoded from it, in memory: 128 MiB
 LARGEST_SUBMISSION_BYTES: Final = 64 << 10  # 63 proof lines and a note with many signatures
 
 _log = logging.getLogger(__name__)
@@ -284,16 +287,18 @@ async def renew_lease(guard: Guard, request: Request) -> Response:
 
 async def give_back_batches(guard: Guard, request: Request) -> Response:
     """POST /v1/return."""
-    caller_of(request, guard, Role.COLLECTOR)
-    asked = decoded(await body_of(request, LARGEST_BODY_BYTES), ReturnRequest)
-    return as_json(await run_in_threadpool(_give_back, guard, asked))
+    caller = caller_of(request, guard, Role.COLLECTOR)
+    async with large_of(request, caller):
+        asked = decoded(await body_of(request, LARGEST_BODY_BYTES), ReturnRequest)
+        return as_json(await run_in_threadpool(_give_back, guard, asked))
 
 
 async def release_batches(guard: Guard, request: Request) -> Response:
     """POST /v1/release."""
     caller = caller_of(request, guard, Role.READER)
-    asked = decoded(await body_of(request, LARGEST_BODY_BYTES), ReleaseRequest)
-    return as_json(await run_in_threadpool(_release, guard, asked, caller.name))
+    async with large_of(request, caller):
+        asked = decoded(await body_of(request, LARGEST_BODY_BYTES), ReleaseRequest)
+        return as_json(await run_in_threadpool(_release, guard, asked, caller.name))
 
 
 ROUTES: Final = (
@@ -389,4 +394,5 @@ def _starlette(routes: list[Route]) -> Starlette:
         exception_handlers={404: nothing_here, 405: nothing_here, Exception: defect},
     )
     app.router.redirect_slashes = False  # our clients refuse redirects, rightly
+    app.state.places = Places(LARGE_AT_ONCE)
     return app

@@ -6,6 +6,7 @@ Knows no path of the table; `guard.app` has that.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from starlette.responses import Response
 
 from base.errors import RetryableError, SetupError
 from base.pki import CertificateError, Client, Role, client_of
+from base.places import Places
 from guard.assembly import Answered, Guard
 from wire.errors import UNREADABLE, MalformedError
 
@@ -43,6 +45,12 @@ def caller_of(request: Request, guard: Guard, role: Role) -> Client:
     if client.has_ended(guard.clock.now().wall):
         raise Answered(401, "this certificate has expired; have another made")
     return client
+
+
+def large_of(request: Request, caller: Client) -> AbstractAsyncContextManager[None]:
+    """Return a place for a large body of *caller*: a reader does not fill this guard's memory."""
+    places: Places = request.app.state.places
+    return places.one(caller.spki_sha256)
 
 
 async def body_of(request: Request, most_bytes: int) -> bytes:

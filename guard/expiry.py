@@ -6,8 +6,9 @@ that this guard has ever been told for the category, and a margin are over, the 
 opens nothing that may still exist; what exists all the same is to stay shut.
 
 A clock can be wrong, and what is erased is gone.  So the instant by which keys are judged follows
-the clock by half a day a look: one that jumps ahead by years erases nothing for half a day, until
-the margin is used up, and somebody sees it.
+the clock by half a day an hour: one that jumps ahead by years erases nothing for half a day, until
+the margin is used up, and somebody sees it.  A guard that is started again and again looks each
+time, and does not get on faster by that.
 """
 
 from collections.abc import Mapping
@@ -24,10 +25,14 @@ MARGIN_DAYS: Final = 7  # a batch may come late, and clocks differ; a week is mu
 LONGEST_DAYS: Final = 36_500  # of a retention that is believed: a century
 STEP: Final = 12 * 3600 * 1_000_000_000  # by which one look goes on, in nanoseconds
 LOOK_SECONDS: Final = 3600.0
+LEAST_BETWEEN: Final = 3500 * 1_000_000_000  # steps: an hour, but for what a clock is slewed by
 
 
-def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
-    """Return what has to be remembered: the longest retentions, and how far this has come."""
+def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table, sa.Table]:
+    """Return what has to be remembered.
+
+    The longest retentions, how far this has come, and what the clock said at the last step.
+    """
     retentions = sa.Table(
         "retentions",
         metadata,
@@ -41,7 +46,13 @@ def tables(metadata: sa.MetaData) -> tuple[sa.Table, sa.Table]:
         sa.Column("at", sa.BigInteger, nullable=False),  # by which it judged
         sa.Column("gone", sa.BigInteger, nullable=False),  # keys, ever
     )
-    return retentions, looks
+    stepped = sa.Table(
+        "stepped",  # apart from `looks`, so that a file of before needs no new column
+        metadata,
+        sa.Column("one", sa.Integer, primary_key=True),
+        sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    return retentions, looks, stepped
 
 
 def kept_days(policy: Policy) -> Mapping[Category, int]:
@@ -49,9 +60,14 @@ def kept_days(policy: Policy) -> Mapping[Category, int]:
     return {rule.category: min(rule.retention_days, LONGEST_DAYS) for rule in policy.categories}
 
 
-def judged_by(last: int | None, now: WallInstant) -> int:
+def may_step(stepped: int | None, now: WallInstant) -> bool:
+    """Whether an hour is over since the clock said *stepped*, or that was another clock's word."""
+    return stepped is None or not 0 <= now - stepped < LEAST_BETWEEN
+
+
+def judged_by(last: int | None, now: WallInstant, *, steps: bool) -> int:
     """Return the instant by which keys are judged now, when the last look judged by *last*."""
-    return now if last is None else min(now, last + STEP)
+    return now if last is None else min(now, last + STEP if steps else last)
 
 
 def first_month_needed(at: int, days: int) -> str:

@@ -79,7 +79,7 @@ _ONE: Final = sa.select(_KEYS.c.seed, _KEYS.c.key_id).where(  # made once: that 
 )
 
 
-_RETENTIONS, _LOOKS = expiry.tables(_TABLES)
+_RETENTIONS, _LOOKS, _STEPPED = expiry.tables(_TABLES)
 
 
 class ErasedError(AssentError):
@@ -410,7 +410,10 @@ def _remember(db: sa.Connection, policy: Policy) -> None:
 
 def _run_out(db: sa.Connection, now: WallInstant) -> int:
     row = db.execute(sa.select(_LOOKS)).first()
-    at = expiry.judged_by(row.at if row else None, now)
+    steps = expiry.may_step(db.execute(sa.select(_STEPPED.c.at)).scalar(), now)
+    at = expiry.judged_by(row.at if row else None, now, steps=steps)
+    if steps:
+        db.execute(_STEPPED.insert().prefix_with("OR REPLACE").values(one=1, at=now))
     gone = 0
     for kept in db.execute(sa.select(_RETENTIONS)).all():
         over = _KEYS.c.month < expiry.first_month_needed(at, kept.days)

@@ -9,6 +9,7 @@ named in `wire.grant`.
 
 from collections.abc import Iterable
 from typing import Final, Literal, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -41,6 +42,7 @@ _DEVICE: Final = "urn:assent:device:"
 _POLICY: Final = "urn:assent:policy:"
 _WORDS: Final = "urn:assent:words:"
 _RECORD: Final = "urn:uuid:"
+_RANDOM: Final = 4  # of the kinds of UUID: it says nothing of when or where
 
 
 E = TypeVar("E", Purpose, Category)
@@ -240,7 +242,7 @@ def _record_in(body: fields.RecordBody) -> ConsentRecord:
     dpv = {name: purpose for purpose, name in _DPV_PURPOSES.items()}
     named = [p.purpose.id for p in process.prohibitions]
     return ConsentRecord(
-        record_id=body.identifier,
+        record_id=_uuid(body.identifier),
         subject=parse_hex(body.subject.identifier, "the data subject"),
         device=parse_hex(body.device.removeprefix(_DEVICE), "the device"),
         controller=Party(name=body.controller.name, contact=body.controller.contact),
@@ -262,6 +264,17 @@ def _record_in(body: fields.RecordBody) -> ConsentRecord:
         state=status.state,
         given_at=parse_instant(status.at),
     )
+
+
+def _uuid(text: str) -> str:
+    """Return *text*, a UUID in its one form: a device says it, and people see it in lists."""
+    try:
+        named: UUID | None = UUID(text)
+    except ValueError:
+        named = None
+    if named is None or named.version != _RANDOM or str(named) != text:
+        raise MalformedError("the id of a consent record is no random UUID in lower case")
+    return text
 
 
 def _days(duration: str) -> int:

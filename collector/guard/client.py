@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from base.clock import NANOSECONDS
 from base.door import DoorError, Response
 from base.errors import SetupError
 from base.https import OneDoor
@@ -32,6 +33,7 @@ from wire.guard_http import (
     verify_key,
 )
 from wire.guard_order import SignedOrder
+from wire.ids import WallInstant
 from wire.lease import verify_lease
 from wire.metadata import Timestamp, metadata_of
 from wire.rights import SignedErasure, SignedRequest, verify_erasure
@@ -240,6 +242,14 @@ class GuardClient:
                 f"the guard refused with status {answer.status}; ask who runs both",
                 retry_after_seconds=RETRY_SECONDS,
             )
+
+
+def waits(now: WallInstant, again_at: int) -> bool:
+    """Whether the guard, who refused or was away, is asked again at *again_at* only.
+
+    A clock that was ahead when that was said, and is right again, would wait for years else.
+    """
+    return 0 < again_at - now <= RETRY_SECONDS * NANOSECONDS
 
 
 def witness_door(config: WitnessConfig, authority: str) -> OneDoor:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, select
 
 from base.clock import NANOSECONDS
 from collector import halt, policies
-from collector.guard.client import RETRY_SECONDS, GuardClient
+from collector.guard.client import RETRY_SECONDS, GuardClient, waits
 from collector.index import Index
 from collector.index.tables import lease as leases
 from collector.policies import Published
@@ -63,7 +63,7 @@ class Leases:
         now = self.now()
         data, lease, _version = self._kept(published)
         due = lease is None or now >= _renew_at(lease, published)
-        if not due or halted or now < self._again_at:
+        if not due or halted or waits(now, self._again_at):
             return _usable(data)
         if not self._renewing.acquire(blocking=lease is None):
             return _usable(data)  # another thread asks the guard already

@@ -169,7 +169,7 @@ class Watch:
             self._tidy_at, self._tidied_at = now + TIDY_SECONDS * NANOSECONDS, now
         if self._collector.guard is not None and now >= self._witness_at:
             self._witness_at = now + self._witnessed() * NANOSECONDS
-        if self._collector.index.is_shared and now >= self._marks_at:
+        if now >= self._marks_at:
             self._marks_at = now + TIDY_SECONDS * NANOSECONDS
             self._settle_old_marks()
 
@@ -186,7 +186,11 @@ class Watch:
         return WITNESS_SECONDS
 
     def _settle_old_marks(self) -> None:
-        """Settle what was unsettled an hour ago, too: no upload of any collector takes so long."""
+        """Settle what was unsettled an hour ago, too: no upload of any collector takes so long.
+
+        A frame that was refused while others came without a gap, or that the index had no room
+        for, has no row, so no erasure would find it: it must not lie there until the next start.
+        """
         found = tuple(self._collector.store.unsettled())
         self._collector.settle(mark for mark in found if mark in self._marks)
         self._marks = found

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import select
 
 from base.clock import NANOSECONDS
-from collector.guard.client import RETRY_SECONDS, GuardClient
+from collector.guard.client import RETRY_SECONDS, GuardClient, waits
 from collector.guard.witnesses import WitnessDoor, ask_all
 from collector.index import Index
 from collector.index.statements import insert
@@ -24,6 +24,7 @@ from collector.index.tables import checkpoints
 from collector.log import Log
 from collector.policies import in_force
 from collector.refusal import RefusedError, Why
+from wire.days import SLACK, seconds_of
 from wire.errors import WireError
 from wire.ids import WallInstant
 from wire.policy import Policy
@@ -96,7 +97,7 @@ class Witnessed:
         with self.index.writing() as connection:
             # One that was cosigned while another policy was published is of no policy's time.
             if in_force(connection).digest == published.digest:
-                at = verify_cosignature(kept, policy.guard.witness)
+                at = _dated(verify_cosignature(kept, policy.guard.witness), now)
                 first = {"size": size, "note": kept, "witnessed_at": at}
                 row = insert(connection, checkpoints).values(**first, **last)
                 connection.execute(row.on_conflict_do_update(index_elements=["size"], set_=last))
@@ -136,8 +137,9 @@ class Witnessed:
         return newest.note
 
     def _is_due(self, newest: _Kept | None, now: WallInstant) -> bool:
-        old = newest is None or now - newest.cosigned_at >= EVERY_SECONDS * NANOSECONDS
-        return now >= self._again_at and (old or not self._is_of_policy(newest))
+        every = EVERY_SECONDS * NANOSECONDS
+        old = newest is None or not 0 <= now - newest.cosigned_at < every  # or the clock was ahead
+        return not waits(now, self._again_at) and (old or not self._is_of_policy(newest))
 
     def _is_of_policy(self, newest: _Kept | None) -> bool:
         """Whether it is cosigned by the witness that devices of the policy in force look for."""
@@ -154,6 +156,17 @@ class Witnessed:
         with self.index.reading() as connection:
             row = connection.execute(query.order_by(checkpoints.c.size.desc()).limit(1)).first()
         return None if row is None else _Kept(row.last_note, row.last_at)
+
+
+def _dated(at: int, now: WallInstant) -> int | None:
+    """Return when the guard says that it cosigned; None if our clock says another time.
+
+    By these dates batches are refused for good, and nobody mends that when a clock is set right.
+    """
+    if abs(at - seconds_of(now)) > SLACK:
+        _log.error("the guard's clock and this one differ by more than an hour; set them right")
+        return None
+    return at
 
 
 def _bare(note: str) -> str:

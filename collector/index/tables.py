@@ -316,7 +316,7 @@ checkpoints = Table(
     metadata,
     Column("size", Integer, primary_key=True, autoincrement=False),
     Column("note", Text, nullable=False),  # the first: since then all that is in it is there
-    Column("witnessed_at", BigInteger, nullable=False),  # of that, in seconds, by the guard's clock
+    Column("witnessed_at", BigInteger),  # of that, by the guard's clock, in s; NULL: it was wrong
     Column("last_note", Text, nullable=False),  # the last: so long nothing has come
     Column("last_at", BigInteger, nullable=False),
 )

@@ -96,11 +96,13 @@ def untold(connection: Connection) -> int:
 
 
 def _due(connection: Connection, now: WallInstant) -> Row[Any] | None:
-    """Return the oldest notice that is to be told now."""
+    """Return the oldest notice that is to be told now; one that waits for years was misdated."""
+    longest = now + LARGEST_WAIT_SECONDS * NANOSECONDS
+    next_at = notices.c.next_at
     return connection.execute(
         select(notices)
         .where(notices.c.told_at.is_(None))
-        .where(or_(notices.c.next_at.is_(None), notices.c.next_at <= now))
+        .where(or_(next_at.is_(None), next_at <= now, next_at > longest))
         .order_by(notices.c.number)
         .limit(1)
     ).one_or_none()

@@ -5,7 +5,8 @@ ask is counted, the bounded body is read, then the endpoint runs in a thread.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -21,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from base.errors import RetryableError, SetupError
 from base.metrics import PATH
 from base.pki import Role
+from base.places import Places
 from collector import auth
 from collector.assembly import Collector
 from collector.auth import Caller, Device
@@ -32,13 +35,14 @@ from collector.ingest.receive import Knock, Knocked, Receiver, Stored, Upload
 from collector.refusal import RefusedError, Why
 from collector.serving.allowance import Allowances, Asks, address_of
 from collector.serving.asked import Asked, asked_of
-from collector.serving.places import Places
 from wire.collector_http import PROTOCOL, PROTOCOL_HEADER, ErrorAnswer
 from wire.receipt import Receipt
 
 _log = logging.getLogger(__name__)
 
 SMALL_BYTES: Final = 64 << 10  # what somebody without a certificate may send
+_DIGITS: Final = 9
+BODIES: Final = 32  # larger ones, in memory at a time: a megabyte each
 CALLER: Final = "assent.caller"  # in the scope, once it is known who asks
 CALLERS: Final = "assent.callers"  # in the scope: the roles of the row that answers
 
@@ -63,6 +67,7 @@ class Running:
     collector: Collector
     allowances: Allowances
     uploads: Places
+    bodies: Places  # of other requests
     groups: "Groups"
 
 
@@ -124,10 +129,32 @@ def answering(
         client = auth.claimed(certificate_of(request), collector.config.tenant, now)
         caller = await run_in_threadpool(auth.caller, collector.index, client, now)
         admit(request, caller, asks)
-        asked = asked_of(request, await body(request, collector.config.limits.json_bytes))
-        return await run_in_threadpool(act, collector, caller, asked)
+        async with _room_for(request, caller) as largest:
+            asked = asked_of(request, await body(request, largest))
+            return await run_in_threadpool(act, collector, caller, asked)
 
     return endpoint
+
+
+@asynccontextmanager
+async def _room_for(request: Request, caller: Caller) -> AsyncIterator[int]:
+    """Yield how much the body may be, once there is a place for it; a small one needs none."""
+    found = running(request)
+    largest = found.collector.config.limits.json_bytes
+    if _is_small(request.headers):
+        yield min(SMALL_BYTES, largest)
+        return
+    party = caller.id if isinstance(caller, Device) else caller.name.encode()
+    async with found.bodies.one(party):
+        yield largest
+
+
+def _is_small(headers: Headers) -> bool:
+    """Whether a body is announced to be small, or none is."""
+    announced = headers.get("content-length", "0")
+    if "transfer-encoding" in headers or not (announced.isascii() and announced.isdigit()):
+        return False
+    return len(announced) < _DIGITS and int(announced) <= SMALL_BYTES
 
 
 def certificate_of(request: Request) -> bytes | None:

@@ -113,10 +113,22 @@ class FileStore:
             with contextlib.suppress(FileExistsError):
                 os.link(mark.path, self._path(mark.batch))
                 return mark
+            if not self._path(mark.batch).stat().st_size:  # a removal empties, then removes
+                self._replace(mark)
+                return mark
             os.truncate(mark.path, 0)  # the same bytes, the hash says so; one copy is too many
         except OSError as exc:
             return exc
         return mark
+
+    def _replace(self, mark: Mark) -> None:
+        """Put the frame in the place of what a crash in `remove` has left of it.
+
+        In one step: another upload of it, which did the same, may have been acknowledged.
+        """
+        second = mark.path.with_name(f"{mark.batch.hex()}.{secrets.token_hex(8)}")
+        os.link(mark.path, second)  # a crash leaves one more mark
+        second.replace(self._path(mark.batch))
 
     def _unsynced(self, folders: Iterable[int]) -> dict[int, OSError]:
         """Sync these folders; return which could not be."""

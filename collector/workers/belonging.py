@@ -8,7 +8,9 @@ whether.
 
 Of who was taken not long ago a small frame is taken in and stored before the owner hears of
 it, which saves asking twice: `Leaves` says whose.  The owner gives leave with each answer that
-is a yes, and any no takes it away, so that nobody fills the disk with what is refused.
+is a yes, and it is good for one frame: over however many connections a device sends, one of its
+frames at a time is stored here before it is asked about, and nobody fills the disk with what is
+refused.
 """
 
 from collections import OrderedDict
@@ -44,6 +46,10 @@ class Recent(Generic[K, V]):
         self._known[key] = value
         if len(self._known) > MOST:
             self._known.popitem(last=False)
+
+    def take(self, key: K) -> V | None:
+        """Return what was noted of *key*, and forget it."""
+        return self._known.pop(key, None)
 
     def forget(self, key: K) -> None:
         """Forget what was noted of *key*."""

@@ -164,7 +164,9 @@ class Worker:
 
         What is wrong with it is told when it is asked for; None, too, if there is no leave.
         """
-        batch, leave = _frame_ahead(held.scope), self._leaves.get(held.certificate)
+        batch = _frame_ahead(held.scope)
+        # Taken, not looked at: who sends many at once would have all of them stored.
+        leave = None if batch is None else self._leaves.take(held.certificate)
         if batch is None or leave is None:
             return None
         order = Take(number=held.number, key=leave.key, batch=batch, bounds=leave.bounds)

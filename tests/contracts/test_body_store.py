@@ -190,6 +190,22 @@ def test_files_and_folders_are_their_owners_alone(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
+def test_what_a_removal_that_was_cut_short_has_emptied_is_no_frame(tmp_path: Path) -> None:
+    """The device sends it again: what is acknowledged then has to be there, all of it."""
+    root = tmp_path / "objects"
+    mark = FileStore(root).put(BATCH, FRAME)
+    (root / BATCH.hex()[:2] / BATCH.hex()).write_bytes(b"")  # a crash between the two steps
+    mark.settle()
+    store = FileStore(root)
+    again = store.put(BATCH, FRAME)
+    assert store.get(BATCH) == FRAME
+    again.settle()
+    assert store.get(BATCH) == FRAME
+    assert list(store.unsettled()) == []
+    store.put(BATCH, FRAME).settle()
+    assert store.get(BATCH) == FRAME
+
+
 # --- several collectors on one bucket -------------------------------------------------------
 
 

@@ -75,6 +75,8 @@ from wire.tlog import (
 from wire.xwing import public_key_of
 
 NOW: Final = datetime(2027, 3, 15, 12, 0, tzinfo=UTC)
+RECORD_ID = "a6f58318-72e6-46a2-bfd7-f36d795e30cd"
+ANOTHER_ID = "c3d4f1a2-5b6c-4d7e-8f90-a1b2c3d4e5f6"  # of a second record
 DAY: Final = "2027-03-15"
 MONTH: Final = "2027-03"
 CONTROLLER: Final = "Acme Ltd"
@@ -243,7 +245,7 @@ class Organisation:
             policy or self.policy(),
             digest,
             category if isinstance(category, Category) else Category.KEYS,
-            record_id="a6f58318-72e6-46a2-bfd7-f36d795e30cd",
+            record_id=RECORD_ID,
             subject=self.subject,
             device=DeviceId(spki_sha256(self.device.public_key())),
             given_at=wall(NOW),

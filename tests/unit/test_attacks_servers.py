@@ -13,6 +13,7 @@ import shutil
 import socket
 import ssl
 import traceback
+import uuid
 from collections.abc import Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -277,7 +278,7 @@ def test_a_device_cannot_make_guard_keys_without_end(workstation: Workstation) -
     answers = [
         workstation.registers(
             workstation.consent(
-                subject=SubjectId(secrets.token_bytes(16)), record_id=secrets.token_hex(8)
+                subject=SubjectId(secrets.token_bytes(16)), record_id=str(uuid.uuid4())
             )
         )
         for _ in range(MOST_SUBJECTS + 2)

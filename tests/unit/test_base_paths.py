@@ -120,6 +120,22 @@ def test_what_lies_in_a_folder_of_somebody_else_is_refused(
         all_in(home).make()
 
 
+def test_a_folder_far_above_that_everybody_can_change_is_refused(tmp_path: Path) -> None:
+    """Who renames one folder on the way has all below it: a guard would take their policy."""
+    far = tmp_path / "data"
+    home = far / "assent" / "guard"
+    home.mkdir(parents=True)
+    all_in(home).make()
+    far.chmod(0o777)
+    with pytest.raises(SetupError, match=r"everybody can swap what is in \S*data;"):
+        all_in(home).make()
+    (tmp_path / "link").symlink_to(home)
+    with pytest.raises(SetupError, match=r"everybody can swap what is in \S*data;"):
+        all_in(tmp_path / "link").make()
+    far.chmod(0o1777)  # as /tmp is: what is in it stays its owner's
+    all_in(home).make()
+
+
 def test_a_link_of_ours_is_followed_and_one_of_somebody_else_is_not(
     tmp_path: Path, theirs: Callable[[Path], None]
 ) -> None:

@@ -27,6 +27,7 @@ from base.pki import (
     client_uri,
     signing_request,
 )
+from benchmarks.meter import tree
 from collector.__main__ import cli
 from collector.assembly import Collector
 from collector.commands.setup import still_to_do
@@ -540,6 +541,10 @@ def test_a_served_collector_enrols_and_shows_a_halt_at_once(home: Path, tmp_path
     )
     assert child.stdout is not None
     assert child.stdout.readline().startswith(f"serving {ORIGIN} on port ")
+    for pid in tree(child.pid):  # the keys of log, authority and TLS are in memory
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        [core] = [line.split() for line in limits if line.startswith("Max core file size")]
+        assert core[4:6] == ["0", "0"]
     port = int((tmp_path / "port").read_text())
     door = OneDoor(f"https://127.0.0.1:{port}", file.tls_pins, file.ca_pem, timeout=WAIT_SECONDS)
     request = EnrolRequest(token=file.token, csr=signing_request(ed25519()).decode())

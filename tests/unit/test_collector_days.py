@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from base.clock import NANOSECONDS
 from base.door import Response
@@ -23,6 +24,7 @@ from wire.grant import SignedConsent, grant_hash
 from wire.guard_http import KeyAnswer
 from wire.ids import WallInstant, key_id
 from wire.linked import ConsentState
+from wire.tlog import cosign
 
 OUTSIDE = (422, "outside-consent")
 NOT_IN_FORCE = (422, "policy-not-in-force")
@@ -106,6 +108,44 @@ def is_found_clean(site: Site, folder: Path) -> bool:
     root = (site.policy_folder / "root.json").read_bytes()
     now = site.collector.now() // NANOSECONDS
     return not examine(Bundle.open(folder), Trusted(root=root, now=now)).findings
+
+
+# --- whose clock says so -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [3 * 24 * 3600, (1 << 63) - 1, (1 << 64) - 1])
+def test_a_guard_whose_clock_is_wrong_has_nothing_refused_for_good(
+    site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """It cosigned the log once, days ahead, before a policy was published: that dates nothing."""
+
+    def dated(note: str, name: str, key: Ed25519PrivateKey, at: int) -> str:
+        return cosign(note, name, key, min(at + seconds, (1 << 64) - 1))
+
+    with monkeypatch.context() as wrong:
+        wrong.setattr("guard.witness.cosign", dated)
+        witness(site)
+        assert workstation.door.request("GET", "/v1/log/witnessed").status == 200
+    signs(site, 0, reconfirm_days=9)
+    assert outcomes(workstation, workstation.consents(), (0,)) == [TAKEN]
+    witness(site)
+    assert outcomes(workstation, workstation.consents(), (0,)) == [TAKEN]
+
+
+def test_a_guard_whose_clock_was_put_back_ends_no_policy_before_its_time(
+    site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits on a device, of days on which that was in force, is taken as ever."""
+    signed, before = workstation.consents(), site.digest
+    witness(site)
+    signs(site, 0, reconfirm_days=9)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(
+            "guard.witness.cosign",
+            lambda note, name, key, at: cosign(note, name, key, at - 9 * 24 * 3600),
+        )
+        witness(site)
+    assert said(sends(workstation, signed, today(), policy=before)) == TAKEN
 
 
 # --- the days of a consent ----------------------------------------------------------------

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from base.door import Response
 from collector.index.tables import lease
+from collector.refusal import RefusedError
 from guard.halt import Halts
 from guard.trust import read_policy_set
 from tests.conftest import NewPlace
@@ -16,6 +17,7 @@ from tests.fakes.damage import Damage, empty, foreign, garbled, truncated
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.lease import Lease, verify_lease
 from wire.metadata import Timestamp, version_of
+from wire.tlog import verify_checkpoint
 
 HOUR = timedelta(hours=1)
 
@@ -110,6 +112,36 @@ def test_where_the_guard_gives_none_there_is_none(site: Site, workstation: Works
     """And the device is told to come again."""
     site.guard.policy = None
     assert refusal(asks(workstation)) == (503, "not-ready")
+
+
+def test_a_clock_that_was_ahead_when_the_guard_refused_holds_up_no_lease(
+    site: Site, workstation: Workstation
+) -> None:
+    """It is asked again a moment later, by the clock that is right again; heads of the log, too."""
+    first = asks(workstation).body
+    there, site.guard.policy = site.guard.policy, None
+    site.clock.moved = timedelta(days=300)
+    assert site.collector.leases.timestamp() == first
+    with pytest.raises(RefusedError):
+        site.collector.witnessed.latest(site.collector.now())
+    site.guard.policy = there
+    site.clock.moved = HOUR * 1.1
+    assert leased(site, asks(workstation)).version > version_of(first, Timestamp)
+    assert workstation.door.request("GET", "/v1/log/witnessed").status == 200
+
+
+def test_a_head_that_was_cosigned_while_the_clock_was_ahead_does_not_stay_the_newest(
+    site: Site, workstation: Workstation
+) -> None:
+    """Devices close when what they saw of the log is cosigned by nobody for so long."""
+    site.clock.moved = timedelta(days=300)
+    site.collector.witnessed.latest(site.collector.now())
+    site.clock.moved = timedelta()
+    workstation.consents()
+    note = workstation.door.request("GET", "/v1/log/witnessed").body.decode()
+    verifier = site.collector.log.verifier_key
+    size = verify_checkpoint(site.collector.log.checkpoint(), verifier).size
+    assert verify_checkpoint(note, verifier).size == size
 
 
 DAMAGES = pytest.mark.parametrize("damage", [empty, truncated, foreign, garbled])

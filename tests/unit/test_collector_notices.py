@@ -182,6 +182,21 @@ def test_the_list_of_consents_is_for_people_too(
 # --- telling ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "name", ["[/b]", "\x1b[8m", "", "A6F58318-72E6-46A2-BFD7-F36D795E30CD", "a" * 36, "\u202eid"]
+)
+def test_a_device_does_not_write_on_the_terminal_of_who_lists_consents(
+    site: Site, workstation: Workstation, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The id of a record is its device's word, and stands in the list: it is a UUID, or refused."""
+    monkeypatch.setattr(proof, "Premises", lambda _paths: site.premises)
+    answer = workstation.registers(workstation.consent(record_id=name))
+    listed = CliRunner().invoke(cli, ["consents"])
+    assert listed.exception is None
+    assert "\x1b[8m" not in listed.output
+    assert refusal(answer) == (422, "forged")
+
+
 def test_a_yes_and_a_no_are_told_to_whom_the_device_is_for(
     site: Site, workstation: Workstation, tmp_path: Path
 ) -> None:
@@ -246,6 +261,18 @@ def test_a_notice_that_could_not_be_delivered_is_tried_again(
     assert [notice["to"] for notice in told(tmp_path)] == [LABEL]
     with site.collector.index.reading() as connection:
         assert untold(connection) == 0
+
+
+def test_a_notice_that_failed_while_the_clock_was_ahead_is_told_when_it_is_right(
+    site: Site, workstation: Workstation, tmp_path: Path
+) -> None:
+    """By a clock that is a year ahead it would be tried again in a year."""
+    workstation.consents()
+    year = 365 * 24 * 3600 * SECOND
+    assert messenger(site, command(tmp_path, status=1), now=year).deliver()
+    (tmp_path / "told").unlink()
+    assert messenger(site, command(tmp_path)).deliver()
+    assert [notice["to"] for notice in told(tmp_path)] == [LABEL]
 
 
 def test_the_status_says_how_many_wait(site: Site, workstation: Workstation) -> None:

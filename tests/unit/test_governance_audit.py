@@ -21,7 +21,7 @@ from governance.audit.examine import Report, examine
 from governance.audit.findings import Rule
 from governance.audit.reading import Bundle
 from tests.fakes.audited import DAY, Audited, some_weeks
-from tests.fakes.organisation import CONTROLLER, Organisation, ed25519, raw, wall
+from tests.fakes.organisation import ANOTHER_ID, CONTROLLER, Organisation, ed25519, raw, wall
 from wire import audit
 from wire.category import Category
 from wire.consent_event import ConsentEvent, sign_event
@@ -558,7 +558,7 @@ def test_what_went_back_to_its_data_subject_needs_their_order_and_no_approval(
 def test_an_order_for_somebody_elses_batch_or_key_is_found(made: Audited, tmp_path: Path) -> None:
     """A reader cannot pass for the person: neither with an own key, nor with an own order."""
     batch = made.sends(made.agrees(), recipients=made.own_keys())
-    other = made.sends(made.agrees(record_id="second"), recipients=made.own_keys())
+    other = made.sends(made.agrees(record_id=ANOTHER_ID), recipients=made.own_keys())
     leaves = [
         made.gives_back(made.asks_back(batch), other),
         made.gives_back(made.asks_back(batch, recipient=made.org.recipient), batch),

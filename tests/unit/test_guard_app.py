@@ -4,8 +4,10 @@ import base64
 import contextlib
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import pytest
 from base.door import ClientRefusedError
 from base.https import OneDoor
 from base.pki import Role
+from base.places import SHARE
+from guard.app import LARGE_AT_ONCE, LARGEST_BODY_BYTES
 from guard.halt import Halts
 from guard.release import Refusal, release
 from tests.fakes.organisation import (
@@ -159,6 +163,41 @@ def test_a_stop_that_is_called_meanwhile_holds_for_a_release_too(
     finally:
         assert halts.go_on()
     assert (status, "enough" in str(body["error"])) == (503, True)
+
+
+def test_a_reader_does_not_fill_the_guard_s_memory_with_bodies_that_do_not_end(
+    guard: ServedGuard, reader: OneDoor
+) -> None:
+    """Two of its bodies are read at a time; other readers are answered meanwhile."""
+    files = guard.certified(Role.READER, "greedy")
+    with ThreadPoolExecutor(8) as threads, contextlib.ExitStack() as open_until_the_end:
+        sockets = [open_until_the_end.enter_context(opened(guard, files)) for _ in range(8)]
+        taken = list(threads.map(all_of_a_body_but_its_end, sockets))
+        assert taken.count(True) <= LARGE_AT_ONCE // SHARE
+        assert post(reader, "/v1/release", {})[0] == 400
+
+
+@contextlib.contextmanager
+def opened(guard: ServedGuard, files: tuple[Path, Path]) -> Iterator[ssl.SSLSocket]:
+    context = ssl.create_default_context(cadata=guard.premises.card().ca_pem)
+    context.load_cert_chain(*files)
+    port = int(guard.origin.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=3) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)
+        with context.wrap_socket(raw, server_hostname="127.0.0.1") as connection:
+            yield connection
+
+
+def all_of_a_body_but_its_end(connection: ssl.SSLSocket) -> bool:
+    """Return whether the guard has read so much."""
+    head = f"POST /v1/release HTTP/1.1\r\nhost: x\r\ncontent-length: {LARGEST_BODY_BYTES}\r\n\r\n"
+    try:
+        connection.sendall(head.encode())
+        for _ in range((LARGEST_BODY_BYTES >> 20) - 1):
+            connection.sendall(bytes(1 << 20))
+    except TimeoutError:
+        return False
+    return True
 
 
 def test_a_name_of_several_lines_is_refused_in_one(guard: ServedGuard, reader: OneDoor) -> None:

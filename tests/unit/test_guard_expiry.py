@@ -123,6 +123,34 @@ def test_a_clock_that_jumps_ahead_erases_nothing_at_once(keys: Keys) -> None:
     assert lets(keys, "2027-03-09", policy(30), "2027-01-17") == 0
 
 
+def test_a_guard_that_is_started_again_and_again_does_not_erase_faster(tmp_path: Path) -> None:
+    """Each start looks; with a clock that jumped, twenty of them would have used up the margin."""
+    path = tmp_path / "keys.sqlite"
+    keys = Keys(path)
+    makes(keys, "2027-01")
+    last_day = at("2027-03-09")
+    keys.let_run_out(policy(30), WallInstant(last_day - 3600 * 10**9))
+    gone = 0
+    for start in range(40):
+        keys.close()
+        keys = Keys(path)
+        gone += keys.let_run_out(policy(30), WallInstant(at("2035-01-01") + start * 5 * 10**9))
+    keys.close()
+    assert gone == 0
+
+
+def test_a_clock_that_is_right_again_is_followed_at_once(keys: Keys) -> None:
+    """Also if it had been ahead at the last step; and hourly looks go on as ever."""
+    makes(keys, "2027-01")
+    keys.let_run_out(policy(30), at("2027-01-15"))
+    keys.let_run_out(policy(30), at("2035-01-01"))
+    hour = 3600 * 10**9
+    looks = [WallInstant(at("2027-01-16") + number * hour) for number in range(24 * 60)]
+    gone = [number for number, now in enumerate(looks) if keys.let_run_out(policy(30), now)]
+    last = date(2027, 1, 31) + timedelta(days=30 + expiry.MARGIN_DAYS)
+    assert gone == [((last - date(2027, 1, 16)).days + 1) * 24]
+
+
 def test_a_clock_that_goes_back_brings_nothing_back_and_takes_nothing(keys: Keys) -> None:
     """What is gone is gone; the rest waits for its day."""
     makes(keys, "2027-01")

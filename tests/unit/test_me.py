@@ -12,7 +12,7 @@ from base.https import OneDoor
 from collector import enrol
 from collector.rights import me
 from tests.conftest import NewPlace
-from tests.fakes.organisation import READER, raw
+from tests.fakes.organisation import ANOTHER_ID, READER, raw
 from tests.fakes.own import approved, asks, believed, hash_of, opened, query_of, sent, told
 from tests.fakes.site import Site, Workstation, collector_site, refusal
 from wire.errors import ForgedError, MalformedError, NotCoveredError, WireError
@@ -298,7 +298,7 @@ def test_a_batch_that_two_people_could_have_deleted_is_shown_to_neither(
             ada.org, subject_identity=grace.org.subject_identity, subject=grace.org.subject
         ),
     )
-    assert both.registers(both.consent(record_id="second")).status == 201
+    assert both.registers(both.consent(record_id=ANOTHER_ID)).status == 201
     assert told(ada, About.DELETIONS, OwnDeletions).tombstones == ()
     assert told(both, About.DELETIONS, OwnDeletions).tombstones == ()
 

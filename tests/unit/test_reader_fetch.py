@@ -16,7 +16,16 @@ from reader.fetch import Collector, fetch
 from reader.library import Library, SpoiltFileError
 from reader.opening import Fault, FaultError
 from reader.verify import Opener, Report
-from tests.fakes.organisation import NOW, READER, Organisation, PolicyFolder, Sealed, raw, wall
+from tests.fakes.organisation import (
+    ANOTHER_ID,
+    NOW,
+    READER,
+    Organisation,
+    PolicyFolder,
+    Sealed,
+    raw,
+    wall,
+)
 from wire.category import Category
 from wire.collector_http import (
     FrameList,
@@ -235,7 +244,7 @@ def test_a_batch_without_a_consent_record_is_neither_kept_nor_released(
 ) -> None:
     """I10, at the first possible moment; the others go on."""
     good = ACME.seal(published.digest)
-    bad = ACME.seal(published.digest, consent=ACME.consent(published.digest, record_id="c-2"))
+    bad = ACME.seal(published.digest, consent=ACME.consent(published.digest, record_id=ANOTHER_ID))
     collector.hold(good, bad)
     collector.without_consent.add(bad.core.grant)
     tally = fetch(ACME.grant(), library, collector, guard, now=wall(NOW))

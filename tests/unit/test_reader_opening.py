@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from reader.opening import Fault, FaultError, open_batch
 from tests.fakes.organisation import (
+    ANOTHER_ID,
     MONTH,
     NOW,
     Organisation,
@@ -133,7 +134,7 @@ def test_a_finer_level_than_agreed_is_refused() -> None:
 
 def test_another_consent_record_does_not_stand_in(sealed: Sealed) -> None:
     """The core names one by its hash."""
-    other = ACME.consent(POLICY, record_id="c-2")
+    other = ACME.consent(POLICY, record_id=ANOTHER_ID)
     wrong = KeptConsent(record=other.record, signature=other.signature, device_key=raw(ACME.device))
     assert fault(sealed, consent=wrong) is Fault.CONSENT_FORGED
     unsigned = msgspec.structs.replace(kept(sealed), signature=bytes(64))

@@ -8,7 +8,14 @@ from reader.library import Kept, Library, SpoiltFileError
 from reader.opening import Fault, FaultError, Opened
 from reader.progress import looked_at, opening_again
 from reader.verify import Opener, Report
-from tests.fakes.organisation import NOW, Organisation, Sealed, public_key_of_identity, raw
+from tests.fakes.organisation import (
+    ANOTHER_ID,
+    NOW,
+    Organisation,
+    Sealed,
+    public_key_of_identity,
+    raw,
+)
 from wire.category import Category
 from wire.collector_http import KeptConsent
 from wire.frame import core_hash, split
@@ -55,7 +62,10 @@ def report(library: Library) -> Report:
 
 def test_a_batch_without_a_grant_is_refused_even_if_it_was_released(library: Library) -> None:
     """I10: the guard let go of it, our key opens it, and still it is not believed."""
-    good, bad = ACME.seal(POLICY), ACME.seal(POLICY, consent=ACME.consent(POLICY, record_id="x"))
+    good, bad = (
+        ACME.seal(POLICY),
+        ACME.seal(POLICY, consent=ACME.consent(POLICY, record_id=ANOTHER_ID)),
+    )
     keep(library, good)
     keep(library, bad, consent=False)
     figures = report(library)

@@ -23,7 +23,7 @@ from collector.rights import demands
 from collector.rights.demands import carry_out
 from guard.keys import Keys, Missing
 from tests.conftest import NewPlace
-from tests.fakes.organisation import Organisation, raw, wall
+from tests.fakes.organisation import ANOTHER_ID, Organisation, raw, wall
 from tests.fakes.site import Site, Workstation, collector_site, refusal, today
 from wire.category import Category
 from wire.collector_http import Carried, decode, verify_logged
@@ -189,7 +189,7 @@ def test_a_consent_that_is_dated_ahead_is_taken_back_all_the_same(
     assert not is_stored(site, frame)
     assert refusal(ada.puts(late)) == (410, "erased")
     again = ada.consent(
-        given_at=WallInstant(site.collector.now() + 3600 * NANOSECONDS), record_id="again"
+        given_at=WallInstant(site.collector.now() + 3600 * NANOSECONDS), record_id=ANOTHER_ID
     )
     assert ada.registers(again).status == 201
     assert ada.puts(ada.seals(again)).status == 201
@@ -202,7 +202,7 @@ def test_who_agrees_again_afterwards_is_recorded_again_under_a_new_key(
     sent(ada)
     before = msgspec.json.decode(ada.asks_key().body, type=KeyAnswer).public_key
     carried(ada.asks(ada.demands()))
-    again = ada.consent(given_at=site.collector.now(), record_id="again")
+    again = ada.consent(given_at=site.collector.now(), record_id=ANOTHER_ID)
     assert ada.registers(again).status == 201
     after = msgspec.json.decode(ada.asks_key().body, type=KeyAnswer).public_key
     assert key_id(after) != key_id(before)
@@ -228,7 +228,7 @@ def test_a_key_that_was_on_its_way_while_it_was_erased_is_not_handed_out(
     with monkeypatch.context() as changed:
         changed.setattr(guard, "key", erased_meanwhile)
         assert refusal(ada.asks_key(Category.POINTER)) == (503, "guard-unreachable")
-    again = ada.consent(given_at=site.collector.now(), record_id="again")
+    again = ada.consent(given_at=site.collector.now(), record_id=ANOTHER_ID)
     assert ada.registers(again).status == 201
     assert ada.asks_key().status == 200
     assert ada.puts(ada.seals(again)).status == 201
@@ -239,7 +239,7 @@ def test_a_replay_is_harmless(site: Site, ada: Workstation) -> None:
     sent(ada)
     signed = ada.demands()
     first = carried(ada.asks(signed))
-    again = ada.consent(given_at=site.collector.now(), record_id="again")
+    again = ada.consent(given_at=site.collector.now(), record_id=ANOTHER_ID)
     assert ada.registers(again).status == 201
     frame = ada.seals(again)
     assert ada.puts(frame).status == 201
@@ -293,7 +293,7 @@ def test_without_the_guard_its_half_is_said_to_be_outstanding_and_made_up_for(
     assert (done.erased, done.guard) == (1, None)
     assert not is_stored(site, frame)
     assert has_seed(site, ada)
-    again = ada.consent(given_at=site.collector.now(), record_id="again")
+    again = ada.consent(given_at=site.collector.now(), record_id=ANOTHER_ID)
     assert ada.registers(again).status == 201
     assert refusal(ada.asks_key()) == (503, "guard-unreachable")
     Watch(site.collector).pass_on()

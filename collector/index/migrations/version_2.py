@@ -236,7 +236,6 @@ def _change_checkpoints(operations: Operations, connection: sa.Connection) -> No
     operations.add_column("checkpoints", sa.Column("last_at", sa.BigInteger))
     operations.execute("UPDATE checkpoints SET last_note = note, last_at = cosigned_at")
     with operations.batch_alter_table("checkpoints") as table:
-        table.alter_column("witnessed_at", existing_type=sa.BigInteger(), nullable=False)
         table.alter_column("last_note", existing_type=_TEXT, nullable=False)
         table.alter_column("last_at", existing_type=sa.BigInteger(), nullable=False)
         table.drop_column("cosigned_at")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from collector.serving.places import SHARE, Places
+from base.places import SHARE, Places
 from wire.ids import DeviceId
 
 MOST = 8
