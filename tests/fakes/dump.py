@@ -4,6 +4,7 @@ import base64
 import contextlib
 import itertools
 import re
+import resource
 import signal
 import string
 from collections.abc import Callable, Iterable, Iterator
@@ -52,11 +53,12 @@ _HEADER: Final = re.compile(
 def memory_at_its_end(program: Program, folder: Path) -> list[Path]:
     """Abort what *program* runs; return its memory, as files in *folder*.
 
-    As a core file, or, where this machine hands core files to another program, as it was just
-    before: copied from the living process.
+    As a core file, which the programs themselves forbid and root can have all the same.  Or, where
+    this machine hands core files to another program or we are not root, as it was just before:
+    copied from the living process.
     """
     folder.mkdir(parents=True)
-    places = core_folders(program.home)
+    places = core_folders(program.home) if _lets_it_leave_a_core(program.pid) else []
     before = {path for place in places for path in cores_in(place)}
     if not places:
         _copy_memory(program.pid, folder / "memory")
@@ -65,6 +67,14 @@ def memory_at_its_end(program: Program, folder: Path) -> list[Path]:
         for path in set(cores_in(place)) - before:
             path.rename(folder / path.name)
     return sorted(folder.iterdir())
+
+
+def _lets_it_leave_a_core(pid: int) -> bool:
+    try:
+        resource.prlimit(pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY,) * 2)
+    except PermissionError:
+        return False
+    return True
 
 
 def _copy_memory(pid: int, target: Path) -> None:
