@@ -21,6 +21,7 @@ from base.command import EXISTING_FILE, a_name, epilog_of, run, version_option
 from base.crowd import LEAST
 from base.logs import start_logging
 from base.pki import Role
+from base.process import forbid_tracing
 from base.serving import Listeners, run_together
 from collector import enrol, policies
 from collector.assembly import Collector
@@ -75,6 +76,7 @@ def cli() -> None:
       assent-collector token --out ada.enrol.json
       assent-collector serve
     """
+    forbid_tracing()  # most commands load a key: of the authority, the log or the server
 
 
 # --- set up -----------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import click
 import pytest
 
 import agent.__main__
+import collector.__main__
 import governance.__main__
+import guard.__main__
 import reader.__main__
 from base.command import outcome
 from base.errors import ExitCode, SetupError
@@ -41,6 +43,28 @@ HOLDERS = [
     ),
     (reader.__main__.cli, ["keygen", "--name", "lab"], "reader.__main__", "reader.keys.make_keys"),
     (reader.__main__.cli, ["keys", "rotate"], "reader.__main__", "reader.keys.rotate"),
+    (guard.__main__.cli, ["status"], "guard.__main__", "our_premises"),
+    (
+        guard.__main__.cli,
+        ["keys", "announce"],
+        "guard.__main__",
+        "guard.keys_commands.our_premises",
+    ),
+    (guard.__main__.cli, ["tls", "renew"], "guard.__main__", "guard.tls_commands.our_premises"),
+    (guard.__main__.cli, ["backup", "b"], "guard.__main__", "guard.backup_commands.our_premises"),
+    (
+        collector.__main__.cli,
+        ["token", "--out", "o"],
+        "collector.__main__",
+        "collector.commands.enrolment.our_premises",
+    ),
+    (
+        collector.__main__.cli,
+        ["ca", "begin"],
+        "collector.__main__",
+        "collector.commands.rotate._premises",
+    ),
+    (collector.__main__.cli, ["status"], "collector.__main__", "our_premises"),
 ]
 
 
