@@ -219,7 +219,7 @@ def test_a_held_batch_that_cannot_be_read_holds_no_other_up(
 def test_a_held_batch_that_may_have_its_number_holds_the_others_up(
     world: World, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
-    """Its record, or that the number is taken, was not written: none is given while it is unread."""
+    """Its record, or that the number is taken, was not written: until it is read none is given."""
     world.spool.put(sealed("a"), START)
     world.spool.put(sealed("b"), later(1))
     first, whose = sealed("a").name, world.spool
