@@ -327,6 +327,7 @@ def test_a_certificate_that_no_tls_can_show_enrols_nobody(
     """It is not kept, or the same command could never go on; with a good one it does."""
     ca_pem = Authority.create("ca").pem.decode()
     world.file = msgspec.structs.replace(world.file, ca_pem=ca_pem)
+    identities: list[str] = []
 
     def open_door(*arguments: Any) -> Door:  # noqa: ANN401 - those of a door
         Door(*arguments).close()
@@ -340,11 +341,11 @@ def test_a_certificate_that_no_tls_can_show_enrols_nobody(
             lambda request: with_an_extension_twice(good(request).encode()).decode(),
         )
         with pytest.raises(RejectedError, match="cannot be used"):
-            enroll.enroll(world.file, world.folder, NOW, open_door, [].append)
+            enroll.enroll(world.file, world.folder, NOW, open_door, identities.append)
     assert [path.name for path in world.folder.iterdir()] == ["device.key"]
     world.door.tokens.add("token")  # another file
-    enroll.enroll(world.file, world.folder, NOW, open_door, [].append)
-    assert enroll.load_device(world.folder)
+    enroll.enroll(world.file, world.folder, NOW, open_door, identities.append)
+    assert len(identities) == 1
     kept = (world.folder / "device.pem").read_bytes()
     world.door.tokens.add("token")
     enroll.enroll_again(world.file, world.folder, NOW, open_door)
