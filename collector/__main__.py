@@ -76,7 +76,10 @@ def cli() -> None:
       assent-collector token --out ada.enrol.json
       assent-collector serve
     """
-    forbid_tracing()  # most commands load a key: of the authority, the log or the server
+    # Most commands load a key: of the authority, the log or the server.  The server itself may
+    # leave a core file to its operator; a dump of it shows nothing of what was recorded.
+    if click.get_current_context().invoked_subcommand != "serve":
+        forbid_tracing()
 
 
 # --- set up -----------------------------------------------------------------------------

@@ -31,7 +31,7 @@ from base import structs
 from base.clock import SystemClock
 from base.errors import AssentError
 from base.logs import trace_of
-from base.process import die_with_parent, forbid_tracing
+from base.process import die_with_parent
 from base.protocols import BODY_AHEAD_BYTES
 from base.serving import Clients, Credentials, Listener
 from collector.ingest.grouped import Grouped
@@ -383,7 +383,6 @@ def look_seldom() -> None:
 
 def main() -> None:
     """Do what the command line says, which the owner wrote."""
-    forbid_tracing()  # it is to have the server's key
     told = msgspec.json.decode(sys.argv[1], type=Told)
     die_with_parent(told.owner)
     for number in (signal.SIGTERM, signal.SIGINT):  # a terminal tells everybody; the owner decides

@@ -99,6 +99,21 @@ def test_the_process_is_closed_before_a_key_is_in_it(
     assert seen == ["closed", "key"]
 
 
+def test_the_collectors_server_may_leave_a_core_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its operator may want one, and a dump of it is what the proof of blindness looks at."""
+    seen: list[str] = []
+
+    def serves() -> NoReturn:
+        seen.append("serves")
+        raise SetupError("far enough")
+
+    monkeypatch.setattr("collector.__main__.forbid_tracing", lambda: seen.append("closed"))
+    monkeypatch.setattr("collector.__main__.our_premises", serves)
+    code = outcome(collector.__main__.cli, "prog", ["serve"], refusals=())
+    assert code == ExitCode.SETUP
+    assert seen == ["serves"]
+
+
 def test_a_closed_process_leaves_no_core_and_still_writes_for_others() -> None:
     """Not dumpable, and public keys are readable to the other parties."""
     said = subprocess.run(
