@@ -7,8 +7,8 @@ recording is to go on.  Stops are said on the agent's own socket, at random mome
 sources open too.
 
 How much is left to open in the end is chance, and by far: most of what is kept comes in the seconds
-in which the collector's stop is on its way to the agent, and where a withdrawal follows before that
-was sent, it is deleted with all else that had not left.  So both are counted in the figure.
+in which the collector's stop is on its way to the agent, and where an opt-out or a withdrawal
+follows before that was sent, it is deleted with all else that had not left.  The figure has both.
 
 Only instants are compared, all of one boot clock (wall clock for what was opened in the end): the
 acknowledgement's against those of everything that any source saw, sent, or had opened.  How long
@@ -80,7 +80,7 @@ class Desk:
     station: WatchedStation
     organisation: Organisation
     dice: random.Random
-    taken_back: int = 0  # batches that a withdrawal deleted before they were sent
+    taken_back: int = 0  # batches that were deleted here before they were sent
 
     def stop(self, kind: str) -> Stop:
         """Stop at a random moment in the way *kind*, stay so for a while, and go on."""
@@ -132,14 +132,17 @@ class Desk:
         return instant(self.station.say(Pause()))
 
     def _opt_out(self) -> tuple[int, int]:
-        return instant(self.station.say(OptOut()))
+        return self._take_back(OptOut())
 
     def _keyboard(self) -> tuple[int, int]:
-        return instant(self.station.say(OptOut(category=Category.KEYS)))
+        return self._take_back(OptOut(category=Category.KEYS))
 
     def _withdraw(self) -> tuple[int, int]:
+        return self._take_back(Withdraw())
+
+    def _take_back(self, command: OptOut | Withdraw) -> tuple[int, int]:
         before = self.station.ask().spool.forgotten
-        silent = instant(self.station.say(Withdraw()))
+        silent = instant(self.station.say(command))
         self.taken_back += self.station.ask().spool.forgotten - before
         return silent
 
@@ -242,7 +245,7 @@ def test_nothing_is_seen_sent_or_kept_after_an_acknowledged_stop(
     figure(
         f"{count} stops {json.dumps(said)}, {rate:.0f} events a second injected: 0 items after the"
         f" acknowledgement, of {len(opened.events)} opened ({at_work.taken_back} batches were"
-        f" withdrawn before they were sent); from the command to the last possible"
+        f" taken back before they were sent); from the command to the last possible"
         f" callback {percentiles(delays)}, to the acknowledgement {percentiles(acknowledged)}"
     )
 
