@@ -170,6 +170,7 @@ class Delivery:
         while True:
             now = self._clock.now().boot
             self._view = self._look()
+            self._forget_what_is_gone()
             match next_task(self._view, now):
                 case Idle():
                     await self._rest(LOOK_AGAIN_SECONDS)
@@ -201,6 +202,17 @@ class Delivery:
             frozen=self._host.calls.freeze,
         )
 
+    def _forget_what_is_gone(self) -> None:
+        """Say no more why a batch waits, or was set aside, that is not here any more."""
+        here = {spooled.name for spooled in self._spool.batches()} if self._reasons else set()
+        for task in [t for t in self._reasons if isinstance(t, Send) and t.name not in here]:
+            self._forget_reason(task)
+            self._host.on_news()
+
+    def _forget_reason(self, task: Task) -> None:
+        if self._reasons.pop(task, None) == self._upload_error:
+            self._upload_error = next(iter(self._reasons.values()), "")
+
     async def _do(self, task: Task) -> None:
         """Carry out one task and what its answer means."""
         try:
@@ -228,7 +240,7 @@ class Delivery:
         if isinstance(outcome, Answered) and outcome.status == _CERTIFY_FIRST:
             self._upkeep.wake()
         if isinstance(task, Send) and not self._spool.has(task.name):
-            self._reasons.pop(task, None)
+            self._forget_reason(task)
             return  # it was taken back meanwhile; its deletion is queued
         try:
             self._apply(task, step, outcome)

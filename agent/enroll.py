@@ -178,8 +178,7 @@ def enroll(
     key = _device_key(folder)
     certificate = folder / CERTIFICATE
     if not certificate.exists():  # a token works once: a retry must not need it again
-        door = open_door(file.origin, file.tls_pins, file.ca_pem)
-        durable.replace(certificate, for_us(door.enroll(file.token, signing_request(key)), key))
+        _certify(file, folder, key, open_door)
     door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
     _fetch_policy(door, file, folder, now)
     identity = new_identity()
@@ -220,16 +219,44 @@ def enroll_again(
             f"this device is enrolled at {device.enrolment.origin}, the file is of {file.origin}; "
             f"to begin anew there, stop the agent and remove {folder}"
         )
-    certificate = folder / CERTIFICATE
-    door = open_door(file.origin, file.tls_pins, file.ca_pem)
-    answer = door.enroll(file.token, signing_request(device.key))
-    durable.replace(certificate, for_us(answer, device.key))
-    door = open_door(file.origin, file.tls_pins, file.ca_pem, certificate, folder / KEY)
+    _certify(file, folder, device.key, open_door)
+    door = open_door(file.origin, file.tls_pins, file.ca_pem, folder / CERTIFICATE, folder / KEY)
     _fetch_policy(door, file, folder, now)
     enrolment = msgspec.structs.replace(
         device.enrolment, tls_pins=file.tls_pins, ca_pem=file.ca_pem
     )
     durable.replace(folder / ENROLMENT, msgspec.json.encode(enrolment))
+
+
+def _certify(
+    file: EnrolmentFile, folder: Path, key: Ed25519PrivateKey, open_door: Callable[..., Door]
+) -> None:
+    """Have *key* certified with the token, and keep the certificate if it is of use."""
+    door = open_door(file.origin, file.tls_pins, file.ca_pem)
+    certificate = for_us(door.enroll(file.token, signing_request(key)), key)
+    check_usable(
+        certificate,
+        folder,
+        lambda *pair: open_door(file.origin, file.tls_pins, file.ca_pem, *pair),
+    )
+    durable.replace(folder / CERTIFICATE, certificate)
+
+
+def check_usable(certificate: bytes, folder: Path, open_door: Callable[[Path, Path], Door]) -> None:
+    """Check that TLS can show it: with one that it cannot, nobody could ask for a better one.
+
+    Raises:
+        RejectedError: It does not.
+
+    """
+    tried = folder / f"{CERTIFICATE}.tried"  # of a crash: written anew by the next one
+    try:
+        durable.replace(tried, certificate)
+        open_door(tried, folder / KEY).close()
+    except SetupError as exc:
+        raise RejectedError("the collector's certificate cannot be used; ask who runs it") from exc
+    finally:
+        tried.unlink(missing_ok=True)
 
 
 def for_us(certificate: str, key: Ed25519PrivateKey) -> bytes:

@@ -28,11 +28,11 @@ from wire.errors import UNREADABLE, MalformedError, WireError
 from wire.ids import SubjectId, WallInstant
 from wire.rights import (
     Demand,
-    Erasure,
     Request,
     SignedErasure,
     SignedRequest,
     Speaker,
+    read_erasure,
     sign_request,
     verify_erasure,
 )
@@ -70,7 +70,7 @@ class Asked(Versioned, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return said + "not confirmed by the collector, nor by the guard"
         if self.guard is None:
             return said + "deleted by the collector, NOT confirmed by the guard"
-        erasure = msgspec.json.decode(self.guard.erasure, type=Erasure)
+        erasure = read_erasure(self.guard)
         if now < erasure.pending_until:
             until = _minute(erasure.pending_until)
             return said + f"confirmed; pending until {until}, when the guard's backups are gone"
@@ -104,7 +104,12 @@ class Erasures:
         self._disk = disk
         durable.private_folder(self._folder)
         durable.sweep(self._folder)
-        self._asked = {path.stem: asked for path, asked in _read(self._folder)}
+        self._asked: dict[str, Asked] = {}
+        for path, asked in _read(self._folder):
+            if asked is None:
+                _put_aside(path)
+            else:
+                self._asked[path.stem] = asked
 
     def ask(self, entry: Erasing) -> bool:
         """Make durable that this is to be erased; whether it was not so already.
@@ -201,33 +206,43 @@ def look(state: Path) -> list[Asked]:
 
     """
     folder = state / FOLDER
-    found = [asked for _path, asked in _read(folder)] if folder.is_dir() else []
+    found = [asked for _path, asked in _read(folder) if asked] if folder.is_dir() else []
     return sorted(found, key=lambda asked: asked.request.made_at)
 
 
-def _read(folder: Path) -> list[tuple[Path, Asked]]:
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        data = path.read_bytes()
-        refuse_newer(data, path)
-        try:
-            asked = msgspec.json.decode(data, type=Asked)
-            _check(asked, path)
-        except (*UNREADABLE, MalformedError):
-            # No crash leaves that.  What it asked for stands in the ledger, and is asked anew.
-            _LOG.error("%s cannot be read, and is put aside", path.name)
-            with contextlib.suppress(OSError):  # then it is tried again at the next start
-                path.rename(path.with_suffix(".unreadable"))
-            continue
-        found.append((path, asked))
-    return found
+def _read(folder: Path) -> list[tuple[Path, Asked | None]]:
+    """Return each request of *folder*, None where it cannot be read."""
+    return [(path, _read_one(path)) for path in sorted(folder.glob("*.json"))]
+
+
+def _read_one(path: Path) -> Asked | None:
+    data = path.read_bytes()
+    refuse_newer(data, path)
+    try:
+        asked = msgspec.json.decode(data, type=Asked)
+        _check(asked, path)
+    except (*UNREADABLE, MalformedError):
+        _LOG.error("%s cannot be read; the agent asks for that erasure anew", path.name)
+        return None
+    return asked
+
+
+def _put_aside(path: Path) -> None:
+    # No crash leaves that.  What it asked for stands in the ledger, and is asked anew.
+    with contextlib.suppress(OSError):  # then it is tried again at the next start
+        path.rename(path.with_suffix(".unreadable"))
 
 
 def _check(asked: Asked, path: Path) -> None:
-    """Go on if *path* holds what it is named for, and it can be read."""
-    asked.request  # noqa: B018 - read now, so that nobody trips over it later
+    """Go on if *path* holds what it is named for, and it can be read.
+
+    All of it is read now, so that nobody trips over it later.
+    """
+    asked.request  # noqa: B018 - see above
     if asked.signed.digest.hex() != path.stem:
         raise MalformedError("it is not the request that it is named for")
+    if asked.guard is not None:
+        read_erasure(asked.guard)
 
 
 def _minute(wall: int) -> str:

@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 from cryptography import x509
 
-from agent.enroll import CERTIFICATE, ENROLMENT, KEY, Device, for_us
+from agent.enroll import CERTIFICATE, ENROLMENT, Device, check_usable, for_us
 from agent.transport import Door
 from base import durable
 from base.clock import NANOSECONDS, Now
-from base.errors import AssentError, RejectedError, SetupError
+from base.errors import AssentError
 from base.pki import UNREADABLE, signing_request
 from wire.errors import WireError
 
@@ -42,30 +42,13 @@ def renew(device: Device, now: Now, pins: tuple[str, ...]) -> Device | None:
     # key by itself.
     answer = _door(device, pins, device.enrolment.ca_pem).renew(signing_request(device.key))
     certificate = for_us(answer.certificate, device.key)
-    _check_usable(device, certificate, pins)
+    origin, ca_pem = device.enrolment.origin, device.enrolment.ca_pem
+    check_usable(certificate, device.folder, lambda *pair: Door(origin, pins, ca_pem, *pair))
     # The authority first: what fails after this, or a crash, leaves a certificate that is still
     # due, and both come again.  The other way round it would be the next renewal, days later.
     renewed = _trusting(device, answer.ca_pem, pins)
     durable.replace(path, certificate)
     return renewed
-
-
-def _check_usable(device: Device, certificate: bytes, pins: tuple[str, ...]) -> None:
-    """Check that TLS can show it: with one that it cannot, nobody could ask for a better one.
-
-    Raises:
-        RejectedError: It does not.
-
-    """
-    tried = device.folder / f"{CERTIFICATE}.tried"  # of a crash: written anew by the next renewal
-    try:
-        durable.replace(tried, certificate)
-        enrolment = device.enrolment
-        Door(enrolment.origin, pins, enrolment.ca_pem, tried, device.folder / KEY).close()
-    except SetupError as exc:
-        raise RejectedError("the collector's certificate cannot be used; ask who runs it") from exc
-    finally:
-        tried.unlink(missing_ok=True)
 
 
 def _trusting(device: Device, ca_pem: str, pins: tuple[str, ...]) -> Device:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from agent.disk import Disk
 from agent.handover import SealedBatch
 from agent.numbers import Numbers
-from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, kept_in, read_local
+from agent.spooled import Deletion, Forgetting, Local, Sent, Spooled, mended, read_local
 from base import durable
 from base.clock import Now
 from base.stored import refuse_newer
@@ -83,7 +83,7 @@ class Spool:
         self._unsure: dict[str, Spooled] = {}  # a write failed, and may have left the frame
         self._numbering = ""  # the batch that gets a number; its record may say so already
         self._deletions = set(self._scan_deletions())
-        self._sent = self._read_sent(now)
+        self._sent = mended(folder / SENT, now, disk)
         for spooled in self._batches.values():
             if spooled.local.sequence is not None:
                 numbers.batch_taken(spooled.local.sequence)
@@ -119,20 +119,34 @@ class Spool:
         was over, whatever the clocks say since.
 
         Raises:
-            OSError: A write failed; the rest stays held and is tried at the next call.
+            OSError: A write failed; the rest stays held and is tried at the next call.  Or one
+                cannot be read: it alone stays, and is tried again.
 
         """
         held = sorted(self._in(HELD), key=lambda s: (not self._has_number(s), s.local.put_wall))
+        unread: OSError | None = None
         for spooled in held:
             over = spooled.local.was_held_for(now, hold_seconds)
             if not spooled.local.why and (over or self._has_number(spooled)):
-                self._sign(spooled)
+                try:
+                    unsigned = self._path(spooled, ".frame").read_bytes()
+                except OSError as exc:
+                    if self._may_have_the_next_number(spooled):
+                        raise  # or another would get it
+                    unread = exc
+                else:
+                    self._sign(spooled, unsigned)
+        if unread is not None:
+            raise unread
 
     def _has_number(self, held: Spooled) -> bool:
         return held.local.sequence is not None or held.name == self._numbering
 
-    def _sign(self, held: Spooled) -> None:
-        unsigned = self._path(held, ".frame").read_bytes()
+    def _may_have_the_next_number(self, held: Spooled) -> bool:
+        number = held.local.sequence or 0
+        return held.name == self._numbering or number >= self._numbers.next_batch()
+
+    def _sign(self, held: Spooled, unsigned: bytes) -> None:
         if self._is_damaged(held, unsigned):
             return
         sequence = held.local.sequence or self._numbers.next_batch()
@@ -434,17 +448,3 @@ class Spool:
                 yield path.stem
             else:
                 self._disk.remove(path)
-
-    def _read_sent(self, now: Now | None) -> dict[bytes, Sent]:
-        """Return what was sent and not expired; mend the file where it has more, or less."""
-        path = self._folder / SENT
-        data = path.read_bytes() if path.exists() else b""
-        kept, unreadable = kept_in(data, path, now)
-        if unreadable:
-            # What an erasure has to ask for may stand there.  A crash after this leaves copy
-            # and file: done again, with the same result.
-            self._disk.replace(path.with_suffix(".unreadable"), data)
-        whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
-        if whole != data:
-            self._disk.replace(path, whole)
-        return kept

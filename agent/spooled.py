@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from agent.disk import Disk
 from agent.handover import Span
 from agent.numbers import LARGEST_NUMBER
 from base.clock import NANOSECONDS, Now
@@ -99,6 +100,26 @@ class Spooled:
             and (days is None or local.span.touches(*days))
             and (policy is None or local.policy == policy)
         )
+
+
+def mended(path: Path, now: Now | None, disk: Disk) -> dict[bytes, Sent]:
+    """Return what was sent and not expired; mend the file *path* where it has more, or less.
+
+    Raises:
+        OSError: It cannot be read or written.
+        NewerError: A later version of this program wrote a line of it.
+
+    """
+    data = path.read_bytes() if path.exists() else b""
+    kept, unreadable = kept_in(data, path, now)
+    if unreadable:
+        # What an erasure has to ask for may stand there.  A crash after this leaves copy
+        # and file: done again, with the same result.
+        disk.replace(path.with_suffix(".unreadable"), data)
+    whole = b"".join(msgspec.json.encode(sent) + b"\n" for sent in kept.values())
+    if whole != data:
+        disk.replace(path, whole)
+    return kept
 
 
 def kept_in(data: bytes, path: Path, now: Now | None) -> tuple[dict[bytes, Sent], bool]:

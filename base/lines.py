@@ -3,6 +3,7 @@
 A control character steers the terminal on which it is written: it hides lines, writes others in
 their place, or begins a line that we never wrote.  So do signs that turn the direction of text.
 None of them is printable (`str.isprintable`); nor is a no-break space, which does no harm.
+What may be signed at all is judged by the same rule in `wire.text`.
 """
 
 import unicodedata
@@ -15,11 +16,6 @@ LONGEST_MESSAGE: Final = 2_000  # of an error, which may list what is to be mend
 def shown(text: str) -> str:
     """Return *text* with a question mark for each character that is none to look at."""
     return text if text.isprintable() else "".join("?" if _steers(c) else c for c in text)
-
-
-def is_plain(text: str) -> bool:
-    """Whether *text* is one line in which everything can be seen."""
-    return shown(text) == text
 
 
 def one_line(said: str, longest: int = LONGEST) -> str:

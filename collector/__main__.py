@@ -21,7 +21,7 @@ from base.command import EXISTING_FILE, a_name, epilog_of, run, version_option
 from base.crowd import LEAST
 from base.logs import start_logging
 from base.pki import Role
-from base.process import forbid_core_files
+from base.process import forbid_core_files, forbid_tracing
 from base.serving import Listeners, run_together
 from collector import enrol, policies
 from collector.assembly import Collector
@@ -76,6 +76,10 @@ def cli() -> None:
       assent-collector token --out ada.enrol.json
       assent-collector serve
     """
+    # Most commands load a key: of the authority, the log or the server.  The server itself may be
+    # looked into by its operator; it leaves no core file (`serve`).
+    if click.get_current_context().invoked_subcommand != "serve":
+        forbid_tracing()
 
 
 # --- set up -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -137,7 +137,7 @@ def _root(path: Path) -> bytes:
 def _moment(at: datetime | None) -> int:
     if at is None:
         return int(now().timestamp())
-    return int((at.replace(tzinfo=UTC) + timedelta(days=1)).timestamp())
+    return int(at.replace(tzinfo=UTC).timestamp()) + DAY  # no calendar ends before it
 
 
 def _checkpoint(path: Path) -> str:

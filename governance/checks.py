@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from base.lines import is_plain
 from governance.claims import review
 from wire.age import decode_recipient
 from wire.category import Category, registry
@@ -26,6 +25,7 @@ from wire.grant import party_of
 from wire.hours import minutes
 from wire.lease import LONGEST_LEASE_SECONDS
 from wire.policy import RECONFIRM_DAYS, Hours, KeyState, Policy
+from wire.text import is_plain
 from wire.tlog import ALGORITHM_COSIGNATURE, ALGORITHM_ED25519, parse_verifier_key
 
 TO_FILL_IN: Final = "FILL IN"

@@ -19,7 +19,7 @@ from base.durable import replace
 from base.errors import SetupError
 from base.logs import start_logging
 from base.pki import Role, certificate_expires_at, client_uri
-from base.process import become_undumpable
+from base.process import become_undumpable, forbid_tracing
 from base.serving import run_together
 from guard import standstill
 from guard.assembly import Guard
@@ -63,6 +63,7 @@ def cli() -> None:
       assent-guard certify --role reader reader.csr --name training-team --out reader.pem
       assent-guard serve
     """
+    forbid_tracing()  # most commands load a key, if only to name it
 
 
 @cli.command()

@@ -12,6 +12,7 @@ from base.errors import SetupError
 from reader.keys import SHORT, Key
 from wire.grant import LONGEST_GRANT_DAYS, AccessRequest
 from wire.ids import WallInstant
+from wire.text import is_plain
 
 _DAY_NANOSECONDS: Final = 86_400 * 1_000_000_000
 
@@ -62,5 +63,5 @@ def check_request(request: AccessRequest) -> None:
         raise SetupError("name at least one category")
     if not request.why.strip():
         raise SetupError("say why: the approvers will read it before they sign")
-    if not (request.why + request.programme + request.purpose).isprintable():
+    if not is_plain(request.why + request.programme + request.purpose):
         raise SetupError("write one line of text only; the approvers will read it on a terminal")

@@ -76,7 +76,10 @@ def _no_outside_network() -> Iterator[list[str]]:
 def _commands_leave_us_dumpable() -> Iterator[None]:
     """Run commands that hold a key within this process, which goes on after them."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("governance.options", "governance.keys_command", "reader.__main__"):
+        for module in (
+            *("governance.options", "governance.keys_command"),
+            *("reader.__main__", "guard.__main__", "collector.__main__"),
+        ):
             patch.setattr(f"{module}.forbid_tracing", lambda: None)
         patch.setattr("agent.rights.become_undumpable", lambda: None)
         yield

@@ -25,6 +25,7 @@ from wire.frame import is_day
 from wire.ids import GrantHash, KeptInstant, WallInstant
 from wire.policy import Approver, Policy
 from wire.recipients import check_opens
+from wire.text import is_plain
 
 CONSENT_LABEL: Final = b"assent/consent-record/v1\0"
 ACCESS_LABEL: Final = b"assent/access-request/v1\0"
@@ -119,7 +120,7 @@ def decode_request(data: bytes) -> AccessRequest:
     if encode_request(request) != data:
         raise MalformedError("the access request is not in the form in which requests are written")
     texts = (part for part in msgspec.structs.astuple(request) if isinstance(part, str))
-    if not all(map(str.isprintable, texts)):
+    if not all(map(is_plain, texts)):
         raise MalformedError("the access request has a text with characters that cannot be shown")
     if not (is_day(request.first_day) and is_day(request.last_day)):
         raise MalformedError("the access request has a day that is not written as in 2027-03-31")

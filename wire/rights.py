@@ -245,15 +245,29 @@ def verify_erasure(signed: SignedErasure, request: bytes, signing_key: str) -> E
     try:
         key = public_key(base64.b64decode(signing_key, validate=True))
         key.verify(signed.signature, ERASURE_LABEL + signed.erasure)
-        erasure = msgspec.json.decode(signed.erasure, type=Erasure)
     except InvalidSignature:
         raise ForgedError("the erasure is not signed by the policy's guard") from None
     except (binascii.Error, *UNREADABLE) as exc:
         raise MalformedError(f"the guard's receipt cannot be read: {exc}") from exc
-    if not can_be_kept(erasure.erased_at, erasure.pending_until):
-        raise MalformedError("the guard's receipt has a time that no calendar has")
+    erasure = read_erasure(signed)
     if erasure.request != request:
         raise ForgedError("the guard's receipt is for another request")
+    return erasure
+
+
+def read_erasure(signed: SignedErasure) -> Erasure:
+    """Return what *signed* says, whoever signed it; its times are such as a calendar has.
+
+    Raises:
+        MalformedError: It is not in its format.
+
+    """
+    try:
+        erasure = msgspec.json.decode(signed.erasure, type=Erasure)
+    except UNREADABLE as exc:
+        raise MalformedError(f"the guard's receipt cannot be read: {exc}") from exc
+    if not can_be_kept(erasure.erased_at, erasure.pending_until):
+        raise MalformedError("the guard's receipt has a time that no calendar has")
     return erasure
 
 

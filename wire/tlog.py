@@ -29,6 +29,12 @@ ALGORITHM_COSIGNATURE: Final = 0x04
 _DASH: Final = "\u2014 "  # signed-note begins each signature line with an em dash
 _TIME: Final = struct.Struct(">Q")
 _KEY_ID_BYTES: Final = 4
+MOST_SIGNATURES: Final = 256
+"""Of one note: its log's and those of witnesses, more than any policy names.
+
+Whoever hands out a note can add lines without end, and each costs its reader time.  signed-note
+asks for a limit, and that 16 are taken at least.
+"""
 
 
 class Signs(Protocol):
@@ -365,8 +371,11 @@ def _parse_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     text, blank, tail = note.rpartition("\n\n")
     if not blank or not tail.endswith("\n"):
         raise MalformedError("this is no signed note")
+    lines = tail[:-1].split("\n", MOST_SIGNATURES)
+    if len(lines) > MOST_SIGNATURES:
+        raise MalformedError(f"the note has more than {MOST_SIGNATURES} signatures")
     signatures = []
-    for line in tail[:-1].split("\n"):
+    for line in lines:
         name, _, blob = line.removeprefix(_DASH).partition(" ")
         if not line.startswith(_DASH) or not name or not blob:
             raise MalformedError("a signature line of the note is malformed")

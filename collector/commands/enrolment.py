@@ -17,6 +17,7 @@ from collector.jurisdiction import chosen, place, served, served_now
 from collector.premises import our_premises
 from wire.collector_http import Enrolment
 from wire.ids import WallInstant
+from wire.text import is_plain
 
 MOST_LABEL: Final = 200
 DAY: Final = 24 * 3600 * NANOSECONDS
@@ -50,7 +51,7 @@ def token(out: Path, days: int, label: str, where: str) -> None:
       assent-collector token --out ada.enrol.json --for ada@acme.example --jurisdiction DE
       assent-agent enroll ada.enrol.json            (on Ada's workstation)
     """
-    if len(label) > MOST_LABEL or not label.isprintable():
+    if len(label) > MOST_LABEL or not is_plain(label):
         raise click.UsageError(f"--for is one line of at most {MOST_LABEL} characters")
     if out.exists():
         raise SetupError(f"{out} is there already; one device, one file")

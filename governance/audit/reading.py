@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
 from base.errors import SetupError
+from base.lines import shown
 from governance.audit.findings import Finding, Rule
 from governance.files import read
 from wire import audit
@@ -99,7 +100,7 @@ class Bundle:
         }
         for name in sorted(there ^ {*self.sums, audit.SUMS}):
             said = "is not named in" if name in there else "is missing, and named in"
-            yield Finding(rule=Rule.FILE_CHANGED, what=f"{name} {said} {audit.SUMS}")
+            yield Finding(rule=Rule.FILE_CHANGED, what=f"{shown(name)} {said} {audit.SUMS}")
 
     def lines(self, name: str, kind: type[T], judge: Callable[[T], None]) -> Iterator[Finding]:
         """Have *judge* look at each record of a file; yield what it, or reading, finds wrong.

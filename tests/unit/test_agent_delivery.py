@@ -57,6 +57,27 @@ def test_a_batch_that_will_never_do_is_set_aside_and_said(station: Workstation) 
     play(story())
 
 
+def test_why_a_damaged_batch_was_set_aside_is_said_until_it_is_gone(station: Workstation) -> None:
+    """Also after others were sent; and no longer than there is such a batch."""
+
+    async def story() -> None:
+        async with capturing(station, Category.KEYS) as service:
+            station.collector.reachable = False
+            await type_and_pause(station)
+            await eventually(lambda: bool(service.spool.ready()))
+            [frame] = (station.paths.state / "spool/ready").glob("*.frame")
+            frame.write_bytes(frame.read_bytes()[:-1] + b"?")
+            station.collector.reachable = True
+            station.clock.pass_by(3600)  # the back-off
+            status = await station.tray.until(lambda s: s.spool.quarantined == 1)
+            await station.tray.until(lambda s: "damaged" in s.collector.last_error)
+            await station.tray.say(Withdraw(category=Category.KEYS))
+            status = await station.tray.until(lambda s: s.collector.last_error == "")
+            assert status.spool.quarantined == 0
+
+    play(story())
+
+
 def test_a_batch_that_was_erased_is_forgotten_here_too(station: Workstation) -> None:
     """410: somebody with the rights key was faster."""
 

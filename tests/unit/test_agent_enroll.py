@@ -6,6 +6,7 @@ import stat
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -56,6 +57,8 @@ class FakeDoor(Door):
     def policy_file(self, name: str) -> bytes | None:
         self._fail(name)
         return self.repository.fetch(name)
+
+    def close(self) -> None: ...
 
     def _fail(self, at: str) -> None:
         if self.fails_at == at:
@@ -128,10 +131,11 @@ def test_the_identity_is_nowhere_in_the_state_folder(world: World) -> None:
 def test_the_token_travels_without_a_certificate_and_everything_else_with_it(
     world: World,
 ) -> None:
-    """The first door has no client certificate; the second has."""
+    """The first door has no client certificate; the next tries the new one, the last has it."""
     world.enroll()
-    first, second = world.doors
+    first, tried, second = world.doors
     assert len(first) == 3
+    assert tried[3:] == (world.folder / "device.pem.tried", world.folder / "device.key")
     assert second[3:] == (world.folder / "device.pem", world.folder / "device.key")
 
 
@@ -315,6 +319,37 @@ def test_a_certificate_that_no_tls_can_show_replaces_none(
     assert not list(world.folder.glob("*.tried"))
     renewal.renew(device, late, ("ab" * 32,))
     assert (world.folder / "device.pem").read_bytes() == good
+
+
+def test_a_certificate_that_no_tls_can_show_enrols_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not kept, or the same command could never go on; with a good one it does."""
+    ca_pem = Authority.create("ca").pem.decode()
+    world.file = msgspec.structs.replace(world.file, ca_pem=ca_pem)
+    identities: list[str] = []
+
+    def open_door(*arguments: Any) -> Door:  # noqa: ANN401 - those of a door
+        Door(*arguments).close()
+        return world.door
+
+    good = world.door.certify
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            world.door,
+            "certify",
+            lambda request: with_an_extension_twice(good(request).encode()).decode(),
+        )
+        with pytest.raises(RejectedError, match="cannot be used"):
+            enroll.enroll(world.file, world.folder, NOW, open_door, identities.append)
+    assert [path.name for path in world.folder.iterdir()] == ["device.key"]
+    world.door.tokens.add("token")  # another file
+    enroll.enroll(world.file, world.folder, NOW, open_door, identities.append)
+    assert len(identities) == 1
+    kept = (world.folder / "device.pem").read_bytes()
+    world.door.tokens.add("token")
+    enroll.enroll_again(world.file, world.folder, NOW, open_door)
+    assert (world.folder / "device.pem").read_bytes() != kept
 
 
 def test_a_folder_in_memory_is_told_from_one_on_a_disk(tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ from wire.ids import WallInstant
 from wire.rights import (
     MOST_AT_ONCE,
     Demand,
+    Erasure,
     Request,
     Requests,
+    SignedErasure,
     SignedRequest,
     sign_request,
     verify_request,
@@ -211,6 +213,50 @@ def test_a_damaged_request_is_put_aside_and_asked_anew_from_the_ledger(
     assert damaged.all() == []
     assert damaged.ask(ledger.standing.erasing[0])
     assert path.with_suffix(".unreadable").exists()
+
+
+def test_who_looks_beside_the_agent_changes_nothing(
+    station: Workstation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A damaged request is named, and stays where it is: the agent alone puts it aside."""
+    device, now = station.device, SystemClock().now()
+    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
+    ledger.append(Withdrawn(category=None, erase=True), now)
+    erasures = Erasures(station.paths.state, device.asker)
+    assert erasures.ask(ledger.standing.erasing[0])
+    [path] = (station.paths.state / "erasures").iterdir()
+    path.write_bytes(b"{}")
+    assert look(station.paths.state) == []
+    assert path.name in caplog.text
+    assert [path] == list(path.parent.iterdir())
+    assert path.read_bytes() == b"{}"
+
+
+@pytest.mark.parametrize("at", [1 << 90, -(1 << 90)])
+def test_a_kept_receipt_with_a_time_that_no_calendar_has_is_asked_for_anew(
+    station: Workstation, at: int
+) -> None:
+    """Nobody trips over it: it counts as damaged, as it would if the guard said it today."""
+    device, now = station.device, SystemClock().now()
+    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
+    ledger.append(Withdrawn(category=None, erase=True), now)
+    erasures = Erasures(station.paths.state, device.asker)
+    assert erasures.ask(ledger.standing.erasing[0])
+    [asked], [path] = erasures.all(), (station.paths.state / "erasures").iterdir()
+    for until in (WallInstant(now.wall), WallInstant(at)):
+        word = Erasure(
+            request=asked.signed.digest,
+            keys=1,
+            erased_at=WallInstant(now.wall),
+            pending_until=until,
+        )
+        signed = SignedErasure(erasure=msgspec.json.encode(word), signature=bytes(64))
+        kept = msgspec.structs.replace(asked, collector_at=now.wall, guard=signed)
+        path.write_bytes(msgspec.json.encode(kept))
+        assert look(station.paths.state) == ([kept] if until != at else [])
+    again = Erasures(station.paths.state, device.asker)
+    assert again.ask(ledger.standing.erasing[0])
+    assert "not confirmed" in again.words(now.wall)[0]
 
 
 @pytest.mark.parametrize("damage", ["a byte", "another request"])

@@ -174,6 +174,21 @@ def test_a_restriction_that_is_heard_after_a_stall_counts_from_its_beginning(wor
     assert world.counters.dropped == {"hold-back": 2}
 
 
+def test_a_rest_of_the_loop_while_nothing_is_permitted_costs_nothing_of_what_follows(
+    world: World,
+) -> None:
+    """It looks like a stall, and ends with the next look: before anything is old enough to keep."""
+    world.pipeline.look(now(1))
+    world.permit(since=1.9)
+    for tick in range(19, 28):
+        world.pipeline.look(now(tick / 10))
+        world.pipeline.take([key(tick / 10)], now(tick / 10))
+    world.pipeline.shut([Category.KEYS], round(2.7 * S))
+    world.pipeline.settle([Category.KEYS], now(2.7), keep=True)
+    [batch] = world.rolled
+    assert [event.at for event in batch.events] == [round(at * S) for at in (1.9, 2.0, 2.1, 2.2)]
+
+
 def test_a_restriction_drops_what_is_younger_than_the_hold_back(world: World) -> None:
     """Of what was typed before the click, the last half second never leaves."""
     world.permit()

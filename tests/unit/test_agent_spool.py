@@ -190,6 +190,57 @@ def test_a_held_batch_with_one_wrong_byte_is_set_aside_and_never_signed(
     assert world.spool.forget(Category.KEYS) == 2
 
 
+def test_a_held_batch_that_cannot_be_read_holds_no_other_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays, and why is said each time; once the disk gives it, it follows."""
+    for body in ("a", "b", "c"):
+        world.spool.put(sealed(body), START)
+    bad = f"{sealed('b').name}.frame"
+    read = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fails)
+        for _ in range(2):
+            with pytest.raises(OSError, match="Input/output error"):
+                world.spool.leave_hold(later(HOLD), HOLD)
+            assert [batch.local.sequence for batch in world.spool.ready()] == [1, 2]
+            assert world.spool.number_held() == 1
+    world.spool.leave_hold(later(HOLD), HOLD)
+    assert [batch.local.sequence for batch in world.spool.ready()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("broken", ["record", "number"])
+def test_a_held_batch_that_may_have_its_number_holds_the_others_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Its record, or that the number is taken, was not written: until it is read none is given."""
+    world.spool.put(sealed("a"), START)
+    world.spool.put(sealed("b"), later(1))
+    first, whose = sealed("a").name, world.spool
+    disk = whose if broken == "record" else whose._numbers  # noqa: SLF001
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "_disk", BreakingDisk(1, How.FAILS))
+        with pytest.raises(OSError, match="Input/output error"):
+            world.spool.leave_hold(later(HOLD), HOLD)
+    read = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == f"{first}.frame":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        world.spool.leave_hold(later(HOLD + 1), HOLD)
+    assert world.spool.ready() == []
+
+
 @pytest.mark.parametrize("at", [0, 9, -1])
 def test_a_signed_batch_with_one_wrong_byte_is_set_aside_and_never_sent(
     world: World, at: int

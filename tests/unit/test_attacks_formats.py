@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from governance.lint import lint
+from reader.request import check_request
 from tests.fakes.organisation import NOW, Organisation, b64, ed25519, raw, wall
 from wire import ed25519 as ed25519_of
 from wire.age import decode_identity, decode_recipient
@@ -309,6 +310,14 @@ def test_a_request_cannot_rewrite_what_its_approver_is_shown(field: str, sign: s
     """Else a reader asks for everything, and the terminal shows one harmless day."""
     with pytest.raises(MalformedError, match="cannot be shown"):
         decode_request(encode_request(ACME.request(**{field: f"a study{sign}of one toolbar"})))
+
+
+def test_a_request_may_have_every_blank_that_a_policy_may_have() -> None:
+    """The no-break space of French is no escape sequence; the lint of policies lets it through."""
+    request = ACME.request(why="\u00ab\u00a0la barre d'outils\u00a0\u00bb")
+    check_request(request)
+    assert decode_request(encode_request(request)) == request
+    assert verify_access(ACME.grant(request), ACME.policy(), wall(NOW)) == request
 
 
 @pytest.mark.parametrize("asked", [0, -1, 1])

@@ -6,6 +6,7 @@ collector would that wants to hide it: SHA256SUMS, salts and signatures that it 
 
 import base64
 import hashlib
+import os
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -807,6 +808,23 @@ def test_a_line_that_cannot_be_read_is_one_finding(
     assert name in report.findings[0].what
 
 
+def test_a_signed_day_that_is_no_date_is_one_finding(made: Audited, tmp_path: Path) -> None:
+    """In a batch, a demand, an order or the end of a batch: its own, and the rest is judged."""
+    agreed = made.agrees()
+    leaves = [
+        leaf_of(made, made.sends(agreed, day="2027-02-30")),
+        leaf_of(made, made.sends(agreed, expires="2027-13-01")),
+        made.demands(first_day="2027-02-30", last_day="2027-03-01"),
+        made.orders(month="2027-13"),
+    ]
+    end = made.expires(made.sends(agreed, expires="some day"))
+    forged = leaf_of(made, made.sends(agreed, key=ed25519()))
+    named = {finding.leaf: finding.rule for finding in made.examined(tmp_path).findings}
+    assert [named[leaf] for leaf in leaves] == [*[Rule.UNREADABLE] * 2, *[Rule.DEMAND_FORGED] * 2]
+    assert named[end] is Rule.UNEXPLAINED
+    assert named[forged] is Rule.BATCH_FORGED
+
+
 def test_records_of_many_spans_are_judged_by_several_processes_as_by_one(
     made: Audited, tmp_path: Path
 ) -> None:
@@ -852,6 +870,28 @@ def test_the_command_ends_with_6_and_a_line_for_each_finding(
     assert "leaf 2: batch " in line
     assert told.err.count("\n") == 1
     assert "1 finding;" in told.err
+
+
+def test_a_file_whose_name_is_no_text_is_a_finding_in_json_too(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever adds one cannot keep the report from being written."""
+    (Path(os.fsdecode(os.fsencode(bundle) + b"/x\xff"))).touch()
+    for form in ((), ("--json",)):
+        words = ("audit", bundle, "--root", tmp_path / "root.json", "--at", "2027-03-15", *form)
+        assert run(*words) == ExitCode.REJECTED
+        told = capsys.readouterr()
+        assert "x? is not named in SHA256SUMS" in told.out
+        assert told.err.count("\n") == 1
+
+
+def test_the_day_of_an_audit_may_be_the_last_one_of_the_calendar(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The bundle is too old for it, and that is what is said."""
+    code = run("audit", bundle, "--root", tmp_path / "root.json", "--at", "9999-12-31")
+    assert code == ExitCode.REJECTED
+    assert Rule.STALE in capsys.readouterr().out
 
 
 def resum(bundle: Path, name: str) -> None:

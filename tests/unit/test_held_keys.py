@@ -10,7 +10,9 @@ import click
 import pytest
 
 import agent.__main__
+import collector.__main__
 import governance.__main__
+import guard.__main__
 import reader.__main__
 from base.command import outcome
 from base.errors import ExitCode, SetupError
@@ -41,6 +43,28 @@ HOLDERS = [
     ),
     (reader.__main__.cli, ["keygen", "--name", "lab"], "reader.__main__", "reader.keys.make_keys"),
     (reader.__main__.cli, ["keys", "rotate"], "reader.__main__", "reader.keys.rotate"),
+    (guard.__main__.cli, ["status"], "guard.__main__", "our_premises"),
+    (
+        guard.__main__.cli,
+        ["keys", "announce"],
+        "guard.__main__",
+        "guard.keys_commands.our_premises",
+    ),
+    (guard.__main__.cli, ["tls", "renew"], "guard.__main__", "guard.tls_commands.our_premises"),
+    (guard.__main__.cli, ["backup", "b"], "guard.__main__", "guard.backup_commands.our_premises"),
+    (
+        collector.__main__.cli,
+        ["token", "--out", "o"],
+        "collector.__main__",
+        "collector.commands.enrolment.our_premises",
+    ),
+    (
+        collector.__main__.cli,
+        ["ca", "begin"],
+        "collector.__main__",
+        "collector.commands.rotate._premises",
+    ),
+    (collector.__main__.cli, ["status"], "collector.__main__", "our_premises"),
 ]
 
 
@@ -73,6 +97,22 @@ def test_the_process_is_closed_before_a_key_is_in_it(
     monkeypatch.setattr(key if "." in key else f"{module}.{key}", read)
     assert outcome(command, "prog", words, refusals=()) == ExitCode.SETUP
     assert seen == ["closed", "key"]
+
+
+def test_the_collectors_server_leaves_no_core_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be looked into, which the proof of blindness does; its keys lie in no file."""
+    seen: list[str] = []
+
+    def serves() -> NoReturn:
+        seen.append("serves")
+        raise SetupError("far enough")
+
+    monkeypatch.setattr("collector.__main__.forbid_tracing", lambda: seen.append("closed"))
+    monkeypatch.setattr("collector.__main__.forbid_core_files", lambda: seen.append("no core"))
+    monkeypatch.setattr("collector.__main__.our_premises", serves)
+    code = outcome(collector.__main__.cli, "prog", ["serve"], refusals=())
+    assert code == ExitCode.SETUP
+    assert seen == ["no core", "serves"]
 
 
 def test_a_closed_process_leaves_no_core_and_still_writes_for_others() -> None:

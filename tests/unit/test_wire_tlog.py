@@ -18,6 +18,7 @@ from wire.tlog import (
     ALGORITHM_COSIGNATURE,
     ALGORITHM_ED25519,
     EMPTY_ROOT,
+    MOST_SIGNATURES,
     Checkpoint,
     Tree,
     cosign,
@@ -169,6 +170,18 @@ def test_a_cosignature_is_the_witnesss_and_of_this_checkpoint() -> None:
     other = sign_checkpoint(Checkpoint(origin=ORIGIN, size=4, root=head.root), key)
     with pytest.raises(ForgedError):
         verify_cosignature(other + cosigned[len(note) :], public)
+
+
+def test_a_note_has_a_limit_of_signatures_and_strangers_below_it_do_no_harm() -> None:
+    """C2SP signed-note: verifiers set a limit of 16 or more, and ignore unknown keys."""
+    key, public = log()
+    head = Checkpoint(origin=ORIGIN, size=3, root=hashlib.sha256(b"r").digest())
+    note = sign_checkpoint(head, key)
+    line = f"\u2014 stranger.example/w {base64.b64encode(bytes(68)).decode()}\n"
+    assert MOST_SIGNATURES >= 16
+    assert verify_checkpoint(note + line * (MOST_SIGNATURES - 1), public) == head
+    with pytest.raises(MalformedError, match="more than 256 signatures"):
+        verify_checkpoint(note + line * MOST_SIGNATURES, public)
 
 
 def log_key_of(key: Ed25519PrivateKey) -> str:
