@@ -82,6 +82,7 @@ def _commands_leave_us_dumpable() -> Iterator[None]:
         ):
             patch.setattr(f"{module}.forbid_tracing", lambda: None)
         patch.setattr("agent.rights.become_undumpable", lambda: None)
+        patch.setattr("collector.__main__.forbid_core_files", lambda: None)
         yield
 
 
