@@ -2,6 +2,9 @@
 
 `ASSENT_HOME` moves everything of one program under one folder (tests, demo, portable use);
 otherwise the platform's folders are used.  All folders are private to their owner.
+
+`ASSENT_ALONE` says that there is nobody else: in a container, say, whose volume everybody may
+write to.  Who can set a variable of ours can do far more.
 """
 
 import errno
@@ -21,6 +24,7 @@ _MOST_LINKS: Final = 40  # as Linux itself follows
 _USERS: Final = Path("/proc/self/uid_map")
 _UNKNOWN: Final = Path("/proc/sys/kernel/overflowuid")
 _EVERYBODY: Final = ["0", "0", "4294967295"]
+_ALONE: Final = "ASSENT_ALONE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,8 @@ def _check_way(folder: Path) -> None:
         if not stat.S_ISLNK(found.st_mode):
             here /= part
             # However deep ours lies below: who can rename one folder has all that is in it.
-            if rest and found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            open_to_all = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+            if rest and open_to_all and not os.environ.get(_ALONE):
                 raise SetupError(
                     f"everybody can swap what is in {here}; chmod o-w it, or move ours"
                 )

@@ -81,10 +81,11 @@ class Pod(Program):
         volume = folder / "volume"  # an emptyDir, which everybody may write to
         volume.mkdir()
         volume.chmod(0o2777)
+        said = {each["name"]: each["value"] for each in container()["env"]}
         own = {"ASSENT_HOME": str(volume / "home"), "ASSENT_FILES": str(folder / "files")}
-        assert own.keys() == {each["name"] for each in container()["env"]}
+        assert own.keys() == said.keys() - {"ASSENT_ALONE"}
         programs = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env |= {**own, "PATH": programs}
+        self.env |= {**said, **own, "PATH": programs}
 
     def starts(self) -> None:
         """Start it as its image does, and wait until it is ready by its own probe."""
@@ -117,6 +118,7 @@ class Balancer:
         path.write_text(replaced(text, addresses | own), "utf-8")
         words = ["-e", "stderr", "-g", f"load_module {STREAM}; daemon off;", "-c", str(path)]
         self._command = ["setpriv", "--pdeathsig", "TERM", "--", NGINX, *words]
+        self._running: subprocess.Popen[bytes] | None = None
 
     def starts(self) -> None:
         """Listen."""
@@ -124,5 +126,6 @@ class Balancer:
 
     def stops(self) -> None:
         """Listen no more."""
-        self._running.terminate()
-        self._running.wait(20)
+        if self._running is not None:
+            self._running.terminate()
+            self._running.wait(20)
