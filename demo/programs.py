@@ -28,11 +28,11 @@ class ProgramError(AssentError):
 
 
 def side_by_side(*acts: Callable[[], object]) -> None:
-    """Do all of *acts* at once, each in a thread.
+    """Do all of *acts*, as many at once as there are cores, each in a thread.
 
     The first error is raised once all have ended: no command is left running.
     """
-    with ThreadPoolExecutor(len(acts)) as threads:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         under_way = [threads.submit(act) for act in acts]
     for each in under_way:
         each.result()

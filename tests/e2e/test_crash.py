@@ -171,7 +171,8 @@ class Lives:
         """Wait for a status, as long as the agent lives."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not holds(status := self.status()):
-            assert time.monotonic() < deadline, f"waited in vain for {what}: {status}"
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"waited in vain for {what}: {status}")
             time.sleep(0.05)
 
     def look(self, how: signal.Signals) -> None:

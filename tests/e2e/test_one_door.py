@@ -40,7 +40,7 @@ from wire.category import Category
 
 pytestmark = [pytest.mark.e2e, pytest.mark.steady, pytest.mark.slow]
 
-SOON_SECONDS: Final = 30.0  # the agent tries within one of its start; machines are slow
+SOON_SECONDS: Final = 60.0  # machines are slow, and until a first drill has passed it tries again
 STEP_SECONDS: Final = 0.05
 PROGRAMS: Final = {"agent", "tray", *(f"agent.sensors.{s}" for s in ("input", "screen", "context"))}
 TYPING: Final = Load(keys=20, moves=20, text="work", area=(100, 120, 300, 200))
@@ -103,8 +103,9 @@ class Scene:
                 status = self.station.status_now()
                 if holds(status):
                     return status
-            said = status.get("collector"), self.station.agent.last_lines()
-            assert time.monotonic() < deadline, said
+            if time.monotonic() >= deadline:
+                said = status.get("collector"), self.station.agent.last_lines()
+                raise TimeoutError(f"waited {SOON_SECONDS} s; {said}")
             time.sleep(STEP_SECONDS)
 
 

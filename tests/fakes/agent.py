@@ -237,7 +237,8 @@ def until(what: str, found: Callable[[], T | None], seconds: float = 10.0) -> T:
     """Ask *found* until it returns something true; return that."""
     deadline = time.monotonic() + seconds
     while not (value := found()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
         time.sleep(0.01)
     return value
 
