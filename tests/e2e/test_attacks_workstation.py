@@ -118,6 +118,8 @@ def station(text_organisation: Organisation) -> Iterator[Workstation]:
         folder = Path(made)
         try:
             enrolment = text_organisation.enrolment_file("attacked")
+            for way in ("desk", "desk/desktop"):  # to what is ours, and not by us: nobody else's
+                (folder / way).mkdir(mode=0o755)
             with Workstation(folder / "desk", enrolment, HOSTILE) as station:
                 station.open_terminal()
                 station.consent(*Category)
