@@ -10,7 +10,8 @@ import pytest
 
 from agent.consent.entries import Withdrawn
 from agent.consent.ledger import Ledger
-from agent.erasures import Erasures, look
+from agent.consent.standing import Erasing
+from agent.erasures import Asked, Erasures, look
 from base.clock import SystemClock
 from tests.fakes.organisation import Organisation, ed25519
 from tests.fakes.workstation import (
@@ -198,20 +199,26 @@ def test_an_erasure_covers_all_that_was_agreed_to_whatever_the_clock_says(
     play(story())
 
 
+def one_asked(station: Workstation) -> tuple[Erasing, Asked, Path]:
+    """Withdraw and ask for the erasure; return what asks, what is kept of it, and where."""
+    device, now = station.device, SystemClock().now()
+    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
+    ledger.append(Withdrawn(category=None, erase=True), now)
+    erasures, [erasing] = Erasures(station.paths.state, device.asker), ledger.standing.erasing
+    assert erasures.ask(erasing)
+    [asked], [path] = erasures.all(), (station.paths.state / "erasures").iterdir()
+    return erasing, asked, path
+
+
 def test_a_damaged_request_is_put_aside_and_asked_anew_from_the_ledger(
     station: Workstation,
 ) -> None:
     """Nothing is lost with the file: what was withdrawn stands in the ledger."""
-    device, now = station.device, SystemClock().now()
-    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
-    ledger.append(Withdrawn(category=None, erase=True), now)
-    erasures = Erasures(station.paths.state, device.asker)
-    assert erasures.ask(ledger.standing.erasing[0])
-    [path] = (station.paths.state / "erasures").iterdir()
+    erasing, _asked, path = one_asked(station)
     path.write_bytes(b"{}")
-    damaged = Erasures(station.paths.state, device.asker)
+    damaged = Erasures(station.paths.state, station.device.asker)
     assert damaged.all() == []
-    assert damaged.ask(ledger.standing.erasing[0])
+    assert damaged.ask(erasing)
     assert path.with_suffix(".unreadable").exists()
 
 
@@ -219,12 +226,7 @@ def test_who_looks_beside_the_agent_changes_nothing(
     station: Workstation, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A damaged request is named, and stays where it is: the agent alone puts it aside."""
-    device, now = station.device, SystemClock().now()
-    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
-    ledger.append(Withdrawn(category=None, erase=True), now)
-    erasures = Erasures(station.paths.state, device.asker)
-    assert erasures.ask(ledger.standing.erasing[0])
-    [path] = (station.paths.state / "erasures").iterdir()
+    _erasing, _asked, path = one_asked(station)
     path.write_bytes(b"{}")
     assert look(station.paths.state) == []
     assert path.name in caplog.text
@@ -237,12 +239,8 @@ def test_a_kept_receipt_with_a_time_that_no_calendar_has_is_asked_for_anew(
     station: Workstation, at: int
 ) -> None:
     """Nobody trips over it: it counts as damaged, as it would if the guard said it today."""
-    device, now = station.device, SystemClock().now()
-    ledger = Ledger.open(station.paths.state, device.key.public_key(), now)
-    ledger.append(Withdrawn(category=None, erase=True), now)
-    erasures = Erasures(station.paths.state, device.asker)
-    assert erasures.ask(ledger.standing.erasing[0])
-    [asked], [path] = erasures.all(), (station.paths.state / "erasures").iterdir()
+    now = SystemClock().now()
+    erasing, asked, path = one_asked(station)
     for until in (WallInstant(now.wall), WallInstant(at)):
         word = Erasure(
             request=asked.signed.digest,
@@ -254,8 +252,8 @@ def test_a_kept_receipt_with_a_time_that_no_calendar_has_is_asked_for_anew(
         kept = msgspec.structs.replace(asked, collector_at=now.wall, guard=signed)
         path.write_bytes(msgspec.json.encode(kept))
         assert look(station.paths.state) == ([kept] if until != at else [])
-    again = Erasures(station.paths.state, device.asker)
-    assert again.ask(ledger.standing.erasing[0])
+    again = Erasures(station.paths.state, station.device.asker)
+    assert again.ask(erasing)
     assert "not confirmed" in again.words(now.wall)[0]
 
 
